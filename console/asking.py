@@ -1,0 +1,19 @@
+"""Asking before something is gone for good."""
+
+from __future__ import annotations
+
+import sys
+
+from console.errors import CommandError
+
+
+def sure(question: str) -> bool:
+    """Ask on the terminal; only "y" or "yes" is yes.
+
+    Raises CommandError (code 2) where nobody can answer: a script says `--yes`.
+    """
+    if not sys.stdin.isatty():
+        raise CommandError("nobody is here to ask: say --yes to do it without asking", code=2)
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

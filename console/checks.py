@@ -1,0 +1,194 @@
+"""What `erni doctor` looks at: each outside part, one finding per question, each with what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from typing import TYPE_CHECKING, Literal, TypeAlias
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import msgspec
+from obstore.exceptions import BaseError as StoreError
+
+from console.errors import CommandError
+from console.explain import bare, open_store, redis_trouble, store_trouble
+from events.connection import RedisError, connect
+from shared.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+State: TypeAlias = Literal["ok", "failed", "skipped"]
+_SECONDS = 30.0
+"""How long one part may take."""
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One finding."""
+
+    part: str
+    state: State
+    sentence: str
+
+
+async def examine(settings: Settings) -> AsyncIterator[Check]:
+    """Look at every part; what fails does not stop the others."""
+    for part, look in (
+        ("redis", _redis),
+        ("sharepoint", _sharepoint),
+        ("vision", _vision),
+        ("store", _store),
+        ("traces", _traces),
+    ):
+        try:
+            async with asyncio.timeout(_SECONDS):
+                for check in await look(settings):
+                    yield check
+        except TimeoutError:
+            yield _failed(part, f"no answer within {_SECONDS:.0f} s")
+
+
+def _ok(part: str, sentence: str) -> Check:
+    return Check(part=part, state="ok", sentence=sentence)
+
+
+def _failed(part: str, sentence: str) -> Check:
+    return Check(part=part, state="failed", sentence=sentence)
+
+
+async def _redis(settings: Settings) -> list[Check]:
+    from shared.streams.startup import check_redis
+    from shared.streams.status import read_status
+
+    redis = connect(settings.redis_url, password=str(settings.redis_password), client_name="erni-doctor")
+    try:
+        findings = await check_redis(
+            redis, lanes=settings.lanes, allow_volatile=settings.allow_volatile_redis
+        )
+        checks = [_ok("redis", f"answers at {bare(settings.redis_url)}")]
+        checks += [
+            Check(part="redis", state="ok" if finding.ok else "failed", sentence=finding.sentence)
+            for finding in findings
+        ]
+        status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
+        missing = [agent.agent for agent in status.agents if not agent.processes]
+        if missing:
+            checks.append(
+                _failed(
+                    "agents",
+                    f"no process of {', '.join(missing)} runs: start `erni up`, or each with"
+                    " python -m consumers AGENT",
+                )
+            )
+        else:
+            checks.append(_ok("agents", f"{sum(len(a.processes) for a in status.agents)} processes run"))
+    except RedisError as error:
+        return [_failed("redis", redis_trouble(error, settings))]
+    else:
+        return checks
+    finally:
+        await redis.aclose()
+
+
+async def _sharepoint(settings: Settings) -> list[Check]:
+    from console.sharepoint_steps import steps
+
+    checks: list[Check] = []
+    try:
+        async for sentence in steps(settings):
+            checks.append(_ok("sharepoint", sentence))  # noqa: PERF401  # those before a failure count
+    except CommandError as error:
+        checks.append(_failed("sharepoint", str(error)))
+    return checks
+
+
+async def _vision(settings: Settings) -> list[Check]:
+    from shared.retry.errors import PermanentError, TransientError
+    from shared.vision.analyzer import make_analyzer
+
+    redis = connect(settings.redis_url, password=str(settings.redis_password), client_name="erni-doctor")
+    try:
+        analyzer = make_analyzer(settings, redis)
+        await analyzer.open()
+        await analyzer.close()
+    except (PermanentError, TransientError, SettingsError, OSError, ImportError) as error:
+        return [_failed("vision", str(error))]
+    finally:
+        await redis.aclose()
+    if settings.vision_backend == "local":
+        return [_ok("vision", f"local model {analyzer.model} loads")]
+    return [await _vision_service(settings, analyzer.model)]
+
+
+async def _vision_service(settings: Settings, model: str) -> Check:
+    """Whether the service lets us in: the list of its models costs nothing."""
+    where = bare(settings.vision_url)
+    key = str.__str__(settings.vision_api_key)
+    url, headers = f"{settings.vision_url.rstrip('/')}/models", {"Authorization": f"Bearer {key}"}
+    if settings.vision_api_version:
+        version = quote(settings.vision_api_version)
+        url = f"{settings.vision_url.rstrip('/')}/openai/models?api-version={version}"
+        headers = {"api-key": key}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+            session.get(url, headers=headers) as answer,
+        ):
+            status = answer.status
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        return _failed(
+            "vision", f"{where} does not answer ({_short(error)}): check VISION_URL and the network"
+        )
+    if status in (401, 403):
+        return _failed("vision", f"{where} does not let us in (HTTP {status}): check VISION_API_KEY")
+    if status >= 500:
+        return _failed("vision", f"{where} is unwell (HTTP {status}): try again later")
+    return _ok("vision", f"{where} answers; model {model}")
+
+
+async def _store(settings: Settings) -> list[Check]:
+    where = bare(settings.photo_store_url)
+    key = f"reports/-/doctor-{secrets.token_hex(8)}"
+    sample = secrets.token_bytes(64)
+    try:
+        store = open_store(settings)
+        reference = await store.put(key, sample)
+        same = await store.get(reference) == sample
+        await store.delete(reference)
+    except CommandError as error:
+        return [_failed("store", str(error))]
+    except (StoreError, OSError) as error:
+        return [_failed("store", store_trouble(error, settings))]
+    if not same:
+        return [_failed("store", f"{where} gave back other bytes than were written")]
+    return [_ok("store", f"{where}: written, read and deleted")]
+
+
+async def _traces(settings: Settings) -> list[Check]:
+    if not settings.enable_tracing:
+        return [Check(part="traces", state="skipped", sentence="ENABLE_TRACING is off")]
+    parts = urlsplit(settings.otlp_endpoint)
+    host, port = parts.hostname or "localhost", parts.port or 4317
+    with contextlib.suppress(OSError):
+        _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+        return [
+            _ok(
+                "traces",
+                f"somebody listens at {bare(settings.otlp_endpoint)}; links go to"
+                f" {bare(settings.jaeger_url)}",
+            )
+        ]
+    return [
+        _failed(
+            "traces",
+            f"nobody listens at {bare(settings.otlp_endpoint)}: start a collector, set OTLP_ENDPOINT, or"
+            f" ENABLE_TRACING=0. Photos go on without traces",
+        )
+    ]
+
+
+def _short(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

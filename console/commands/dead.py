@@ -1,0 +1,356 @@
+"""`erni dead list|show|replay|discard`: what could not be processed, why, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import time
+from typing import TYPE_CHECKING, Final
+
+from console import durations
+from console.arguments import checked, describe, subcommands, whole
+from console.errors import CommandError
+from console.output import printable
+from events import topology
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from console.output import Output
+    from shared.settings import Settings
+    from shared.streams.dead import DeadFilter, DeadLetters
+    from shared.streams.letters import DeadLetter
+
+_EXAMPLES: Final = 3
+"""Letters shown of a group."""
+_SHOWN: Final = 2000
+"""Bytes shown of a field."""
+_FIELDS: Final = 40
+"""Fields shown of an entry."""
+_NOTHING: Final = ": nothing matches (erni dead list shows what there is)"
+_ID: Final = re.compile(r"\d+-\d+")
+_REASONS: Final = ("exhausted", "permanent", "undecodable", "delivery_limit")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`erni dead …`."""
+    add = subcommands(
+        parser,
+        "Dead letters: photos that could not be processed, each with its reason. Find out why (list, show), "
+        "mend the cause, then replay them. Nothing is lost meanwhile.",
+        "erni dead list",
+        "erni dead replay --fingerprint 3f2a90c1d7e4",
+    )
+    listing = add("list", "what there is, grouped by kind of failure")
+    describe(
+        listing,
+        "Dead letters, alike failures together.",
+        "erni dead list",
+        "erni dead list --agent sharepoint_uploader --newer-than 2h",
+        run=list_,
+    )
+    showing = add("show", "one dead letter with all that is known")
+    describe(
+        showing,
+        "One dead letter: why, the attempts, the original entry, the trace, and what to do.",
+        "erni dead show 1764012345678-0",
+        run=show,
+    )
+    showing.add_argument("id", metavar="ID", help="as `erni dead list` shows it")
+    showing.add_argument(
+        "--agent", choices=topology.AGENTS, metavar="AGENT", help="if two agents have that id"
+    )
+    replaying = add("replay", "send them through again")
+    describe(
+        replaying,
+        "Move dead letters back to the agent that failed. Two operators at once are safe: each is moved "
+        "once.",
+        "erni dead replay --fingerprint 3f2a90c1d7e4 --dry-run",
+        "erni dead replay --session seewen-2026-05-12 --rate 5/s",
+        run=replay,
+    )
+    replaying.add_argument(
+        "--rate", metavar="N/s", type=checked(durations.per_second), help="at most so many"
+    )
+    replaying.add_argument("--dry-run", action="store_true", help="show what would be replayed")
+    discarding = add("discard", "delete them for good")
+    describe(
+        discarding,
+        "Delete dead letters for good. Asks first.",
+        "erni dead discard --reason undecodable --older-than 30d",
+        run=discard,
+    )
+    discarding.add_argument("--yes", action="store_true", help="do not ask")
+    for command in (listing, replaying, discarding):
+        _filters(command)
+    for command in (replaying, discarding):
+        command.add_argument("--all", action="store_true", help="all there are, if no filter is given")
+
+
+def _filters(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("which ones (all conditions must hold)")
+    group.add_argument("--agent", choices=topology.AGENTS, metavar="AGENT", help=", ".join(topology.AGENTS))
+    group.add_argument("--reason", choices=_REASONS, metavar="REASON", help=", ".join(_REASONS))
+    group.add_argument("--error-type", metavar="TYPE", help="such as HttpStatusError")
+    group.add_argument("--fingerprint", metavar="HEX", help="one kind of failure")
+    group.add_argument("--session", metavar="ID")
+    group.add_argument("--photo", metavar="ID|FILENAME")
+    when = "a duration (10m, 2h) or a time (2026-05-12T10:30, UTC)"
+    group.add_argument("--older-than", metavar="WHEN", type=checked(_age), help=when)
+    group.add_argument("--newer-than", metavar="WHEN", type=checked(_age), help=when)
+    group.add_argument("--limit", metavar="N", type=whole(1), help="at most so many, the oldest first")
+
+
+def _age(text: str) -> float:
+    """Seconds before now."""
+    now = time.time()
+    return now - durations.moment(text, now)
+
+
+def _filter(options: argparse.Namespace) -> DeadFilter:
+    from shared.streams.dead import DeadFilter
+
+    return DeadFilter(
+        agent=options.agent,
+        reason=options.reason,
+        error_type=options.error_type,
+        fingerprint=options.fingerprint,
+        session=options.session,
+        photo=options.photo,
+        older_than=options.older_than,
+        newer_than=options.newer_than,
+        limit=options.limit,
+    )
+
+
+def _changing(options: argparse.Namespace, verb: str) -> DeadFilter:
+    """The filter of a command that changes something: none at all must be meant."""
+    wanted = _filter(options)
+    if wanted.empty and not options.all:
+        raise CommandError(
+            f"without a filter this would {verb} every dead letter: give one (see --help), or --all", code=2
+        )
+    if not wanted.empty and options.all:
+        raise CommandError("--all and a filter exclude each other", code=2)
+    return wanted
+
+
+async def list_(options: argparse.Namespace, output: Output) -> int:
+    """Group what matches by kind of failure."""
+    from console.explain import redis_client
+    from shared import settings as settings_module
+    from shared.streams.dead import DeadLetters
+
+    settings = settings_module.load()
+    async with redis_client(settings) as redis:
+        letters = [letter async for letter in DeadLetters(redis, lanes=settings.lanes).find(_filter(options))]
+    groups: dict[str, list[DeadLetter]] = {}
+    for letter in letters:
+        groups.setdefault(letter.fingerprint, []).append(letter)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    output.answer(
+        {
+            "total": len(letters),
+            "groups": [
+                {
+                    "fingerprint": fingerprint,
+                    "count": len(group),
+                    "agent": group[-1].agent,
+                    "reason": group[-1].reason,
+                    "error_type": group[-1].error_type,
+                    "message": group[-1].message,
+                    "last_failed_at": max(letter.failed_at for letter in group),
+                    "letters": group,
+                }
+                for fingerprint, group in ordered
+            ],
+        }
+    )
+    if output.as_json:
+        return 0
+    for fingerprint, group in ordered:
+        _tell_group(output, fingerprint, group)
+    output.say(
+        _count(len(letters)) if letters else "no dead letter" + ("" if _filter(options).empty else " matches")
+    )
+    if letters:
+        output.say("one in full:  erni dead show ID     again:  erni dead replay --fingerprint HEX")
+    return 0
+
+
+def _count(number: int) -> str:
+    return f"{number} dead letter{'' if number == 1 else 's'}"
+
+
+def _tell_group(output: Output, fingerprint: str, group: Sequence[DeadLetter]) -> None:
+    last = max(group, key=lambda letter: letter.failed_at)
+    ago = durations.short(time.time() - last.failed_at)
+    head = f"{_count(len(group))} of {last.agent}  {last.reason}  {last.error_type}"
+    output.console.print(head, style="bold", markup=False)
+    output.console.print(printable(f"    {last.message}"), style="red", markup=False, soft_wrap=True)
+    output.say(f"    fingerprint {fingerprint}, last {ago} ago")
+    for letter in group[-_EXAMPLES:]:
+        output.say(f"    {letter.id:<20} {letter.file_name or letter.photo_id or '(unreadable)'}")
+    if len(group) > _EXAMPLES:
+        output.say(f"    … and {len(group) - _EXAMPLES} more")
+    output.say()
+
+
+async def show(options: argparse.Namespace, output: Output) -> int:
+    """Everything about one."""
+    from console.explain import redis_client
+    from shared import settings as settings_module
+    from shared.streams.dead import DeadLetters
+
+    if not _ID.fullmatch(options.id):
+        raise CommandError(
+            f"{options.id[:60]!r} is no id: `erni dead list` shows them (1764012345678-0)", code=2
+        )
+    settings = settings_module.load()
+    async with redis_client(settings) as redis:
+        dead = DeadLetters(redis, lanes=settings.lanes)
+        letter = await dead.get(options.id, agent=options.agent)
+        if letter is None:
+            where = f" of {options.agent}" if options.agent else ""
+            raise CommandError(
+                f"there is no dead letter {options.id}{where} (any more): replayed or discarded?"
+            )
+        fields = await dead.original(letter)
+    link = trace_link(settings, letter.traceparent)
+    if output.as_json:
+        output.answer({"letter": letter, **_exactly(fields), "trace": link})
+    else:
+        _tell_letter(output, letter, fields, link)
+    return 0
+
+
+def _exactly(fields: Sequence[bytes]) -> dict[str, object]:
+    """The original fields for the JSON document; also in base64 if they are not all text."""
+    pairs = list(zip(fields[::2], fields[1::2], strict=False))
+    document: dict[str, object] = {"original": [[_text(part) for part in pair] for pair in pairs]}
+    try:
+        b"".join(fields).decode()
+    except UnicodeDecodeError:
+        document["original_base64"] = [[base64.b64encode(part).decode() for part in pair] for pair in pairs]
+    return document
+
+
+def _text(raw: bytes) -> str:
+    """Bytes for people, those that are no UTF-8 as escapes, without the secrets that addresses carry."""
+    from shared.telemetry.redact import scrub
+
+    return scrub(raw.decode("utf-8", "backslashreplace"))
+
+
+def _in_short(raw: bytes, most: int) -> str:
+    """The beginning of a field, for people, and how much there is of it."""
+    return _text(raw) if len(raw) <= most else f"{_text(raw[:most])}… ({len(raw)} bytes)"
+
+
+def trace_link(settings: Settings, traceparent: str) -> str:
+    """Where people look at the trace; '' if there is none."""
+    trace_id = traceparent[3:35]
+    return f"{settings.jaeger_url.rstrip('/')}/trace/{trace_id}" if trace_id else ""
+
+
+def _tell_letter(output: Output, letter: DeadLetter, fields: Sequence[bytes], link: str) -> None:
+    rows = (
+        ("dead letter", f"{letter.id} of {letter.agent}, entry {letter.entry_id} of {letter.stream}"),
+        ("photo", " ".join(filter(None, (letter.file_name, letter.photo_id))) or "(unreadable)"),
+        ("session", letter.session_id or "-"),
+        ("reason", f"{letter.reason} ({letter.error_type}), fingerprint {letter.fingerprint}"),
+        ("failed", f"{durations.clock(letter.failed_at)}, at delivery {letter.deliveries}"),
+        ("replayed", {0: "never", 1: "once"}.get(letter.replays, f"{letter.replays} times")),
+        ("trace", link or "-"),
+        ("consumer", f"{letter.consumer} ({letter.version})"),
+    )
+    output.console.print(printable(letter.message), style="bold red", markup=False, soft_wrap=True)
+    output.say()
+    for name, value in rows:
+        output.say(f"{name:<12} {value}")
+    for number, attempt in enumerate(letter.attempts, 1):
+        output.say(f"{'attempt ' + str(number):<12} {durations.clock(attempt.at)}  {attempt.message}")
+    output.say()
+    output.say("the entry as it came:")
+    for field, content in zip(fields[: 2 * _FIELDS : 2], fields[1 : 2 * _FIELDS : 2], strict=False):
+        output.say(f"  {_in_short(field, 80):<16} {_in_short(content, _SHOWN)}")
+    if len(fields) > 2 * _FIELDS:
+        output.say(f"  … and {len(fields) // 2 - _FIELDS} fields more (--json shows all of them)")
+    output.say()
+    if link:
+        output.say(f"log lines    grep {letter.traceparent[3:35]} in the agents' logs")
+    output.say(f"again        erni dead replay --fingerprint {letter.fingerprint}")
+
+
+async def replay(options: argparse.Namespace, output: Output) -> int:
+    """Replay what matches; exit code 1 if one of them cannot be."""
+    from console.explain import redis_client
+    from events.connection import RedisError
+    from shared import settings as settings_module
+    from shared.streams.dead import DeadLetters
+
+    wanted = _changing(options, "replay")
+    settings = settings_module.load()
+    outcomes = {"replayed": 0, "gone": 0, "refused": 0}
+    refused: list[dict[str, str]] = []
+    async with redis_client(settings) as redis:
+        dead = DeadLetters(redis, lanes=settings.lanes, session_ttl=settings.session_ttl)
+        if options.dry_run:
+            return await _dry_run(dead, wanted, output)
+        try:
+            async for result in dead.replay_all(wanted, rate=options.rate):
+                outcomes[result.outcome] += 1
+                if result.outcome == "refused":
+                    refused.append({"id": result.letter.id, "message": result.message})
+                    output.warn(f"erni: {result.letter.id}: {result.message}")
+        except (asyncio.CancelledError, RedisError):
+            if any(outcomes.values()):
+                output.warn(f"{_count(outcomes['replayed'])} replayed so far; the others are where they were")
+            raise
+    output.answer({"dry_run": False, **outcomes, "refusals": refused})
+    if not output.as_json:
+        gone = f"; {outcomes['gone']} were gone: somebody else was faster" if outcomes["gone"] else ""
+        nothing = "" if any(outcomes.values()) else _NOTHING
+        output.say(f"{_count(outcomes['replayed'])} replayed{gone}{nothing}")
+    return 1 if refused else 0
+
+
+async def _dry_run(dead: DeadLetters, wanted: DeadFilter, output: Output) -> int:
+    letters = [letter async for letter in dead.find(wanted)]
+    output.answer({"dry_run": True, "would_replay": len(letters), "letters": letters})
+    if not output.as_json:
+        for letter in letters:
+            output.say(
+                f"{letter.id:<20} {letter.agent:<20} {letter.file_name or letter.photo_id or '(unreadable)'}"
+            )
+        output.say(
+            f"{_count(len(letters))} would be replayed{'; nothing was changed' if letters else _NOTHING}"
+        )
+    return 0
+
+
+async def discard(options: argparse.Namespace, output: Output) -> int:
+    """Delete what matches, after asking."""
+    from console.asking import sure
+    from console.explain import redis_client
+    from shared import settings as settings_module
+    from shared.streams.dead import DeadLetters
+
+    wanted = _changing(options, "discard")
+    settings = settings_module.load()
+    discarded = 0
+    async with redis_client(settings) as redis:
+        dead = DeadLetters(redis, lanes=settings.lanes)
+        letters = [letter async for letter in dead.find(wanted)]
+        if letters and not options.yes:
+            output.warn(f"{_count(len(letters))} will be deleted for good, with the entries in them")
+            if not sure("Delete them?"):
+                raise CommandError("nothing was deleted")
+        for letter in letters:
+            discarded += await dead.discard(letter)
+    output.answer({"discarded": discarded})
+    if not output.as_json:
+        output.say(f"{_count(discarded)} deleted{'' if letters else _NOTHING}")
+    return 0

@@ -1,0 +1,65 @@
+"""`erni doctor`: is everything there that the pipeline needs, and if not, what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console.arguments import describe
+
+if TYPE_CHECKING:
+    import argparse
+
+    from console.checks import Check
+    from console.output import Output
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`erni doctor`."""
+    describe(
+        parser,
+        "Check the settings and everything they point at: Redis (version, persistence, eviction), SharePoint "
+        "(sign-in, site, library, columns), the vision model, the photo store (written, read, deleted), "
+        "traces.",
+        "erni doctor",
+        "erni doctor --json | jq '.checks[] | select(.state == \"failed\")'",
+        run=doctor,
+    )
+
+
+async def doctor(_options: argparse.Namespace, output: Output) -> int:
+    """Exit code 1 if something failed."""
+    from console.checks import Check, examine
+    from shared import settings as settings_module
+
+    checks: list[Check] = []
+
+    def tell(check: Check) -> None:
+        checks.append(check)
+        if not output.as_json:
+            _tell(output, check)
+
+    try:
+        settings = settings_module.load()
+    except settings_module.SettingsError as error:
+        for line in str(error).splitlines()[1:]:
+            tell(Check(part="settings", state="failed", sentence=line.strip()))
+    else:
+        tell(Check(part="settings", state="ok", sentence="every value can be used"))
+        async for check in examine(settings):
+            tell(check)
+    failed = sum(check.state == "failed" for check in checks)
+    output.answer({"ok": not failed, "checks": checks})
+    if not output.as_json:
+        output.say()
+        output.say(
+            f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks are fine"
+        )
+    return 1 if failed else 0
+
+
+def _tell(output: Output, check: Check) -> None:
+    from rich.text import Text
+
+    style = {"ok": "green", "failed": "bold red", "skipped": "dim"}[check.state]
+    line = Text.assemble((f"{check.state:<8}", style), f" {check.part:<11} {check.sentence}")
+    output.console.print(line, soft_wrap=True)

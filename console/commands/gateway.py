@@ -1,0 +1,49 @@
+"""`erni gateway`: the HTTP side of the pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+from console.arguments import describe
+
+if TYPE_CHECKING:
+    import argparse
+
+    from console.output import Output
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`erni gateway`."""
+    describe(
+        parser,
+        "Serve /health, /ready, /metrics and /metrics/targets (Prometheus HTTP service discovery: every "
+        "agent process that runs) on HTTP_HOST and HTTP_PORT until SIGTERM or Ctrl-C. `erni up` starts one.",
+        "erni gateway",
+        "HTTP_PORT=8090 erni gateway",
+        run=gateway,
+    )
+
+
+async def gateway(_options: argparse.Namespace, output: Output) -> int:
+    """Serve until somebody asks to stop."""
+    from console.gateway import Gateway
+    from shared import settings as settings_module
+    from shared.telemetry.logs import configure_logging
+
+    settings = settings_module.load()
+    configure_logging(settings, agent="gateway", consumer="gateway")
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    serving = Gateway(settings)
+    await serving.start()
+    try:
+        output.answer({"host": settings.http_host, "port": serving.port})
+        if not output.as_json:
+            output.say(f"gateway listens on http://{settings.http_host}:{serving.port}")
+        await stop.wait()
+    finally:
+        await serving.stop()
+    return 0

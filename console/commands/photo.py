@@ -1,0 +1,141 @@
+"""`erni photo list|show`: one photo's way through the agents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console import durations
+from console.arguments import checked, describe, subcommands
+from console.errors import CommandError
+from events import identities, topology
+
+if TYPE_CHECKING:
+    import argparse
+
+    from console.output import Output
+    from shared.settings import Settings
+    from shared.streams.photos import PhotoRecord
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`erni photo …`."""
+    add = subcommands(
+        parser,
+        "Photos on their way, and those that went it in the last hours (PHOTO_RECORD_HOURS).",
+        "erni photo list --session seewen-2026-05-12",
+        "erni photo show IMG_2041.jpg",
+    )
+    listing = add("list", "the photos of a session")
+    describe(
+        listing,
+        "The photos of a session, and how far each has come.",
+        "erni photo list --session seewen-2026-05-12",
+        run=list_,
+    )
+    listing.add_argument("--session", metavar="ID", required=True, type=checked(identities.session_id))
+    showing = add("show", "one photo: agents, times, attempts, trace")
+    describe(
+        showing,
+        "One photo's way through the agents, with times, attempts and the link to its trace.",
+        "erni photo show IMG_2041.jpg",
+        "erni photo show p-3f2a90c1d7e4a1b2c3d4e5f6",
+        run=show,
+    )
+    showing.add_argument("photo", metavar="ID|FILENAME")
+
+
+async def list_(options: argparse.Namespace, output: Output) -> int:
+    """List a session's photos."""
+    from console.explain import redis_client
+    from shared import settings as settings_module
+    from shared.streams import photos
+
+    settings = settings_module.load()
+    async with redis_client(settings) as redis:
+        records = await photos.of_session(redis, options.session, lanes=settings.lanes)
+    output.answer({"session_id": options.session, "photos": [document(settings, one) for one in records]})
+    if not records:
+        raise CommandError(f"no photo of {options.session} has come in yet, or its records are gone")
+    if not output.as_json:
+        for record in records:
+            output.say(f"{record.status:<34} {record.file_name or '-':<32} {record.photo_id}")
+    return 0
+
+
+async def show(options: argparse.Namespace, output: Output) -> int:
+    """Show one photo, or all of that file name."""
+    from console.explain import redis_client
+    from shared import settings as settings_module
+    from shared.streams import photos
+
+    settings = settings_module.load()
+    async with redis_client(settings) as redis:
+        one = await photos.show(redis, options.photo, lanes=settings.lanes)
+        found = [one] if one else await photos.by_file_name(redis, options.photo, lanes=settings.lanes)
+    # The newest last, where eyes are on a terminal.
+    found.sort(key=lambda record: max((part.started for part in record.parts), default=0.0))
+    if not found:
+        raise CommandError(
+            f"no photo has the id or file name {options.photo}: its record appears when the first agent"
+            f" is done"
+            f" with it, and is kept for {settings.photo_record_hours:g} hours"
+        )
+    output.answer({"photos": [document(settings, record) for record in found]})
+    if not output.as_json:
+        for record in found:
+            _tell(output, settings, record)
+    return 0
+
+
+def document(settings: Settings, record: PhotoRecord) -> dict[str, object]:
+    """The JSON of a photo."""
+    return {
+        "photo_id": record.photo_id,
+        "session_id": record.session_id,
+        "file_name": record.file_name,
+        "status": record.status,
+        "trace": _link(settings, record),
+        "agents": record.parts,
+    }
+
+
+def _link(settings: Settings, record: PhotoRecord) -> str:
+    return f"{settings.jaeger_url.rstrip('/')}/trace/{record.trace_id}" if record.trace_id else ""
+
+
+def _tell(output: Output, settings: Settings, record: PhotoRecord) -> None:
+    from rich import box
+    from rich.table import Table
+
+    style = {"dead": "bold red", "validated": "bold green"}.get(record.status, "bold")
+    output.console.print(f"{record.file_name or record.photo_id}: {record.status}", style=style, markup=False)
+    output.say(f"photo    {record.photo_id}")
+    output.say(f"session  {record.session_id or '-'}")
+    output.say(f"trace    {_link(settings, record) or '-'}")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("agent", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    table.add_column("started (UTC)", no_wrap=True)
+    for head in ("took", "attempts", "deliveries"):
+        table.add_column(head, justify="right", no_wrap=True)
+    parts = {part.agent: part for part in record.parts}
+    for agent in topology.AGENTS:
+        part = parts.get(agent)
+        if part is None:
+            table.add_row(agent, "·", "", "", "", "")
+            continue
+        table.add_row(
+            agent,
+            f"[red]{part.outcome}[/]" if part.outcome == "dead" else f"[green]{part.outcome}[/]",
+            durations.clock(part.started).rstrip("Z"),
+            durations.short(part.seconds),
+            str(part.attempts),
+            str(part.deliveries),
+        )
+    output.console.print(table)
+    for part in record.parts:
+        if part.message:
+            output.console.print(f"{part.agent}: {part.message}", style="red", markup=False, soft_wrap=True)
+    if record.status == "dead":
+        output.say(f"more:  erni dead list --photo {record.photo_id}")
+    output.say()

@@ -1,0 +1,196 @@
+"""`erni publish`: photos of this machine, or addresses of photos, become events."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from console import photo_files
+from console.arguments import checked, describe
+from console.errors import CommandError
+from events import identities
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from console.output import Output
+    from console.publishing import BatchPublisher
+    from console.source_libraries import Listed
+    from shared.blobs import BlobStore
+    from shared.settings import Settings
+
+_MANY = 20
+"""Photos above which a bar shows how far it is."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`erni publish PATH|URL…`."""
+    describe(
+        parser,
+        "Submit photos. A folder means every photo in it and below; its bytes are put into the photo store "
+        "first, so that agents on other machines see them. Published again with the same --session, only "
+        "what is not there yet is published. A SharePoint library means the photos in it that are new or "
+        "changed since the last time.",
+        "erni publish photos/",
+        "erni publish photos/ --session seewen-2026-05-12 --project 'Wohnhaus Seewen'",
+        "erni publish https://example.com/1234.jpg --json",
+        "erni publish sharepoint:/sites/Bau/Eingang",
+        run=publish,
+    )
+    parser.add_argument(
+        "what", nargs="+", metavar="PATH|URL", help="file, folder or address (http, store, sharepoint)"
+    )
+    parser.add_argument(
+        "--session",
+        metavar="ID",
+        type=checked(identities.session_id),
+        help="the session they belong to (default: a new one, named after folder and day)",
+    )
+    parser.add_argument("--event-id", metavar="ID", help="the event's id, for a single photo")
+    hints = parser.add_argument_group("what you know about all of them")
+    hints.add_argument("--project", metavar="TEXT", help="building project")
+    hints.add_argument("--place", metavar="TEXT", help="where they were taken, if the photos don't say")
+    hints.add_argument("--photographer", metavar="TEXT")
+    hints.add_argument("--taken-at", metavar="TIME", help="when, if the photos don't say: 2026-05-12")
+    hints.add_argument("--text", metavar="TEXT", help="anything else, in words")
+    place = parser.add_argument_group("where they go (default: SHAREPOINT_SITE and SHAREPOINT_LIBRARY)")
+    place.add_argument("--site", metavar="SITE", help="such as /sites/Bau, or the site's address")
+    place.add_argument("--library", metavar="NAME", help="such as Referenzfotos")
+
+
+async def publish(options: argparse.Namespace, output: Output) -> int:
+    """Publish everything that was named; exit code 1 if something could not be read."""
+    from console.explain import open_store
+    from console.source_libraries import SourceLibraries
+    from shared import settings as settings_module
+
+    settings = settings_module.load()
+    store = open_store(settings)
+    async with SourceLibraries(settings, store) as libraries:
+        listed = await libraries.look(options.what)
+        if listed.libraries and not listed.photos and not listed.others:
+            output.answer({"session_id": None, "published": 0, "photos": []})
+            output.say("there is no photo that is new or changed since the last time")
+            return 0
+        code = await _publish(options, output, settings, store, listed)
+        if code == 0:
+            await libraries.keep()
+        return code
+
+
+async def _publish(
+    options: argparse.Namespace, output: Output, settings: Settings, store: BlobStore, listed: Listed
+) -> int:
+    from console.explain import redis_client, redis_trouble, store_trouble
+    from console.publishing import Batch, BatchPublisher, StoreError, tracing
+    from events.connection import RedisError
+    from events.types import Hints, Target
+
+    found = photo_files.find(listed.others)
+    found = msgspec.structs.replace(found, photos=(*listed.photos, *found.photos))
+    for path, reason in found.unreadable:
+        output.warn(f"erni: {path} cannot be read: {reason}")
+    if not found.photos:
+        raise CommandError("there is no photo to publish" + _skipped(found.skipped))
+    if options.event_id and len(found.photos) != 1:
+        raise CommandError(f"--event-id is for one photo; there are {len(found.photos)}", code=2)
+    known = (options.project, options.place, options.photographer, options.taken_at, options.text)
+    target = Target(site=options.site, library=options.library)
+    batch = Batch(
+        session_id=options.session or photo_files.new_session_id(options.what),
+        event_id=options.event_id,
+        hints=Hints(
+            project=options.project,
+            place=options.place,
+            photographer=options.photographer,
+            taken_at=options.taken_at,
+            text=options.text,
+        )
+        if any(known)
+        else None,
+        target=target if target != Target() else None,
+    )
+    async with redis_client(settings) as redis:
+        publisher = BatchPublisher(redis, store, settings, source="erni:publish")
+        with tracing(settings) as tracer, _progress(output, len(found.photos)) as (advance, told):
+            try:
+                await publisher.publish(found.photos, batch, tracer=tracer, on_photo=advance, on_wait=told)
+            except (RedisError, StoreError) as error:
+                trouble = redis_trouble if isinstance(error, RedisError) else store_trouble
+                raise CommandError(
+                    f"{trouble(error, settings)}\n{_so_far(publisher, batch.session_id)}"
+                ) from error
+            except asyncio.CancelledError:
+                output.warn(_so_far(publisher, batch.session_id))
+                raise
+    fresh = sum(submission.fresh for submission in publisher.submitted)
+    failed = [*found.unreadable, *publisher.failed]
+    output.answer(
+        {
+            "session_id": batch.session_id,
+            "published": fresh,
+            "already_published": len(publisher.submitted) - fresh,
+            "skipped": found.skipped,
+            "failed": [{"file": path, "reason": reason} for path, reason in failed],
+            "photos": publisher.submitted,
+        }
+    )
+    if not output.as_json:
+        _tell(output, publisher, batch.session_id, found.skipped)
+    for path, reason in publisher.failed:
+        output.warn(f"erni: {path} could not be read any more: {reason}")
+    return 1 if failed else 0
+
+
+def _tell(output: Output, publisher: BatchPublisher, session_id: str, skipped: int) -> None:
+    fresh = sum(submission.fresh for submission in publisher.submitted)
+    before = len(publisher.submitted) - fresh
+    again = f" ({before} had been published before)" if before else ""
+    output.say(f"{fresh} photo{'' if fresh == 1 else 's'} published{again}{_skipped(skipped)}")
+    output.say(f"session  {session_id}")
+    output.say(f"follow   erni status --watch    or    erni session show {session_id}")
+
+
+def _skipped(number: int) -> str:
+    return f"; {number} other file{'' if number == 1 else 's'} skipped" if number else ""
+
+
+def _so_far(publisher: BatchPublisher, session_id: str) -> str:
+    return (
+        f"{len(publisher.submitted)} photos are published. The same command with --session {session_id}"
+        " publishes the others, and none twice."
+    )
+
+
+@contextmanager
+def _progress(output: Output, total: int) -> Iterator[tuple[Callable[[], None], Callable[[str], None]]]:
+    """A bar for many photos on a terminal; what to call after each photo, and with a reason to wait."""
+    if total <= _MANY or not output.console.is_terminal:
+        told: set[str] = set()
+
+        def say_once(text: str) -> None:
+            if text not in told:
+                told.add(text)
+                output.warn(f"erni: waiting: {text}")
+
+        yield lambda: None, say_once
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=output.console,
+    ) as bar:
+        task = bar.add_task("publishing", total=total)
+
+        def advance() -> None:
+            bar.update(task, advance=1, description="publishing")
+
+        yield advance, lambda _: bar.update(task, description="waiting for room")

@@ -1,0 +1,238 @@
+"""`erni session list|show|close|forget`: submission batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console import durations
+from console.arguments import checked, describe, subcommands, whole
+from console.errors import CommandError
+from events import identities, topology
+
+if TYPE_CHECKING:
+    import argparse
+
+    from console.output import Output
+    from console.sessions import SessionView
+    from shared.sessions.store import SessionStats
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`erni session …`."""
+    add = subcommands(
+        parser,
+        'Submission batches: what people mean by "the photos of project Seewen, 12 May".',
+        "erni session list",
+        "erni session show seewen-2026-05-12",
+    )
+    listing = add("list", "the sessions that were used last")
+    describe(
+        listing, "The sessions that were used last, newest first.", "erni session list --limit 10", run=list_
+    )
+    listing.add_argument("--limit", metavar="N", type=whole(1), default=30, help="how many (default: 30)")
+    showing = add("show", "one session: its counters and its photos")
+    describe(
+        showing,
+        "One session: how many photos have come how far, and each of its photos.",
+        "erni session show seewen-2026-05-12",
+        run=show,
+    )
+    closing = add("close", "say how many photos it has")
+    describe(
+        closing,
+        "Say how many photos were published into a session, if the publisher did not. When all of them have "
+        "ended the session completes and its report is written.",
+        "erni session close seewen-2026-05-12 --expected 84",
+        run=close,
+    )
+    closing.add_argument(
+        "--expected", metavar="N", type=whole(1), help="photos published (default: as many as have come in)"
+    )
+    forgetting = add("forget", "remove everything that is kept about it")
+    describe(
+        forgetting,
+        "Remove a session: its counters, photo records, dead letters, reports, and the photos and previews "
+        "in the store that no other session has. What is in SharePoint stays.",
+        "erni session forget seewen-2026-05-12",
+        run=forget,
+    )
+    forgetting.add_argument("--yes", action="store_true", help="do not ask")
+    for command in (showing, closing, forgetting):
+        command.add_argument("session", metavar="SESSION", type=checked(identities.session_id))
+
+
+async def list_(options: argparse.Namespace, output: Output) -> int:
+    """List sessions."""
+    from console import sessions
+    from console.explain import redis_client
+    from shared import settings as settings_module
+
+    settings = settings_module.load()
+    async with redis_client(settings) as redis:
+        views, stats = await sessions.newest(redis, settings, most=options.limit)
+    total = stats.sessions
+    output.answer({"total": total, "sessions": views, "statistics": stats})
+    if output.as_json:
+        return 0
+    if not views:
+        output.say("there is no session yet; `erni publish PATH` makes one")
+        return 0
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("session", overflow="ellipsis", no_wrap=True)
+    table.add_column("last used (UTC)", no_wrap=True)
+    for head in ("photos", "valid", "dead", "moving"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for view in views:
+        table.add_row(
+            view.session_id,
+            durations.clock(view.last_accessed).rstrip("Z"),
+            str(view.expected or view.received),
+            str(view.validated),
+            f"[red]{view.dead}[/]" if view.dead else "·",
+            f"[cyan]{view.in_flight}[/]" if view.in_flight else "·",
+        )
+    output.console.print(table)
+    if total > len(views):
+        output.say(f"{total - len(views)} more; --limit shows more of them")
+    output.say(_numbers(stats))
+    return 0
+
+
+def _numbers(stats: SessionStats) -> str:
+    """What there is and what has become of all there were."""
+    return (
+        f"{stats.sessions} sessions, {stats.open} with photos on their way; so far {stats.created} created,"
+        f" {stats.expired} expired, {stats.evicted} evicted, {stats.errors} corrupt; asked for"
+        f" {stats.hits + stats.misses} times, {stats.hit_rate:.0%} found"
+    )
+
+
+async def show(options: argparse.Namespace, output: Output) -> int:
+    """Show one session and its photos."""
+    from console import sessions
+    from console.explain import redis_client
+    from shared import settings as settings_module
+    from shared.streams import photos
+
+    settings = settings_module.load()
+    async with redis_client(settings) as redis:
+        view = await sessions.read(redis, options.session, settings)
+        records = await photos.of_session(redis, options.session, lanes=settings.lanes)
+    if view is None:
+        raise _unknown(options.session)
+    output.answer(
+        {
+            "session": view,
+            "photos": [
+                {"photo_id": record.photo_id, "file_name": record.file_name, "status": record.status}
+                for record in records
+            ],
+        }
+    )
+    if output.as_json:
+        return 0
+    output.say(f"session    {view.session_id}")
+    output.say(f"status     {_state(view)}")
+    output.say(f"created    {durations.clock(view.created_at)}")
+    output.say(f"last used  {durations.clock(view.last_accessed)}")
+    output.say("through    " + "   ".join(f"{_short(a)} {view.counters.get(a, 0)}" for a in topology.AGENTS))
+    if view.postponed:
+        output.say(f"postponed  {view.postponed} wait for a part that asked for time")
+    output.say()
+    for record in records:
+        output.say(f"  {record.status:<34} {record.file_name or record.photo_id}")
+    if view.dead:
+        output.say()
+        output.say(f"why they are dead:  erni dead list --session {view.session_id}")
+    return 0
+
+
+def _short(agent: str) -> str:
+    return agent.rpartition("_")[2]
+
+
+def _state(view: SessionView) -> str:
+    ended = f"{view.validated} validated, {view.dead} dead"
+    if view.status == "completed":
+        again = f" (for the {view.completion}. time)" if view.completion > 1 else ""
+        return f"completed{again}: {ended}"
+    if not view.expected:
+        return f"open: {ended}, {view.in_flight} on their way; nobody has said how many photos it has"
+    return f"open: {ended} of {view.expected}"
+
+
+async def close(options: argparse.Namespace, output: Output) -> int:
+    """Tell how many photos the session has."""
+    from console import sessions
+    from console.explain import redis_client
+    from events.publisher import Publisher
+    from shared import settings as settings_module
+
+    settings = settings_module.load()
+    async with redis_client(settings) as redis:
+        view = await sessions.read(redis, options.session, settings)
+        if view is None:
+            raise _unknown(options.session)
+        expected = options.expected or view.received
+        if not expected:
+            raise CommandError(
+                f"no photo of {options.session} has come in yet: say how many with --expected N"
+            )
+        publisher = Publisher(redis, lanes=settings.lanes, session_ttl=settings.session_ttl)
+        counts = await publisher.close_session(options.session, expected=expected)
+    output.answer({"session_id": options.session, "expected": counts})
+    if counts != expected:
+        output.warn(
+            f"erni: {options.session} was told before to have {counts} photos; the first number counts"
+        )
+    if not output.as_json:
+        output.say(f"{options.session} is complete when {counts} photos have ended")
+    return 0
+
+
+async def forget(options: argparse.Namespace, output: Output) -> int:
+    """Remove the session and what only it needs."""
+    from console import forgetting, sessions
+    from console.asking import sure
+    from console.explain import open_store, redis_client
+    from shared import settings as settings_module
+
+    settings = settings_module.load()
+    store = open_store(settings)
+    async with redis_client(settings) as redis:
+        view = await sessions.read(redis, options.session, settings)
+        if view is not None and view.in_flight:
+            raise CommandError(
+                f"{view.in_flight} photos of {options.session} are still on their way: forget it when"
+                f" they have"
+                f" ended (erni session show {options.session})"
+            )
+        plan = await forgetting.look(redis, store, options.session, lanes=settings.lanes)
+        if view is None and plan.empty:
+            raise _unknown(options.session)
+        output.warn(f"{options.session}: {plan.sentence}; what is in SharePoint stays")
+        if not options.yes and not sure("Remove all of it?"):
+            raise CommandError("nothing was removed")
+        await forgetting.forget(redis, store, plan, sessions.shared(redis, settings), lanes=settings.lanes)
+    output.answer(
+        {
+            "session_id": options.session,
+            "photos": len(plan.photos),
+            "dead_letters": len(plan.letters),
+            "blobs": len(plan.blobs),
+        }
+    )
+    if not output.as_json:
+        output.say(f"{options.session} is forgotten")
+    return 0
+
+
+def _unknown(session_id: str) -> CommandError:
+    return CommandError(
+        f"there is no session {session_id} (any more): `erni session list` shows those there are; a"
+        f" finished one"
+        " is forgotten SESSION_TTL after its last use"
+    )

@@ -1,0 +1,160 @@
+"""`erni up`: everything on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from console.arguments import checked, describe, whole
+from events import topology
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from console.output import Output
+    from console.supervisor import Change, Supervisor
+    from shared.local.stack import Stack
+
+FOLDER: Final = Path(".erni")
+"""Data, logs and addresses, below where the command was typed."""
+_SERVICES: Final = frozenset({"redis", "sharepoint"})
+"""Without these nothing goes on."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`erni up`."""
+    describe(
+        parser,
+        "Run everything on this machine until Ctrl-C: a Redis-compatible server, a stand-in for SharePoint, "
+        "a trace receiver (each only if no setting names a real one), the five agents and the gateway. Data "
+        "is kept in ./.erni; a process that dies is started again. Every erni command in this folder finds "
+        "it.",
+        "erni up",
+        "erni up --processes vision_analyzer=3",
+        run=up,
+    )
+    parser.add_argument(
+        "--processes",
+        metavar="AGENT=N",
+        action="append",
+        default=[],
+        type=checked(_number_of),
+        help="how many processes of an agent (default: 1 of each); may be repeated",
+    )
+    parser.add_argument("--logs", action="store_true", help="show what the processes write")
+
+
+def _number_of(text: str) -> tuple[str, int]:
+    agent, _, number = text.partition("=")
+    if agent not in topology.AGENTS:
+        raise ValueError(f"{agent[:40]!r} is no agent; there are {', '.join(topology.AGENTS)}")
+    return agent, whole(1)(number)
+
+
+def up(options: argparse.Namespace, output: Output) -> int:
+    """Run until somebody asks to stop; exit code 1 if a process had to be given up."""
+    from console.running import claimed
+
+    with claimed(FOLDER / "up.lock", "erni up"):
+        return asyncio.run(_up(options, output))
+
+
+async def _up(options: argparse.Namespace, output: Output) -> int:
+    from console import news
+    from console.explain import redis_client
+    from console.running import end, running, write_addresses
+    from shared.local.stack import plan_up
+    from shared.settings import merged_environment
+
+    addresses = FOLDER / "env"
+    # What an `erni up` that was killed left behind must not pass for settings.
+    addresses.unlink(missing_ok=True)
+    stack = plan_up(merged_environment(), FOLDER, processes=dict(options.processes))
+    changes = _Changes(output)
+    if "REDIS_URL" not in stack.given:
+        # The agents would wait for it, for ever and silently; here somebody sits and waits for them.
+        async with redis_client(stack.settings) as redis:
+            await redis.ping()
+    try:
+        async with (
+            running(
+                stack,
+                on_change=changes.tell,
+                on_line=_shown(output) if options.logs else None,
+                on_services=lambda: write_addresses(addresses, stack.given, what="`erni up`"),
+            ) as (supervisor, asked),
+            redis_client(stack.settings) as redis,
+        ):
+            _tell_addresses(output, stack, supervisor)
+            changes.asked = asked
+            telling = asyncio.create_task(
+                news.tell(redis, stack.settings, lambda text: output.say(f"{_now()}  {text}"))
+            )
+            telling.add_done_callback(lambda task: _no_more_news(task, output))
+            try:
+                await asked.wait()
+            finally:
+                await end(telling)
+            output.say("stopping; what is in hand is finished first (Ctrl-C again: at once)")
+    finally:
+        addresses.unlink(missing_ok=True)
+    return 1 if changes.failed else 0
+
+
+def _no_more_news(telling: asyncio.Task[None], output: Output) -> None:
+    """A mistake of ours in telling the news must not end the pipeline, nor be silent."""
+    if not telling.cancelled() and (error := telling.exception()):
+        output.warn(f"erni: no more news will be told, because of {error!r}; the pipeline goes on")
+
+
+class _Changes:
+    """Tells people what happens to the processes; asks to stop when there is no going on."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self.asked: asyncio.Event | None = None
+        """Set it to stop everything; None while everything starts."""
+        self.failed = False
+
+    def tell(self, change: Change) -> None:
+        """Say what is worth saying."""
+        failed = change.state == "failed"
+        self.failed = self.failed or failed
+        if failed and change.name in _SERVICES and self.asked is not None:
+            self.asked.set()
+        orderly = change.state in ("starting", "stopping", "stopped") and "killed" not in change.text
+        if not orderly:
+            self._output.say(f"{_now()}  {change.name:<20} {change.text}")
+
+
+def _now() -> str:
+    return time.strftime("%H:%M:%S", time.gmtime())
+
+
+def _shown(output: Output) -> Callable[[str, str], None]:
+    return lambda name, line: output.say(f"{name:<20} | {line}")
+
+
+def _tell_addresses(output: Output, stack: Stack, supervisor: Supervisor) -> None:
+    output.answer(
+        {
+            "folder": str(stack.folder),
+            "addresses": {address.what: address.where for address in stack.addresses},
+            "processes": [
+                {"name": child.spec.name, "pid": child.pid, "log": str(child.log)}
+                for child in supervisor.children.values()
+            ],
+        }
+    )
+    if output.as_json:
+        return
+    output.say()
+    for address in stack.addresses:
+        output.say(f"  {address.what:<30} {address.where}")
+    output.say(f"  {'logs':<30} {stack.folder / 'logs'}")
+    output.say()
+    output.say("publish: erni publish PATH     look: erni status --watch     stop: Ctrl-C")
+    output.say()

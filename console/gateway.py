@@ -1,0 +1,131 @@
+"""The HTTP side: health, readiness, metrics, and the list of everything that Prometheus shall scrape."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+from prometheus_client.exposition import choose_encoder
+
+from console.errors import CommandError
+from console.explain import redis_trouble
+from events import topology
+from events.connection import RedisError, connect
+from shared.streams.status import read_status
+from shared.telemetry.metrics import REGISTRY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+    from shared.settings import Settings
+
+REFRESH_SECONDS: Final = 15
+"""How often Prometheus shall ask for the targets: a process that starts is scraped that soon."""
+
+
+class Gateway:
+    """Serves HTTP on HTTP_HOST and HTTP_PORT."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redis: Redis = connect(
+            settings.redis_url, password=str(settings.redis_password), client_name="erni-gateway"
+        )
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+        """The port it listens on; 0 before `start`."""
+
+    async def start(self) -> None:
+        """Listen. Raises CommandError when the port cannot be had."""
+        app = web.Application()
+        app.router.add_get("/health", _health)
+        app.router.add_get("/ready", self._ready)
+        app.router.add_get("/metrics", _metrics)
+        app.router.add_get("/metrics/targets", self._targets)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await self._runner.setup()
+        host, port = self._settings.http_host, self._settings.http_port
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            await self.stop()
+            if error.errno == errno.EADDRINUSE:
+                raise CommandError(
+                    f"HTTP_PORT={port} is taken on {host} by another process: choose another, or 0 for any",
+                    code=2,
+                ) from error
+            raise CommandError(
+                f"cannot listen on {host}:{port}: {error.strerror or error}", code=2
+            ) from error
+        self.port = int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Close port and connections."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self._redis.aclose()
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        """Ready while Redis answers: what we serve is read from there."""
+        try:
+            await self._redis.ping()
+        except RedisError as error:
+            return _json(
+                {"status": "not ready", "reasons": [redis_trouble(error, self._settings)]}, status=503
+            )
+        return _json({"status": "ready", "reasons": []})
+
+    async def _targets(self, _request: web.Request) -> web.Response:
+        """Prometheus HTTP service discovery: the full list, always; an error leaves the last one in force.
+
+        https://prometheus.io/docs/prometheus/latest/http_sd/
+        """
+        try:
+            targets = await self.targets()
+        except RedisError as error:
+            return _json({"error": redis_trouble(error, self._settings)}, status=503)
+        return _json(targets, headers={"X-Prometheus-Refresh-Interval-Seconds": str(REFRESH_SECONDS)})
+
+    async def targets(self) -> list[dict[str, object]]:
+        """Every agent process that beats, with its agent and consumer name as labels."""
+        status = await read_status(
+            self._redis, lanes=self._settings.lanes, alive_within=self._settings.lease_seconds
+        )
+        return [
+            {
+                "targets": [process.says.metrics_address],
+                "labels": {"agent": agent.agent, "instance": process.consumer},
+            }
+            for agent in status.agents
+            for process in agent.processes
+            if process.says.metrics_address
+        ]
+
+
+async def _health(_request: web.Request) -> web.Response:
+    """Alive as long as this is answered."""
+    return _json({"status": "alive", "agents": topology.AGENTS})
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    """This process's own numbers, in the format the scraper asks for."""
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type})
+
+
+def _json(
+    document: Mapping[str, object] | Sequence[object],
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(document) + b"\n",
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )

@@ -1,0 +1,136 @@
+"""The `erni` command line: finds the command, runs it, turns what goes wrong into a sentence.
+
+Exit codes: 0 done, 1 the thing failed or something was found wrong, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import inspect
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from console.arguments import HelpText
+from console.errors import CommandError
+from console.output import Output
+from shared.leaving import leave
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS: Final = {
+    "demo": ("demo", "show it: sample photos go through the five agents, all on this machine"),
+    "up": ("up", "run everything on this machine until Ctrl-C"),
+    "publish": ("publish", "submit photos: files, folders or addresses"),
+    "status": ("status", "the pipeline: processes, backlog, dead letters, breakers"),
+    "session": ("session", "submission batches: list, show, close, forget"),
+    "photo": ("photo", "one photo's way through the agents"),
+    "report": ("report", "the HTML report of a session"),
+    "dead": ("dead", "dead letters: list, show, replay, discard"),
+    "pause": ("pauses", "an agent stops reading, all its processes"),
+    "resume": ("pauses", "an agent reads again"),
+    "fault": ("fault", "make the local stand-in misbehave, to practise"),
+    "doctor": ("doctor", "check settings and everything they point at"),
+    "gateway": ("gateway", "serve health, metrics and the list of metrics targets"),
+}
+"""Each command, the module of `console.commands` that has it, and what it does in a line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line and points at --help; with --json the document says it too."""
+
+    as_json = False
+
+    def error(self, message: str) -> NoReturn:
+        if type(self).as_json:
+            Output(as_json=True).answer({"error": message})
+        sys.stderr.write(f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
+        raise SystemExit(2)
+
+
+def parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser for these words: only the command they name has its arguments, the others cost nothing."""
+    top = _Parser(
+        prog="erni",
+        description="Photos of building sites become described, validated SharePoint entries.",
+        epilog="example:\n  erni demo            see it work\n  erni COMMAND --help  what a command does",
+        formatter_class=HelpText,
+    )
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = top.add_subparsers(metavar="COMMAND", dest="command", required=True, parser_class=_Parser)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    for name, (module, line) in COMMANDS.items():
+        command = commands.add_parser(name, help=line, formatter_class=HelpText)
+        if name == chosen:
+            import_module(f"console.commands.{module}").arguments(command)
+    return top
+
+
+class _Version(argparse.Action):
+    def __call__(self, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"erni {version('erni-foto-agency')}\n")
+        raise SystemExit(0)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code; the entry point of the `erni` script."""
+    words = sys.argv[1:] if words is None else words
+    _Parser.as_json = "--json" in words
+    try:
+        options = parser(words).parse_args(words)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 2
+    output = Output(as_json=options.json)
+    _log_to_stderr()
+    try:
+        result: Any = options.run(options, output)
+        code = asyncio.run(result) if inspect.iscoroutine(result) else result
+    except KeyboardInterrupt:
+        output.warn("erni: interrupted")
+        return 1
+    except BrokenPipeError:
+        # Whoever read us (`| head`) has gone; Python must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        told = _told(error)
+        if told is None:
+            raise
+        output.answer({"error": str(told)})
+        output.warn(f"erni: {told}")
+        return told.code
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    return int(code)
+
+
+def _log_to_stderr() -> None:
+    """What parts of the machinery log is for standard error too; commands that serve set up more."""
+    import structlog
+
+    # looked up for each line, since it may be another one by then
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
+def _told(error: Exception) -> CommandError | None:
+    """The sentence for an error that a user can cause; None for a mistake of ours."""
+    if isinstance(error, CommandError):
+        return error
+    from console.explain import explain
+
+    return explain(error)
+
+
+def run() -> NoReturn:
+    """The program `erni`."""
+    leave(main())
+
+
+if __name__ == "__main__":
+    run()

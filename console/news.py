@@ -1,0 +1,88 @@
+"""What happens in a running pipeline that people want to be told: outages, and sessions that are through."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from console.places import place_of
+from events import codec, keys
+from events.connection import RedisError
+from events.types import SessionReported
+from shared.streams.status import read_status
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from redis.asyncio import Redis
+
+    from events.keys import Keys
+    from shared.settings import Settings
+
+_REPORTED: Final = "session.reported"
+_LOOK_SECONDS: Final = 1.0
+_PAGE: Final = 100
+
+
+class Reported:
+    """Reads the session reports that come in, each once."""
+
+    def __init__(self, redis: Redis, *, lanes: int) -> None:
+        self._redis = redis
+        self._after: dict[Keys, bytes] = dict.fromkeys(keys.all_lanes(lanes), b"0-0")
+
+    async def skip(self) -> None:
+        """Leave out those that are there already."""
+        for lane in self._after:
+            newest = await self._fetch("XREVRANGE", lane.stream(_REPORTED), "+", "-", "COUNT", 1)
+            if newest:
+                self._after[lane] = newest[0][0]
+
+    async def new(self) -> list[SessionReported]:
+        """Those that came in since the last look."""
+        found: list[SessionReported] = []
+        for lane, after in self._after.items():
+            start = b"(" + after
+            for entry_id, flat in await self._fetch(
+                "XRANGE", lane.stream(_REPORTED), start, "+", "COUNT", _PAGE
+            ):
+                self._after[lane] = entry_id
+                try:
+                    event = codec.decode(_REPORTED, entry_id.decode(), flat).event
+                except codec.UndecodableError:
+                    continue
+                if isinstance(event, SessionReported):
+                    found.append(event)
+        return found
+
+    async def _fetch(self, *words: str | bytes | int) -> list[Any]:
+        fetch: Callable[..., Awaitable[list[Any]]] = self._redis.execute_command
+        return await fetch(*words)
+
+
+async def tell(redis: Redis, settings: Settings, say: Callable[[str], None]) -> None:
+    """Say each piece of news in a sentence, until cancelled. Redis being away is the supervisor's news."""
+    reported = Reported(redis, lanes=settings.lanes)
+    down: set[tuple[str, str]] = set()
+    skipped = False
+    while True:
+        try:
+            if not skipped:
+                await reported.skip()
+                skipped = True
+            status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
+            now = {(part, agent.agent) for agent in status.agents for part in agent.breakers_open}
+            for part, agent in sorted(now - down):
+                say(f"{part} fails or throttles: {agent} waits")
+            for part, agent in sorted(down - now):
+                say(f"{part} answers again: {agent} goes on")
+            down = now
+            for event in await reported.new():
+                dead = (
+                    f", {event.dead} dead (erni dead list --session {event.session_id})" if event.dead else ""
+                )
+                say(f"{event.session_id} is through: {event.validated} validated{dead}")
+                say(f"  report {place_of(settings, event.report_ref)}")
+        except RedisError:
+            pass
+        await asyncio.sleep(_LOOK_SECONDS)

@@ -1,0 +1,75 @@
+"""Where a command's words go: results to stdout, for people or as one JSON document; messages to stderr."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+# C0 and C1 controls but tab and line feed, and what turns the direction of writing around
+_STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class Output:
+    """One command's voice. With `as_json` stdout holds one JSON document and nothing else."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._answered = False
+        self._console: Console | None = None
+
+    @property
+    def console(self) -> Console:
+        """Where people read: rich, on stdout, or on stderr when stdout belongs to the JSON document."""
+        if self._console is None:
+            from rich.console import Console
+
+            file = sys.stderr if self.as_json else sys.stdout
+            # Without a terminal rich would break lines at 80 columns; who reads a pipe wants them whole.
+            width = None if file.isatty() or "COLUMNS" in os.environ else 160
+            self._console = Console(file=file, highlight=False, soft_wrap=False, width=width)
+        return self._console
+
+    def say(self, text: str = "") -> None:
+        """A line for people, as it is: no markup, no colours."""
+        _line(sys.stderr if self.as_json else sys.stdout, text)
+
+    def warn(self, text: str) -> None:
+        """A message that is no result."""
+        _line(sys.stderr, text)
+
+    @contextmanager
+    def busy(self, text: str) -> Iterator[None]:
+        """Say what goes on while it takes its time: something that moves on a terminal, else a line."""
+        if not self.console.is_terminal:
+            self.say(text)
+            yield
+            return
+        with self.console.status(text):
+            yield
+
+    def answer(self, document: Any) -> None:
+        """The JSON document, once, where it was asked for."""
+        if self.as_json and not self._answered:
+            self._answered = True
+            text = msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=2)
+            _line(sys.stdout, text.decode())
+
+
+def printable(text: str) -> str:
+    """The text with control characters as escapes: what stands in an entry must not steer the terminal."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _line(file: TextIO, text: str) -> None:
+    file.write(printable(text) + "\n")
+    file.flush()

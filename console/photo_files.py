@@ -1,0 +1,138 @@
+"""What `erni publish` was pointed at: photo files, folders of them, addresses."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import msgspec
+
+from console.errors import CommandError
+from events.identities import SessionId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+PHOTO_ENDINGS: Final = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".heic", ".heif", ".hif"}
+)
+"""Names by which a file in a folder counts as a photo. A file that is named itself is taken as it is."""
+_ADDRESS = re.compile(r"(https?|store|sharepoint|file):", re.IGNORECASE)
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"})
+
+
+class PhotoFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One photo to publish: a file of this machine, or an address."""
+
+    name: str
+    """Its place below the folder it was found in, or its file name; '' for an address without one."""
+    path: Path | None = None
+    url: str = ""
+    version: str = ""
+    """Of a file in a library: another one is another photo, though its address is the same."""
+
+    @property
+    def file_name(self) -> str | None:
+        """The name people know it by."""
+        return self.name.rpartition("/")[2] or None
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is to publish, and what there is not."""
+
+    photos: tuple[PhotoFile, ...]
+    skipped: int
+    """Files in folders that are no photos by their name."""
+    unreadable: tuple[tuple[str, str], ...]
+    """Path and why it cannot be opened."""
+
+
+def find(words: Sequence[str]) -> Found:
+    """Look at every word. Raises CommandError (code 2) for a path that does not exist."""
+    photos: list[PhotoFile] = []
+    unreadable: list[tuple[str, str]] = []
+    skipped = 0
+    for word in words:
+        if _ADDRESS.match(word):
+            photos.append(PhotoFile(url=word, name=unquote(_parts(word).path).rpartition("/")[2]))
+            continue
+        if not word.strip():
+            raise CommandError("an empty path: name a file, a folder or an address", code=2)
+        root = Path(word)
+        if not root.exists():
+            if "://" in word:
+                raise CommandError(
+                    f"{word}: only addresses that start with http, https, store, sharepoint or file can be"
+                    " published",
+                    code=2,
+                )
+            raise CommandError(f"{word}: there is no such file or folder", code=2)
+        for path, name in _files(root, unreadable):
+            if root.is_dir() and path.suffix.lower() not in PHOTO_ENDINGS:
+                skipped += 1
+                continue
+            if (wrong := _no_photo_file(path)) is not None:
+                unreadable.append((str(path), wrong))
+                continue
+            try:
+                # Told now, so that the session's number of photos is right from the start.
+                with path.open("rb"):
+                    photos.append(PhotoFile(path=path, name=name))
+            except OSError as error:
+                unreadable.append((str(path), error.strerror or str(error)))
+    return Found(photos=tuple(photos), skipped=skipped, unreadable=tuple(unreadable))
+
+
+def _no_photo_file(path: Path) -> str | None:
+    """Why a path cannot be published, before it is opened: opening a pipe would wait for its other end."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
+    if path.is_symlink() and not path.exists():
+        return "a link to nothing"
+    return None if path.is_file() else "not a file"
+
+
+def _parts(address: str) -> SplitResult:
+    """Take an address apart. Raises CommandError (code 2) where a photo can never be."""
+    try:
+        parts = urlsplit(address)
+        nowhere = not parts.hostname and parts.scheme.startswith("http")
+    except ValueError:
+        nowhere = True
+    if nowhere:
+        raise CommandError(f"{address}: an address without a host", code=2)
+    return parts
+
+
+def _files(root: Path, unreadable: list[tuple[str, str]]) -> Iterator[tuple[Path, str]]:
+    """Every file below, in order; what is hidden is left out."""
+    if not root.is_dir():
+        yield root, root.name
+        return
+
+    def refused(error: OSError) -> None:
+        unreadable.append((str(error.filename), error.strerror or str(error)))
+
+    for folder, folders, files in os.walk(root, onerror=refused):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith("."):
+                path = Path(folder) / name
+                yield path, path.relative_to(root).as_posix()
+
+
+def new_session_id(words: Sequence[str]) -> SessionId:
+    """An id that people recognise: what was published, the day, and a random part."""
+    first = words[0]
+    name = urlsplit(first).netloc.rpartition("@")[2] if _ADDRESS.match(first) else Path(first).resolve().name
+    plain = unicodedata.normalize("NFKD", name.translate(_UMLAUTS)).encode("ascii", "ignore").decode()
+    stem = re.sub(r"[^A-Za-z0-9_.]+", "-", plain).strip("-._")[:60] or "photos"
+    return SessionId(f"{stem}-{time.strftime('%Y-%m-%d', time.gmtime())}-{secrets.token_hex(3)}")

@@ -1,0 +1,122 @@
+"""A stack that runs: claims its folder, starts everything in order, says what happens, stops everything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from console.errors import CommandError
+from console.supervisor import StartError, Supervisor
+from shared.local.claims import ClaimedError, FolderClaim
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from pathlib import Path
+
+    from console.supervisor import Change
+    from shared.local.stack import Stack
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def claimed(path: Path, what: str) -> Iterator[None]:
+    """Be the only one of its kind in a folder. Raises CommandError that says who is it already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
+        claim = FolderClaim.take(path, what=f"`{what}` since {since}")
+    except ClaimedError as error:
+        raise CommandError(
+            f"in {path.parent.resolve()} runs {error.holder} already. Use that one, or stop it first"
+        ) from None
+    try:
+        yield
+    finally:
+        claim.release()
+
+
+@asynccontextmanager
+async def running(
+    stack: Stack,
+    *,
+    on_change: Callable[[Change], None],
+    on_line: Callable[[str, str], None] | None = None,
+    on_services: Callable[[], None] = lambda: None,
+) -> AsyncIterator[tuple[Supervisor, asyncio.Event]]:
+    """Everything runs inside the block; the event is set when somebody wants it to end (Ctrl-C, SIGTERM).
+
+    `on_services`: what to do when the services are there and the agents are not yet. A second Ctrl-C ends
+    everything at once. Raises CommandError when something does not start.
+    """
+    supervisor = Supervisor(stack.folder / "logs", on_change=on_change, on_line=on_line)
+    asked = asyncio.Event()
+
+    def ask() -> None:
+        if asked.is_set():
+            supervisor.kill()
+        asked.set()
+
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in signals:
+        loop.add_signal_handler(number, ask)
+    try:
+        for stage in sorted({process.stage for process in stack.processes}):
+            if stage:
+                on_services()
+            these = [process for process in stack.processes if process.stage == stage]
+            await unless(asked, supervisor.start(these))
+        yield supervisor, asked
+    except StartError as error:
+        raise CommandError(str(error)) from None
+    finally:
+        await supervisor.stop()
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+async def unless(asked: asyncio.Event, work: Coroutine[None, None, T]) -> T:
+    """The result of some work, unless somebody asks to stop meanwhile. Raises CommandError then."""
+    working, waiting = asyncio.ensure_future(work), asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise CommandError("stopped before it was done")
+        return working.result()
+    finally:
+        await end(working, waiting)
+
+
+async def end(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks until they have ended, whatever their results.
+
+    Once is not enough: asyncio.wait_for, through which redis-py sends each command, can swallow a cancel
+    on Python 3.11 (https://github.com/python/cpython/issues/86296), and the task goes on.
+    """
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=0.2)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def write_addresses(path: Path, given: dict[str, str], *, what: str) -> None:
+    """Write settings as an environment file, all or nothing, for the eyes of this user."""
+    lines = [f"# written by {what} (process {os.getpid()}), removed when it stops"]
+    lines += [f"{name}={_quoted(value)}" for name, value in sorted(given.items())]
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write("\n".join(lines) + "\n")
+    draft.replace(path)
+
+
+def _quoted(value: str) -> str:
+    """As python-dotenv reads it: nothing is expanded between single quotes."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,94 @@
+"""Sessions as the operator asks for them: from Redis or not at all, since a command's memory knows none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from console.errors import CommandError
+from events import topology
+from events.identities import SessionId
+from shared.sessions.shared_store import SharedSessions
+from shared.sessions.store import SessionStats, SessionStore
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from shared.sessions.session import Session
+    from shared.settings import Settings
+
+
+class SessionView(msgspec.Struct, frozen=True, kw_only=True):
+    """One session."""
+
+    session_id: str
+    status: str
+    """``open`` or ``completed``."""
+    expected: int
+    """Photos it has, 0 if nobody said so."""
+    received: int
+    validated: int
+    dead: int
+    postponed: int
+    completion: int
+    created_at: float
+    """Unix time in seconds, as is `last_accessed`."""
+    last_accessed: float
+    access_count: int
+    site: str
+    library: str
+    in_flight: int
+    """Photos that were received and have not ended."""
+    counters: dict[str, int]
+    """Per agent: entries it has handed on."""
+
+
+def shared(redis: Redis, settings: Settings) -> SharedSessions:
+    """All sessions. Raises CommandError where they are in no Redis."""
+    if settings.session_backend == "memory":
+        raise CommandError(
+            "SESSION_BACKEND=memory: each process keeps its sessions to itself, and photos are not counted;"
+            " with SESSION_BACKEND=redis they can be looked at here"
+        )
+    return SharedSessions(
+        redis, lanes=settings.lanes, most=settings.session_max, ttl=float(settings.session_ttl)
+    )
+
+
+async def read(redis: Redis, session_id: str, settings: Settings) -> SessionView | None:
+    """One session, without noting an access; None if it is not there (any more)."""
+    found = await shared(redis, settings).get(SessionId(session_id), touch=False)
+    return _view(found) if found else None
+
+
+async def newest(redis: Redis, settings: Settings, *, most: int) -> tuple[list[SessionView], SessionStats]:
+    """The sessions that were used last, and the numbers of all."""
+    sessions = shared(redis, settings)
+    views = [_view(session) for session in await sessions.newest(most)]
+    # asked first: where Redis is away that was said already, and memory does not answer here
+    store = SessionStore(
+        redis, lanes=settings.lanes, most=settings.session_max, ttl=float(settings.session_ttl)
+    )
+    return views, await store.stats()
+
+
+def _view(session: Session) -> SessionView:
+    counters = session.counters
+    return SessionView(
+        session_id=session.session_id,
+        status=session.status,
+        expected=session.expected,
+        received=counters.get("received", 0),
+        validated=counters.get("validated", 0),
+        dead=counters.get("dead", 0),
+        postponed=counters.get("postponed", 0),
+        completion=session.completion,
+        created_at=session.created_at,
+        last_accessed=session.last_accessed,
+        access_count=session.access_count,
+        site=session.site,
+        library=session.library,
+        in_flight=session.in_flight,
+        counters={agent: counters[agent] for agent in topology.AGENTS if agent in counters},
+    )

@@ -1,0 +1,94 @@
+"""The way to a SharePoint library, step by step, for `erni doctor`: where it ends is what to mend."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from console.errors import CommandError
+from console.explain import bare
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from shared.library.schema import Column
+    from shared.settings import Settings
+
+
+async def steps(settings: Settings) -> AsyncIterator[str]:
+    """A sentence for each step that works. Raises CommandError with what to do at the first that does not.
+
+    Nothing is left in the library: the last step begins an upload and drops it.
+    """
+    from shared.sharepoint.client import GraphClient
+    from shared.sharepoint.columns import read_columns
+    from shared.sharepoint.sites import find_library, find_site
+    from shared.sharepoint.uploads import Uploader
+
+    site_name = settings.sharepoint_site
+    if not site_name:
+        raise CommandError("no site is named: set SHAREPOINT_SITE to host:/sites/Name")
+    client = GraphClient(settings)
+    try:
+        with _explained(settings.azure_authority, "AZURE_AUTHORITY"):
+            await client.open()
+            await client.sign_in()
+        yield f"signed in at {bare(settings.azure_authority)}"
+        with _explained(settings.graph_url, "GRAPH_URL"):
+            site = await find_site(client, site_name)
+            yield f"the app may see the site {site_name}"
+            library = await find_library(client, site, site_name, settings.sharepoint_library)
+            yield f"library {library.library}: {bare(library.web_url)}"
+            columns = await read_columns(client, library)
+            yield _filled(library.library, columns)
+            if left := [column for column in columns if not column.writable and not column.hidden]:
+                yield f"left alone: {_named(left)}"
+            if odd := [column for column in columns if column.writable and column.name.startswith("_")]:
+                yield (
+                    f"perhaps not writable: {', '.join(column.display_name for column in odd)}. Graph refuses"
+                    " columns whose internal name begins with an escaped letter; make such a column anew"
+                    " under a plain name and rename it then"
+                )
+            await Uploader(client).rehearse(library.drive_id)
+            yield "the app may write: an upload was begun and dropped again"
+    finally:
+        await client.close()
+
+
+@contextmanager
+def _explained(url: str, setting: str) -> Iterator[None]:
+    """Whatever goes wrong, as a sentence that says what to do."""
+    from shared.retry.errors import HttpStatusError, PermanentError, PostponeError, TransientError
+
+    try:
+        yield
+    except HttpStatusError as error:
+        wait = f": try again in {error.retry_after:.0f} s" if error.retry_after else ""
+        raise CommandError(f"{error}{wait}") from error
+    except (PermanentError, TransientError, PostponeError) as error:
+        raise CommandError(str(error)) from error
+    except aiohttp.ClientError as error:
+        said = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise CommandError(
+            f"{bare(url)} does not answer ({said}): check {setting} and the network"
+        ) from error
+    except TimeoutError:
+        raise
+    except (OSError, ValueError) as error:
+        raise CommandError(f"the credential cannot be used ({error}): check the AZURE_ settings") from error
+
+
+def _filled(library: str, columns: Sequence[Column]) -> str:
+    writable = [column for column in columns if column.writable]
+    if not writable:
+        raise CommandError(f"{library} has no column that may be filled: add some, or choose another library")
+    required = sum(column.required for column in writable)
+    return f"{len(columns)} columns, {len(writable)} of them ours to fill, {required} required"
+
+
+def _named(columns: Sequence[Column]) -> str:
+    return ", ".join(
+        f"{column.display_name} ({'read-only' if column.read_only else column.kind})" for column in columns
+    )

@@ -1,0 +1,1 @@
+"""The agents: one file each, a function from event to event."""

@@ -1,0 +1,87 @@
+"""Brings a photo's bytes in: fetched, checked, hashed, its EXIF read, the original put into the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from events.types import ExifFacts, PhotoFetched, SchemaExtracted
+from shared.blobs import BlobStore
+from shared.fetching.sources import Sources, name_of
+from shared.photos.exif import PhotoFacts, facts_of
+from shared.photos.open import PhotoHeader, ensure_whole, off_loop, opened
+from shared.sharepoint.source import SharePointSource
+from shared.streams.agent import Agent
+from shared.telemetry.redact import public_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from shared.settings import Settings
+
+
+class PhotoFetcher(Agent[SchemaExtracted, PhotoFetched]):
+    """From an address to bytes in the store, known by their hash.
+
+    The same bytes are stored once, whoever sent them and however often: the key is their hash.
+    """
+
+    name = "photo_fetcher"
+    # One host that is away does not stop the photos of the others, so no breaker stops the reading here.
+    dependencies: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, settings: Settings, redis: Redis) -> None:
+        """Keep the settings; the store and the connections are opened in `open`."""
+        super().__init__(settings, redis)
+        self._blobs = BlobStore(settings.photo_store_url)
+        self._sharepoint = SharePointSource(settings)
+        self._sources = Sources(settings, self._blobs, sharepoint=self._sharepoint.download)
+
+    async def open(self) -> None:
+        """Open the connections of the sources."""
+        await self._sources.open()
+
+    async def close(self) -> None:
+        """Close them."""
+        await self._sources.close()
+        await self._sharepoint.close()
+
+    async def handle(self, event: SchemaExtracted) -> PhotoFetched:
+        """Fetch one photo.
+
+        Raises PermanentError for what is no whole photo of a kind we take, too large or not allowed.
+        """
+        name = event.file_name or name_of(event.source_url)
+        async with self._sources.fetch(event.source_url) as file:
+            header, facts = await off_loop(_examine, file.path, name)
+            original = await self._blobs.put_file(f"originals/{file.sha256}", file.path)
+        # Replaced, not kept: a later version of this agent may read more out of the same bytes.
+        reference = await self._blobs.replace(f"facts/{file.sha256}.json", msgspec.json.encode(facts))
+        # Nobody fetches it from there again: a permission that the address carried ends here.
+        carried = {field: getattr(event, field) for field in event.__struct_fields__}
+        return PhotoFetched(
+            **(carried | {"file_name": name, "source_url": public_source(event.source_url)}),
+            dataref=original,
+            sha256=file.sha256,
+            size=file.size,
+            media_type=header.media_type,
+            width=header.width,
+            height=header.height,
+            orientation=facts.orientation,
+            exif=ExifFacts(
+                taken_at=facts.taken_at,
+                camera=facts.camera,
+                has_position=facts.position is not None,
+                reference=reference,
+            ),
+        )
+
+
+def _examine(path: Path, name: str | None) -> tuple[PhotoHeader, PhotoFacts]:
+    """Check a photo and read its EXIF, without decoding a pixel. Raises PermanentError."""
+    with opened(path.read_bytes(), name=name) as photo:
+        ensure_whole(photo, name=name)
+        return photo.header, facts_of(photo)

@@ -1,0 +1,122 @@
+"""Describes a photo in the library's own terms, and decides for every column which source wins."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from events.identities import StoreUrl
+from events.types import Analysis, PhotoAnalyzed, PhotoFetched
+from shared.blobs import SCHEME, BlobStore
+from shared.library.merge import Sources, merge
+from shared.library.schema import LibrarySchema
+from shared.photos.exif import PhotoFacts
+from shared.photos.open import off_loop
+from shared.photos.preview import make_preview
+from shared.streams.agent import Agent
+from shared.vision.analyzer import Answer, PhotoContext, Usage, make_analyzer
+from shared.vision.cache import AnswerCache, answer_key
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from shared.settings import Settings
+
+# EXIF orientations that stand on their side: width and height change places.
+_TURNED = 5
+
+
+class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
+    """Shows the analyzer a preview, never the original. The same question is asked once."""
+
+    name = "vision_analyzer"
+    # no failure of the local analyzer is one of this dependency, so its breaker never opens there
+    dependencies: ClassVar[frozenset[str]] = frozenset({"vision"})
+
+    def __init__(self, settings: Settings, redis: Redis) -> None:
+        super().__init__(settings, redis)
+        self._store = BlobStore(settings.photo_store_url)
+        self._analyzer = make_analyzer(settings, redis)
+        # An original has up to MAX_PHOTO_BYTES: only the one that is decoded next is in memory.
+        self._one_original = asyncio.Lock()
+        self._answers = AnswerCache(self._store, redis, lease=settings.lease_seconds)
+
+    async def open(self) -> None:
+        """Load the model, or make the connections."""
+        await self._analyzer.open()
+
+    async def close(self) -> None:
+        """Let them go."""
+        await self._analyzer.close()
+
+    async def handle(self, event: PhotoFetched) -> PhotoAnalyzed:
+        """Put the preview into the store, describe it, merge what is known into fields."""
+        schema = msgspec.json.decode(await self._store.get(event.schema_ref), type=LibrarySchema)
+        facts = await self._facts(event)
+        preview_ref = StoreUrl(f"{SCHEME}previews/{event.sha256}.jpg")
+        preview: bytes | None = None
+        if not await self._store.exists(preview_ref):
+            preview = await self._preview(event)
+            await self._store.put(f"previews/{event.sha256}.jpg", preview)
+        answer, cached = await self._answer(event, schema, preview)
+        merged = merge(
+            schema,
+            Sources(
+                hints=event.hints,
+                exif_taken_at=facts.taken_at,
+                exif_position=facts.position.text if facts.position else None,
+                file_name=event.file_name,
+                vision=answer.fields,
+                vision_needs=answer.needs_person,
+            ),
+        )
+        # a kept answer was paid for by the photo that asked
+        usage = Usage() if cached else answer.usage
+        return PhotoAnalyzed(
+            **msgspec.structs.asdict(event),
+            fields=merged.fields,
+            needs_person=merged.needs_person,
+            analysis=Analysis(
+                model=self._analyzer.model,
+                prompt_version=self._analyzer.prompt_version,
+                cached=cached,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+            ),
+            preview_ref=preview_ref,
+        )
+
+    async def _answer(
+        self, event: PhotoFetched, schema: LibrarySchema, preview: bytes | None
+    ) -> tuple[Answer, bool]:
+        """What the analyzer says, and whether it had said so before."""
+        turned = event.orientation >= _TURNED
+        context = PhotoContext(
+            hints=event.hints,
+            taken_at=event.exif.taken_at,
+            camera=event.exif.camera,
+            width=event.height if turned else event.width,
+            height=event.width if turned else event.height,
+            session_id=event.session_id,
+        )
+
+        async def ask() -> Answer:
+            # the stored preview may be of another size than VISION_PREVIEW_SIDE is now: not read back
+            return await self._analyzer.describe(preview or await self._preview(event), schema, context)
+
+        key = answer_key(event.sha256, event.schema_digest, self._analyzer, context)
+        return await self._answers.answer(key, ask)
+
+    async def _preview(self, event: PhotoFetched) -> bytes:
+        """Upright, without EXIF. Raises PermanentError for an original that cannot be decoded."""
+        async with self._one_original:
+            original = await self._store.get(event.dataref)
+            return await off_loop(make_preview, original, self.settings.vision_preview_side)
+
+    async def _facts(self, event: PhotoFetched) -> PhotoFacts:
+        """All that EXIF says; the position is only there, not in the event."""
+        if event.exif.reference is None:
+            return PhotoFacts(taken_at=event.exif.taken_at, camera=event.exif.camera)
+        return msgspec.json.decode(await self._store.get(event.exif.reference), type=PhotoFacts)

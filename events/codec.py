@@ -1,0 +1,241 @@
+"""A stream entry on the wire: a CloudEvents 1.0 event in binary form, its attributes as fields.
+
+``id source type specversion time subject datacontenttype sessionid dataref traceparent tracestate data``.
+Only ``data`` is required of an upstream. Fields we do not know are carried along unchanged; names that
+begin with ``erni`` are ours: ``ernisteps`` (the agents so far), ``ernidelayed`` and ``ernireplay`` (written
+by the machinery when an entry comes back).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from events import identities, topology
+from events.identities import PhotoId, SessionId
+from events.types import Event, PhotoSubmitted, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from events.identities import EventId
+
+SPEC_VERSION: Final = "1.0"
+MAX_FIELDS: Final = 64
+"""Fields of one entry, ours included. Lua's unpack ends at some 8,000 values; nobody needs a hundredth."""
+MAX_ENTRY_BYTES: Final = 1_048_576
+"""Bytes of one entry at decode: what a publisher may send (256 KiB) and what five agents add to it."""
+MAX_CONTEXT_CHARS: Final = 512
+"""W3C Trace Context § 3.3.1.1: 512 characters of tracestate are to be passed on; longer is dropped."""
+
+_ATTRIBUTES: Final = frozenset(
+    b"id source type specversion time subject datacontenttype sessionid dataref"
+    b" traceparent tracestate data ernisteps ernidelayed ernireplay".split()
+)
+_DELAYED: Final = re.compile(rb"[0-9]{1,15}:[0-9]{1,9}:[0-9]{1,9}")
+_REPLAY: Final = re.compile(rb"[0-9]{1,9} [\x21-\x7e]{0,128}")
+_DECODERS: Final = {name: msgspec.json.Decoder(struct) for name, struct in topology.TYPES.items()}
+_ENCODER: Final = msgspec.json.Encoder()
+_STEPS: Final = msgspec.json.Decoder(tuple[Step, ...])
+
+
+class UndecodableError(ValueError):
+    """An entry that is no event of its stream; the message says why."""
+
+    def __init__(self, message: str, session_id: SessionId | None = None) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An entry, decoded: the event, and what travels beside it."""
+
+    event: Event
+    type: str
+    event_id: str
+    photo_id: PhotoId | None
+    session_id: SessionId | None
+    traceparent: str = ""
+    tracestate: str = ""
+    steps: bytes = b""
+    """JSON list of Step, as it came."""
+    delayed: bytes = b""
+    replay: bytes = b""
+    extras: tuple[bytes, ...] = ()
+    """Unknown fields, name and value in turn."""
+
+
+def decode(stream: str, entry_id: str, fields: Sequence[bytes]) -> Envelope:
+    """Decode an entry of the stream of event type `stream`. Raises UndecodableError.
+
+    `fields` is Redis' flat list: name, value, name, value.
+    """
+    pairs = dict(zip(fields[::2], fields[1::2], strict=True))
+    try:
+        return _decode(stream, entry_id, fields, pairs)
+    except UndecodableError as error:
+        raise UndecodableError(str(error), session_of(pairs)) from error
+    except (UnicodeDecodeError, msgspec.MsgspecError, identities.InvalidIdError, RecursionError) as error:
+        raise UndecodableError(
+            f"this entry is no {stream} event: {reason(error)}", session_of(pairs)
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    """Why something is no event, in words of a length that people read: a decoder may quote a megabyte."""
+    text = "not UTF-8" if isinstance(error, UnicodeError) else str(error) or "nested too deep"
+    # what is wrong stands at the beginning, where it stands at the end
+    return text if len(text) <= 400 else f"{text[:200]}…{text[-200:]}"
+
+
+def session_of(pairs: Mapping[bytes, bytes]) -> SessionId | None:
+    """The session an entry says it belongs to, if that is readable; for counting what cannot be decoded."""
+    try:
+        return identities.session_id(pairs[b"sessionid"].decode())
+    except (KeyError, ValueError):
+        return None
+
+
+def replay_of(pairs: Mapping[bytes, bytes]) -> bytes:
+    """The field that a replay adds, ``<times> <traceparent>``; also of an entry that is no event."""
+    return _ours(_REPLAY, pairs.get(b"ernireplay", b""))
+
+
+def _decode(stream: str, entry_id: str, fields: Sequence[bytes], pairs: dict[bytes, bytes]) -> Envelope:
+    if len(pairs) * 2 != len(fields):
+        raise UndecodableError("this entry names a field twice: which one counts?")
+    if len(pairs) > MAX_FIELDS:
+        raise UndecodableError(f"this entry has {len(pairs)} fields; {MAX_FIELDS} are allowed")
+    size = sum(map(len, fields))
+    if size > MAX_ENTRY_BYTES:
+        raise UndecodableError(f"this entry has {size} bytes; {MAX_ENTRY_BYTES} are allowed")
+    get = pairs.get
+    data = get(b"data")
+    if data is None:
+        raise UndecodableError("this entry has no field `data`, which holds the event as JSON")
+    kind = get(b"type")
+    if kind is not None and kind.decode() != stream:
+        raise UndecodableError(f"type {kind.decode()[:80]!r} does not belong into the stream of {stream}")
+    event, photo_id, session_id = _identities(stream, _DECODERS[stream].decode(data), pairs)
+    extras: tuple[bytes, ...] = ()
+    if pairs.keys() - _ATTRIBUTES:
+        extras = tuple(part for pair in pairs.items() if pair[0] not in _ATTRIBUTES for part in pair)
+    event_id = get(b"id")
+    return Envelope(
+        event=event,
+        type=stream,
+        event_id=event_id.decode() if event_id else entry_id,
+        photo_id=photo_id,
+        session_id=session_id,
+        traceparent=_context(get(b"traceparent")),
+        tracestate=_context(get(b"tracestate")),
+        steps=get(b"ernisteps", b""),
+        delayed=_ours(_DELAYED, get(b"ernidelayed", b"")),
+        replay=replay_of(pairs),
+        extras=extras,
+    )
+
+
+def _identities(
+    stream: str, event: Event, pairs: Mapping[bytes, bytes]
+) -> tuple[Event, PhotoId | None, SessionId | None]:
+    """Whose event it is: what the data says, else the attributes; a new photo gets an id of its own."""
+    subject, session = pairs.get(b"subject"), pairs.get(b"sessionid")
+    said: str | None = getattr(event, "session_id", None) or (session.decode() if session else None)
+    session_id = None if said is None else identities.session_id(said)
+    named: str | None = getattr(event, "photo_id", None)
+    if named is not None:
+        photo_id = identities.photo_id(named)
+    elif stream != topology.INTAKE or not isinstance(event, PhotoSubmitted):
+        return event, None, session_id
+    elif subject:
+        photo_id = identities.photo_id(subject.decode())
+    else:
+        photo_id = identities.derived_photo_id(session_id, event.source_url)
+    if isinstance(event, PhotoSubmitted):
+        event = msgspec.structs.replace(event, photo_id=photo_id, session_id=session_id)
+    return event, photo_id, session_id
+
+
+def _ours(form: re.Pattern[bytes], value: bytes) -> bytes:
+    """A field of the machinery's, or nothing if somebody else wrote it: its numbers are counted with."""
+    return value if value and form.fullmatch(value) else b""
+
+
+def _context(value: bytes | None) -> str:
+    """A trace context field as text; what is not ASCII can be no trace context, and is never a lost photo."""
+    return value.decode("ascii", "replace") if value else ""
+
+
+def encode(
+    event: Event,
+    *,
+    event_id: EventId | str,
+    source: str,
+    photo_id: str | None = None,
+    session_id: str | None = None,
+    traceparent: str = "",
+    tracestate: str = "",
+    steps: bytes = b"",
+    extras: Sequence[bytes] = (),
+) -> list[str | bytes]:
+    """The flat field list of an event, ready for XADD."""
+    fields: list[str | bytes] = [
+        "id", event_id,
+        "source", source,
+        "type", topology.NAMES[type(event)],
+        "specversion", SPEC_VERSION,
+        "time", _now(),
+        "datacontenttype", "application/json",
+    ]  # fmt: skip
+    if photo_id:
+        fields += ("subject", photo_id)
+    if session_id:
+        fields += ("sessionid", session_id)
+    dataref = getattr(event, "dataref", None)
+    if dataref:
+        fields += ("dataref", dataref)
+    if traceparent:
+        fields += ("traceparent", traceparent)
+        if tracestate and len(tracestate) <= MAX_CONTEXT_CHARS:
+            fields += ("tracestate", tracestate)
+    if steps:
+        fields += ("ernisteps", steps)
+    fields += extras
+    fields += ("data", _ENCODER.encode(event))
+    return fields
+
+
+class _Clock:
+    """The last time that was written, and its text: many hand-offs happen within one millisecond."""
+
+    millis = 0
+    text = ""
+
+
+def _now() -> str:
+    millis = time.time_ns() // 1_000_000
+    if millis != _Clock.millis:
+        _Clock.text = datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="milliseconds")
+        _Clock.millis = millis
+    return _Clock.text
+
+
+def read_steps(steps: bytes) -> tuple[Step, ...]:
+    """The steps of an envelope; unreadable ones count as none (they inform, nothing depends on them)."""
+    try:
+        return _STEPS.decode(steps) if steps else ()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ()
+
+
+def with_step(steps: bytes, step: Step) -> bytes:
+    """`steps` with one more, without decoding what is there."""
+    added = _ENCODER.encode(step)
+    if steps[:1] == b"[" and steps[-1:] == b"]" and len(steps) > 2:
+        return b"%b,%b]" % (steps[:-1], added)
+    return b"[%b]" % added

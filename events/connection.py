@@ -1,0 +1,190 @@
+"""How we talk to Redis: client options that never repeat a command, and what its errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
+from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BLOCK_SECONDS = 2.0
+"""The longest a blocking read waits. Reads are never cancelled in flight; they are let run out."""
+SOCKET_TIMEOUT = 8.0
+"""Seconds without an answer after which a connection counts as dead. Longer than a blocking read."""
+
+
+class Trouble(enum.Enum):
+    """What a Redis error means for us. Each value is a metric label."""
+
+    AWAY = "away"
+    """No connection, no answer in time, or the server went away in the middle."""
+    LOADING = "loading"
+    """The server is reading its data back, or is busy with a script."""
+    READ_ONLY = "read_only"
+    """We talk to a replica, or to a master that must not write now: reconnect, the role has moved."""
+    OUT_OF_MEMORY = "out_of_memory"
+    NO_GROUP = "no_group"
+    """The consumer group or its stream is gone (flush, DEL, failover)."""
+    NO_PERMISSION = "no_permission"
+    """Wrong password, or the ACL forbids the command: needs a person."""
+    NOT_SENT = "not_sent"
+    """Our own mistake: wrong type of a key, a bad command. Trying again does not help."""
+
+
+# Most of these are plain ResponseErrors in redis-py: the first word tells them apart.
+_BY_WORD = {
+    "NOGROUP": Trouble.NO_GROUP,
+    "UNBLOCKED": Trouble.NO_GROUP,
+    "LOADING": Trouble.LOADING,
+    "BUSY": Trouble.LOADING,
+    "TRYAGAIN": Trouble.LOADING,
+    "CLUSTERDOWN": Trouble.LOADING,
+    "MASTERDOWN": Trouble.READ_ONLY,
+    "READONLY": Trouble.READ_ONLY,
+    "MISCONF": Trouble.READ_ONLY,
+    "NOREPLICAS": Trouble.READ_ONLY,
+    "OOM": Trouble.OUT_OF_MEMORY,
+    "NOAUTH": Trouble.NO_PERMISSION,
+    "WRONGPASS": Trouble.NO_PERMISSION,
+    "NOPERM": Trouble.NO_PERMISSION,
+    "DENIED": Trouble.NO_PERMISSION,
+}
+# redis-py strips the first word from errors it has a class for
+_BY_CLASS = {
+    "OutOfMemoryError": Trouble.OUT_OF_MEMORY,
+    "ReadOnlyError": Trouble.READ_ONLY,
+    "BusyLoadingError": Trouble.LOADING,
+    "ClusterDownError": Trouble.LOADING,
+    "TryAgainError": Trouble.LOADING,
+    "MasterDownError": Trouble.READ_ONLY,
+    "NoPermissionError": Trouble.NO_PERMISSION,
+    "AuthenticationError": Trouble.NO_PERMISSION,
+    "AuthenticationWrongNumberOfArgsError": Trouble.NO_PERMISSION,
+}
+
+
+def trouble_of(error: BaseException) -> Trouble | None:
+    """What a Redis error means; None if the error is not about Redis."""
+    if not isinstance(error, RedisError):
+        return None
+    for kind in type(error).__mro__:
+        if kind.__name__ in _BY_CLASS:
+            return _BY_CLASS[kind.__name__]
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError)):
+        return Trouble.AWAY
+    text = str(error)
+    if "instance state changed" in text:
+        # UNBLOCKED, as a vanished stream is, but the stream is well: it is the server that became a replica
+        return Trouble.READ_ONLY
+    # the whole word, which is the first one of an error inside a script too: BUSYGROUP is not BUSY
+    trouble = _BY_WORD.get(text.partition(" ")[0])
+    if trouble is not None:
+        return trouble
+    return Trouble.NOT_SENT if isinstance(error, ResponseError) else Trouble.AWAY
+
+
+def _as_it_came(reply: Any, **_: Any) -> Any:
+    return reply
+
+
+# Their parsers make dicts of an entry's fields, which loses duplicate names and the fields' order.
+_RAW_REPLIES = ("XREADGROUP", "XRANGE", "XREVRANGE", "XCLAIM", "XPENDING", "XREAD", "EVALSHA", "EVAL")
+
+
+class _Sending(AbstractConnection):
+    """Sends as redis-py does, with two things mended.
+
+    * It bounds a write by `asyncio.wait_for`, which on Python 3.11 can swallow a cancellation (CPython
+      issue 86296): a loop that was cancelled in that moment would go on for ever.
+    * uvloop raises a RuntimeError for a write on a connection that just closed, where asyncio drops the
+      bytes. Redis killed between our connecting and our first command is enough; it is an outage like any.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
+        # without a limit of its own it calls no wait_for; a connection serves one task at a time
+        limit, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(limit):
+                await super().send_packed_command(command, check_health)
+        except TimeoutError as error:
+            raise RedisTimeoutError(f"a command could not be sent within {limit:g} s") from error
+        except RuntimeError as error:
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"the connection closed while a command was sent: {error}") from error
+        finally:
+            self.socket_timeout = limit
+
+
+def connect(
+    url: str,
+    *,
+    password: str = "",
+    client_name: str = "erni",
+    max_connections: int = 16,
+    timeout: float = SOCKET_TIMEOUT,
+) -> Redis:
+    """A client whose commands are sent once, never again on its own: who repeats a write must know why.
+
+    Replies of stream reads are as they came, nested lists of bytes (an entry is ``[id, [name, value, …]]``).
+    `password` is used where the address has none; `timeout`: seconds without an answer (longer than
+    BLOCK_SECONDS for blocking reads). Makes no connection yet; raises ValueError for an
+    address it cannot read.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": min(3.0, timeout),
+        "client_name": client_name,
+        "max_connections": max_connections,
+        **parse_url(url),
+    }
+    for again in ("retry_on_timeout", "retry_on_error"):
+        options.pop(again, None)
+    # whatever the address's query says: these the rest of the code relies on
+    options |= {
+        "decode_responses": False,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        # more tasks than connections wait for each other, each wait bounded by the socket's time limit
+        "timeout": None,
+    }
+    plain: type[AbstractConnection] = options.get("connection_class", Connection)
+    options["connection_class"] = type(plain.__name__, (_Sending, plain), {})
+    if password and not options.get("password"):
+        options["password"] = password
+    client = Redis.from_pool(BlockingConnectionPool(**options))
+    callback: Callable[..., Any] = _as_it_came
+    for command in _RAW_REPLIES:
+        client.set_response_callback(command, callback)
+    return client
+
+
+__all__ = [
+    "BLOCK_SECONDS",
+    "SOCKET_TIMEOUT",
+    "AuthenticationError",
+    "NoScriptError",
+    "RedisError",
+    "Trouble",
+    "connect",
+    "trouble_of",
+]

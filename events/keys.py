@@ -1,0 +1,85 @@
+"""The names of everything in Redis, and how work is spread over lanes.
+
+One lane (the default) has keys like ``erni:photo.submitted``. With ``LANES=N`` every key carries its lane's
+hash tag, ``erni:{1}:photo.submitted`` … ``erni:{N}:…``, so that all keys of a lane lie in one cluster slot
+and the atomic scripts work there too.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+RETURNED: Final = "returned"
+"""The consumer that no process is: entries given back wait with it for the next taker."""
+
+
+class Keys:
+    """The key names of one lane."""
+
+    __slots__ = ("lane", "paused", "prefix", "refused", "session_lru", "session_open", "session_stats")
+
+    def __init__(self, lane: int | None = None) -> None:
+        """`lane` counts from 1; None is the only lane of an installation without lanes."""
+        self.lane = lane
+        self.prefix = "erni:" if lane is None else f"erni:{{{lane}}}:"
+        self.paused = self.prefix + "paused"
+        """Hash: agent → since when (Unix seconds) its processes do not read."""
+        self.refused = self.prefix + "refused"
+        """Counter: publishes refused because the first stream was full."""
+        self.session_open = self.prefix + "session:open"
+        self.session_lru = self.prefix + "session:lru"
+        self.session_stats = self.prefix + "session:stats"
+        """Hash: how many sessions were created, evicted, expired, found, not found and corrupt."""
+
+    def stream(self, name: str) -> str:
+        """The stream of an event type."""
+        return self.prefix + name
+
+    def dead(self, agent: str) -> str:
+        """The dead-letter stream of an agent."""
+        return f"{self.prefix}dead:{agent}"
+
+    def delayed(self, agent: str) -> str:
+        """The sorted set of an agent's postponed entries, scored by when they are due (ms)."""
+        return f"{self.prefix}delayed:{agent}"
+
+    def beats(self, agent: str) -> str:
+        """Hash: consumer → its beat counter."""
+        return f"{self.prefix}beats:{agent}"
+
+    def processes(self, agent: str) -> str:
+        """Hash: consumer → what its process says of itself (JSON)."""
+        return f"{self.prefix}processes:{agent}"
+
+    def marker(self, consumer: str) -> str:
+        """The last batch of settlements of a consumer and its replies; expires."""
+        return f"{self.prefix}settled:{consumer}"
+
+    def session(self, session_id: str) -> str:
+        """Hash: a session and its counters."""
+        return f"{self.prefix}session:{session_id}"
+
+    def session_photos(self, session_id: str) -> str:
+        """Sorted set: the photo ids of a session by when they were first settled (ms)."""
+        return f"{self.prefix}session:{session_id}:photos"
+
+    def photo(self, photo_id: str) -> str:
+        """Hash: a photo's way so far; expires."""
+        return f"{self.prefix}photo:{photo_id}"
+
+    def published(self, event_id: str) -> str:
+        """The entry id of an event already published; expires with the deduplication window."""
+        return f"{self.prefix}published:{event_id}"
+
+
+def all_lanes(lanes: int) -> tuple[Keys, ...]:
+    """The keys of every lane."""
+    return (Keys(),) if lanes == 1 else tuple(Keys(lane) for lane in range(1, lanes + 1))
+
+
+def lane_of(belongs_to: str, lanes: int) -> Keys:
+    """The lane of a session id, or of a photo id where there is no session: CRC-32 modulo the lanes."""
+    if lanes == 1:
+        return Keys()
+    return Keys(zlib.crc32(belongs_to.encode()) % lanes + 1)

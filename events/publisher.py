@@ -1,0 +1,256 @@
+"""Publishing photo events: idempotent by event id, refused when there is no room. All an upstream needs."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from events import codec, identities, keys, scripts, topology
+from events.connection import RedisError, Trouble, trouble_of
+from events.identities import EntryId, EventId, PhotoId, SessionId
+from events.types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+WINDOW_SECONDS: Final = 24 * 3600
+"""How long an event id is remembered: publishing it again within this time is the same event."""
+DEFAULT_MAX_EVENT_BYTES: Final = 262_144
+DEFAULT_MAX_BACKLOG: Final = 100_000
+SCHEMES: Final = ("http", "https", "file", "store", "sharepoint")
+"""Where a photo's bytes may be."""
+SESSION_TTL: Final = 3600
+SESSION_TTL_IN_FLIGHT: Final = 7 * 24 * 3600
+
+_PUBLISH = scripts.load("events", "publish")
+_OPEN_SESSION = scripts.load("events", "open_session", "session")
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+class InvalidEventError(ValueError):
+    """The event cannot be published as it is; the message says what to change."""
+
+
+class PublishRefusedError(Exception):
+    """There is no room now. Nothing was published; try again after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a publish. `fresh` is False when the event id had been published before."""
+
+    event_id: EventId
+    photo_id: PhotoId
+    session_id: SessionId | None
+    entry_id: EntryId
+    fresh: bool
+
+
+class Publisher:
+    """Publishes photo events. May be used by many tasks at once; any error may be answered by trying again.
+
+    Try again with the same `event_id`: within 24 hours it is the same event, published once.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        source: str = "erni",
+        lanes: int = 1,
+        max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
+        max_backlog: int = DEFAULT_MAX_BACKLOG,
+        session_ttl: int = SESSION_TTL,
+    ) -> None:
+        """`redis` is a client of `events.connection.connect`; `source` is the CloudEvents source, a URI."""
+        self._redis = redis
+        self._source = source
+        self._lanes = lanes
+        self._max_event_bytes = max_event_bytes
+        self._max_backlog = max_backlog
+        self._session_ttl = session_ttl
+
+    async def publish(self, event: PhotoSubmitted, *, event_id: str | None = None) -> Published:
+        """Publish one photo. The active span's context goes along; without one a trace begins here.
+
+        Raises InvalidEventError, PublishRefusedError, or what redis-py raises when Redis is away.
+        """
+        chosen = _event_id(event_id) if event_id is not None else identities.new_event_id()
+        event, photo, session = _identified(event)
+        lane = keys.lane_of(session or photo, self._lanes)
+        carrier: dict[str, str] = {}
+        _PROPAGATOR.inject(carrier)
+        fields = codec.encode(
+            event,
+            event_id=chosen,
+            source=self._source,
+            photo_id=photo,
+            session_id=session,
+            traceparent=carrier.get("traceparent") or _new_trace(),
+            tracestate=carrier.get("tracestate", ""),
+        )
+        size = sum(map(len, fields))
+        if size > self._max_event_bytes:
+            raise InvalidEventError(
+                f"the event has {size} bytes; {self._max_event_bytes} are allowed (bytes of the photo go into"
+                " the store, the event carries a reference)"
+            )
+        outcome, value, fresh = await self._run(
+            _PUBLISH,
+            [lane.stream(topology.INTAKE), lane.published(chosen), lane.refused],
+            [WINDOW_SECONDS * 1000, self._max_backlog, *fields],
+        )
+        if outcome == b"FULL":
+            raise PublishRefusedError(
+                f"{topology.INTAKE} holds {int(value)} entries, at most {self._max_backlog} are allowed"
+                " (MAX_BACKLOG): nothing was published; try again later, or start more agents",
+                retry_after=5.0,
+            )
+        return Published(
+            event_id=chosen,
+            photo_id=photo,
+            session_id=session,
+            entry_id=EntryId(value.decode()),
+            fresh=bool(fresh),
+        )
+
+    async def _run(
+        self, script: scripts.Script, keys: list[str], args: list[str | bytes | int | float]
+    ) -> Any:
+        """Run a script that writes; a full server is a refusal, everything else as redis-py raises it."""
+        try:
+            return await script(self._redis, keys, args)
+        except RedisError as error:
+            if trouble_of(error) is Trouble.OUT_OF_MEMORY:
+                raise PublishRefusedError(
+                    "Redis is at its memory limit and takes no new photos until the agents have drained it;"
+                    " nothing was published",
+                    retry_after=15.0,
+                ) from error
+            raise
+
+    async def open_session(
+        self, session_id: str, *, expected: int = 0, target: Target | None = None, traceparent: str = ""
+    ) -> int:
+        """Announce a session, before its first photo or later; returns the `expected` that counts.
+
+        `expected` is the number of photos in it, 0 if not known yet; the first number given counts.
+        Raises InvalidIdError, InvalidEventError, PublishRefusedError.
+        """
+        if not 0 <= expected <= MAX_EXPECTED:
+            raise InvalidEventError(
+                f"expected={expected}: give the number of photos in the session, at most {MAX_EXPECTED}, or 0"
+            )
+        session = identities.session_id(session_id)
+        lane = keys.lane_of(session, self._lanes)
+        reply = await self._run(
+            _OPEN_SESSION,
+            [
+                lane.session(session),
+                lane.session_open,
+                lane.session_lru,
+                lane.stream(topology.COMPLETED),
+                lane.session_stats,
+            ],
+            [
+                session,
+                expected,
+                (target.site if target else None) or "",
+                (target.library if target else None) or "",
+                self._session_ttl * 1000,
+                SESSION_TTL_IN_FLIGHT * 1000,
+                traceparent,
+            ],
+        )
+        return int(reply)
+
+    async def close_session(self, session_id: str, *, expected: int) -> int:
+        """Say how many photos were published into a session that did not say so before.
+
+        If they have all ended the session completes at once. Returns the `expected` that counts.
+        """
+        if expected < 1:
+            raise InvalidEventError(f"expected={expected}: give the number of photos that were published")
+        return await self.open_session(session_id, expected=expected)
+
+
+async def move_to_lane(redis: Redis, lane: keys.Keys, event_id: str, fields: Sequence[bytes]) -> None:
+    """Publish an entry, written by hand into another lane, into its own; however often, it moves once."""
+    await _PUBLISH(
+        redis,
+        [lane.stream(topology.INTAKE), lane.published(event_id), lane.refused],
+        [WINDOW_SECONDS * 1000, 2**53, *fields],
+    )
+
+
+def _event_id(text: str) -> EventId:
+    """An upstream's event id, checked. Raises InvalidEventError."""
+    if not 0 < len(text) <= 256 or not text.isprintable():
+        raise InvalidEventError(f"event id {text[:40]!r} cannot be used: give 1 to 256 printable characters")
+    return EventId(text)
+
+
+def _identified(event: PhotoSubmitted) -> tuple[PhotoSubmitted, PhotoId, SessionId | None]:
+    """The event with its types and ids checked and its photo id given. Raises InvalidEventError.
+
+    What an agent could not decode must not get as far as the stream, where its author would not see it.
+    """
+    try:
+        event = msgspec.json.decode(msgspec.json.encode(event), type=PhotoSubmitted)
+        session = identities.session_id(event.session_id) if event.session_id else None
+        photo = (
+            identities.photo_id(event.photo_id)
+            if event.photo_id
+            else identities.derived_photo_id(session, event.source_url)
+        )
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise InvalidEventError(f"this is no photo.submitted event: {codec.reason(error)}") from error
+    except identities.InvalidIdError as error:
+        raise InvalidEventError(str(error)) from error
+    scheme, colon, _ = event.source_url.partition(":")
+    if not colon or scheme.lower() not in SCHEMES:
+        what = f"has the scheme {scheme[:20]!r}" if colon else "has no scheme"
+        raise InvalidEventError(
+            f"source_url {what}: give an address that begins with http:, https:, file:, store: or sharepoint:"
+        )
+    if event.expected == 0:
+        raise InvalidEventError("expected=0: give the number of photos in the session, or leave it out")
+    return msgspec.structs.replace(event, photo_id=photo, session_id=session), photo, session
+
+
+class _StrictTarget(Target, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class _StrictHints(Hints, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class _Strict(PhotoSubmitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    target: _StrictTarget | None = None
+    hints: _StrictHints | None = None
+
+
+def parse_submission(data: bytes | str) -> PhotoSubmitted:
+    """A photo.submitted event from JSON, refusing fields that do not exist (a typo loses a hint silently).
+
+    Raises InvalidEventError.
+    """
+    try:
+        strict = msgspec.json.decode(data, type=_Strict)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise InvalidEventError(f"this is no photo.submitted event: {codec.reason(error)}") from error
+    return msgspec.json.decode(msgspec.json.encode(strict), type=PhotoSubmitted)
+
+
+def _new_trace() -> str:
+    """A traceparent for a photo that comes without one: random ids, sampled (W3C Trace Context)."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"

@@ -1,0 +1,51 @@
+"""Lua scripts: each lives in a `.lua` file and is called by one Python function of the same name."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import NoScriptError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from redis.asyncio import Redis
+
+
+class Script:
+    """One script, sent by its hash; by its text only to a server that does not know it yet."""
+
+    __slots__ = ("digest", "name", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        """`text` begins with its ``#!lua`` line (Redis 7), which declares its flags."""
+        self.name = name
+        self.text = text.encode()
+        self.digest = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
+
+    async def __call__(
+        self, redis: Redis, keys: Sequence[str], args: Sequence[str | bytes | int | float]
+    ) -> Any:
+        """Run it. Raises what redis-py raises; sent once, unless the server did not know the script."""
+        run: Callable[..., Awaitable[Any]] = redis.execute_command
+        try:
+            return await run("EVALSHA", self.digest, len(keys), *keys, *args)
+        except NoScriptError:
+            return await run("EVAL", self.text, len(keys), *keys, *args)
+
+
+@cache
+def load(package: str, name: str, *parts: str) -> Script:
+    """The script `<package>/lua/<name>.lua`; `parts` are files of `events/lua` put before its body.
+
+    A part holds only local functions, shared by several scripts (how a session's counters move).
+    """
+    text = files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    shebang, body = text.split("\n", 1)
+    shared = "".join(
+        files("events").joinpath("lua", f"{part}.lua").read_text(encoding="utf-8") for part in parts
+    )
+    return Script(name, f"{shebang}\n{shared}{body}")

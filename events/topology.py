@@ -1,0 +1,114 @@
+"""The pipeline, drawn once: which agent reads and writes what. All that shows it derives from here."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from events import types
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TYPES: Final[Mapping[str, type[types.Event]]] = MappingProxyType(
+    {
+        "photo.submitted": types.PhotoSubmitted,
+        "schema.extracted": types.SchemaExtracted,
+        "photo.fetched": types.PhotoFetched,
+        "photo.analyzed": types.PhotoAnalyzed,
+        "photo.uploaded": types.PhotoUploaded,
+        "photo.validated": types.PhotoValidated,
+        "session.completed": types.SessionCompleted,
+        "session.reported": types.SessionReported,
+    }
+)
+"""Event type name, which is also the stream's name, and the struct its data has."""
+
+NAMES: Final[Mapping[type[types.Event], str]] = MappingProxyType(
+    {struct: name for name, struct in TYPES.items()}
+)
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent's place: the streams it reads as a consumer group of its own name, and those it writes."""
+
+    agent: str
+    does: str
+    """In a few words, for the picture: what it makes of the first stream it reads."""
+    does_too: str = ""
+    """What it makes of the second one."""
+    handoff_type: str
+    """The value of the span attribute of that name."""
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+PIPELINE: Final[tuple[Stage, ...]] = (
+    Stage(
+        agent="schema_extractor",
+        does="reads the target library's columns",
+        handoff_type="schema_extraction",
+        reads=("photo.submitted",),
+        writes=("schema.extracted",),
+    ),
+    Stage(
+        agent="photo_fetcher",
+        does="brings the bytes in, hashes them, reads EXIF",
+        handoff_type="photo_fetch",
+        reads=("schema.extracted",),
+        writes=("photo.fetched",),
+    ),
+    Stage(
+        agent="vision_analyzer",
+        does="describes the photo in the library's own terms",
+        handoff_type="vision_analysis",
+        reads=("photo.fetched",),
+        writes=("photo.analyzed",),
+    ),
+    Stage(
+        agent="sharepoint_uploader",
+        does="stores photo and metadata",
+        handoff_type="sharepoint_upload",
+        reads=("photo.analyzed",),
+        writes=("photo.uploaded",),
+    ),
+    Stage(
+        agent="validation_reporter",
+        does="reads back and compares",
+        does_too="writes the session's report, dead photos too",
+        handoff_type="validation_report",
+        reads=("photo.uploaded", "session.completed"),
+        writes=("photo.validated", "session.reported"),
+    ),
+)
+
+INTAKE: Final = "photo.submitted"
+"""Where upstream systems publish."""
+VALIDATED: Final = "photo.validated"
+"""Where a photo's way ends well."""
+COMPLETED: Final = "session.completed"
+"""Written by the settle that ends a session's last photo, not by an agent."""
+PUBLIC: Final = ("photo.validated", "session.reported")
+"""Output streams: they belong to their readers, and are trimmed by age only."""
+
+AGENTS: Final = tuple(stage.agent for stage in PIPELINE)
+
+
+def stage_of(agent: str) -> Stage:
+    """The place of an agent. Raises KeyError with the names there are."""
+    for stage in PIPELINE:
+        if stage.agent == agent:
+            return stage
+    raise KeyError(f"no agent is called {agent!r}; there are {', '.join(AGENTS)}")
+
+
+def picture() -> str:
+    """The pipeline as text, for people: the stream an agent reads, the agent, the stream it writes."""
+    lines = []
+    for stage in PIPELINE:
+        for number, (read, written) in enumerate(zip(stage.reads, stage.writes, strict=True)):
+            does = stage.does if number == 0 else stage.does_too
+            lines.append(f"{read:<17} ─▶ {stage.agent:<19} {does:<47} ─▶ {written}")
+    return "\n".join(lines) + "\n"

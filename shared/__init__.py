@@ -1,0 +1,1 @@
+"""The machinery around the agents: streams, retries, telemetry, sessions, photos, SharePoint, vision."""

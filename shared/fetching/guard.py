@@ -1,0 +1,134 @@
+"""Which hosts a source may be on, and an HTTP session that connects to no other.
+
+A source's address comes from outside, so it may point inside: at a metadata service, at Redis, at a
+neighbour. What counts is the address that is connected to, not the one that was looked at before: a name
+can have another address a moment later, and 2130706433 is 127.0.0.1. So the check sits where the socket is
+made (aiohttp asks no resolver for IP literals).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import aiohttp
+
+from shared.retry.errors import PermanentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiohappyeyeballs import AddrInfoType
+    from aiohttp.abc import AbstractResolver
+    from yarl import URL
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# The last 32 bits are an IPv4 address: behind a NAT64 (RFC 6052), and in the deprecated "IPv4-compatible"
+# form (RFC 4291, section 2.5.5.1) that some systems still understand.
+_EMBEDDING: Final = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+# RFC 8215: a NAT64 of one's own; where in it the IPv4 address lies is known there alone.
+_LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
+_CONNECT_SECONDS: Final = 10.0
+_SILENCE_SECONDS: Final = 30.0
+
+
+class AddressRefusedError(OSError):
+    """A connection was about to go to an address that is not a public one. aiohttp wraps it."""
+
+
+def is_public(text: str) -> bool:
+    """Whether an IP address is one of the public internet, whatever form it is wrapped in."""
+    try:
+        address = ipaddress.ip_address(text.split("%", 1)[0])
+    except ValueError:
+        return False
+    return all(
+        part.is_global
+        and not (part.is_multicast or part.is_reserved or getattr(part, "is_site_local", False))
+        and part not in _LOCAL_NAT64
+        for part in _unwrapped(address)
+    )
+
+
+def _unwrapped(address: Address) -> tuple[Address, ...]:
+    """The IPv4 addresses an IPv6 address stands for, or the address itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return (address,)
+    if address.ipv4_mapped:
+        return (address.ipv4_mapped,)
+    if address.sixtofour:
+        return (address.sixtofour,)
+    if address.teredo:
+        return address.teredo
+    if any(address in network for network in _EMBEDDING):
+        return (ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF),)
+    return (address,)
+
+
+class Hosts:
+    """The setting SOURCE_HOSTS: names, ``name:port``, ``*.name`` for what is below it, ``*`` for all.
+
+    A host named literally is the operator's word and may have a private address. What is only allowed by
+    a ``*`` must have a public one. Nothing named: nothing allowed.
+    """
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        entries = {entry.strip().rstrip(".").lower() for entry in allowed}
+        self._any = "*" in entries
+        self._below = tuple(entry[1:] for entry in entries if entry.startswith("*."))
+        self._literal = frozenset(entry for entry in entries if entry and not entry.startswith("*"))
+
+    def named(self, url: URL) -> bool:
+        """Whether the host is named literally."""
+        host = _host(url)
+        # An IPv6 address stands in brackets where a port may follow.
+        shown = f"[{host}]" if ":" in host else host
+        return bool(self._literal & {host, shown, f"{shown}:{url.port}"})
+
+    def check(self, url: URL) -> None:
+        """Raise PermanentError unless the host is allowed."""
+        if self._any or self.named(url) or (self._below and _host(url).endswith(self._below)):
+            return
+        allowed = (
+            ", ".join(sorted(self._literal) + ["*" + name for name in sorted(self._below)]) or "none yet"
+        )
+        raise PermanentError(
+            f"photos may not be fetched from {_host(url)[:100]!r}: add it to SOURCE_HOSTS if it is trusted"
+            f" (allowed: {allowed[:300]})"
+        )
+
+
+def _host(url: URL) -> str:
+    return (url.host or "").rstrip(".").lower()
+
+
+def session(*, public_only: bool, resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
+    """An HTTP session that, if `public_only`, makes no connection to an address that is not public.
+
+    It follows no redirect by itself if the caller passes ``allow_redirects=False``, takes no proxy and no
+    password from the environment, and keeps no cookies.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            socket_factory=_public_socket if public_only else None, resolver=resolver
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={
+            "User-Agent": "erni-foto-agency",
+            "Accept": "image/*,*/*;q=0.5",
+            "Accept-Encoding": "identity",
+        },
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS),
+        trust_env=False,
+    )
+
+
+def _public_socket(info: AddrInfoType) -> socket.socket:
+    """A socket for an address that is about to be connected to. Raises AddressRefusedError."""
+    family, kind, protocol, _, address = info
+    if not is_public(str(address[0])):
+        # Not the address itself: the sentence may be read by whoever sent the event.
+        raise AddressRefusedError("the host has an address that is not public")
+    return socket.socket(family, kind, protocol)

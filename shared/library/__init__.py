@@ -1,0 +1,1 @@
+"""A library as we model it: its columns, the values they take, and which source wins."""

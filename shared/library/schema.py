@@ -1,0 +1,80 @@
+"""The columns of a SharePoint library, normalised: what the analyzer fills and the uploader writes."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from events.identities import SchemaDigest
+from events.types import Record
+
+ColumnKind: TypeAlias = Literal[
+    "text",
+    "note",
+    "choice",
+    "multi_choice",
+    "number",
+    "boolean",
+    "date",
+    "date_time",
+    "lookup",
+    "person",
+    "calculated",
+    "unsupported",
+]
+"""``note`` is text of several lines; ``unsupported`` is a column that arrived without a facet we know."""
+
+
+class Column(Record, frozen=True, kw_only=True):
+    """One column. `name` is the internal name Graph wants; people know it as `display_name`."""
+
+    name: str
+    display_name: str
+    kind: ColumnKind
+    description: str = ""
+    choices: tuple[str, ...] = ()
+    allow_other: bool = False
+    """A choice column that also takes text of one's own. We never use that: choices only."""
+    required: bool = False
+    read_only: bool = False
+    hidden: bool = False
+    max_length: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    default: str | None = None
+
+    @property
+    def writable(self) -> bool:
+        """Whether we may send a value: not hidden, not read-only, of a kind Graph lets us write."""
+        return not (self.hidden or self.read_only) and self.kind not in (
+            "lookup",
+            "person",
+            "calculated",
+            "unsupported",
+        )
+
+
+class LibrarySchema(Record, frozen=True, kw_only=True):
+    """All columns of one library as they were at one moment."""
+
+    library: str
+    columns: tuple[Column, ...]
+    time_zone: str = "Europe/Zurich"
+    """The site's zone (IANA), in which a date-only column counts its days."""
+
+    def digest(self) -> SchemaDigest:
+        """The schema's identity: the same columns give the same digest, in whatever order they came."""
+        ordered = sorted(self.columns, key=lambda column: column.name)
+        body = msgspec.json.encode([self.library, self.time_zone, ordered], order="deterministic")
+        return SchemaDigest(hashlib.sha256(body).hexdigest())
+
+    def column(self, name: str) -> Column | None:
+        """The column of that internal name."""
+        return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def writable(self) -> tuple[Column, ...]:
+        """The columns we may fill, in the library's order."""
+        return tuple(column for column in self.columns if column.writable)

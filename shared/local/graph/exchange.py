@@ -1,0 +1,111 @@
+"""One request and its answer, without HTTP: the same for a request of its own and for one within a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from shared.local.graph.addressing import Address, Root, resolve
+from shared.local.graph.errors import GraphError, invalid
+from shared.local.graph.odata import Expansion, option, parse_expand, parse_select
+from shared.local.graph.rendering import Renderer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from shared.local.graph.faults import Faults
+    from shared.local.graph.grants import Grants
+    from shared.local.graph.items import Items
+    from shared.local.graph.model import JsonObject
+    from shared.local.graph.store import Store
+    from shared.local.graph.throttling import Budget
+    from shared.local.graph.tokens import Tokens
+    from shared.local.graph.uploads import Uploads
+
+MAX_JSON: int = 4 * 1024 * 1024
+"""Bytes of a JSON body."""
+
+
+@dataclass(slots=True)
+class Service:
+    """All parts of the emulator."""
+
+    store: Store
+    items: Items
+    uploads: Uploads
+    tokens: Tokens
+    grants: Grants
+    faults: Faults
+    budget: Budget
+    delta_generation: int = 0
+    """Raised by an administrator to make all delta tokens given so far worthless."""
+
+
+@dataclass(slots=True)
+class Call:
+    """A request. `path` is decoded and below the version, `headers` know no case."""
+
+    service: Service
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: AsyncIterator[bytes]
+    origin: str
+    request_id: str
+    client_request_id: str
+    address: Address = field(default_factory=lambda: Address(Root()))
+
+    @property
+    def show(self) -> Renderer:
+        """What renders the answer."""
+        service = self.service
+        return Renderer(service.store, service.items, service.tokens, self.origin)
+
+    @property
+    def select(self) -> tuple[str, ...] | None:
+        """The names of ``$select``."""
+        return parse_select(option(self.query, "select"))
+
+    @property
+    def expand(self) -> dict[str, Expansion]:
+        """What ``$expand`` names. Raises GraphError 400."""
+        return parse_expand(option(self.query, "expand"))
+
+    def resolve(self) -> Address:
+        """The address as things are now: they may have changed while a body came in."""
+        self.address = resolve(self.service.store, self.path)
+        return self.address
+
+    async def json(self) -> JsonObject:
+        """The body, a JSON object; none at all is an empty one. Raises GraphError 400 or 413."""
+        data = bytearray()
+        async for piece in self.body:
+            data += piece
+            if len(data) > MAX_JSON:
+                raise GraphError(413, "invalidRequest", "The request is too large.")
+        if not data:
+            return {}
+        try:
+            return msgspec.json.decode(data, type=dict[str, object])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise invalid("Unable to read JSON request payload.") from None
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer; `body` is encoded as JSON, None sends none; `file` is sent as it is, in part if asked."""
+
+    status: int = 200
+    body: object = None
+    headers: dict[str, str] = field(default_factory=dict)
+    file: Path | None = None
+
+
+Handler: TypeAlias = Callable[[Call], Awaitable[Answer]]
+Routes: TypeAlias = dict[tuple[type, str], dict[str, Handler]]
+"""By the kind of target and what is wanted of it, then by method."""

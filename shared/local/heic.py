@@ -1,0 +1,284 @@
+"""Write a HEIC file, as phones do, without an HEVC encoder: every block of it is stored uncompressed.
+
+No encoder comes with a package that may be shipped along. HEVC has a mode for blocks that are not worth
+compressing (I_PCM); a picture of nothing else is a valid one, large, and the same bytes every time.
+References are to ITU-T H.265 (2021) and ISO/IEC 23008-12.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_BLOCK: Final = 16
+"""Pixels of a coding tree block's side, the smallest there is."""
+_LEVEL: Final = 180
+"""Level 6: up to 8192 by 4320 pixels."""
+# H.265 table 9-52, the column for a range of 448 to 510, by state.
+_RANGE_LPS: Final = (
+    240, 227, 216, 205, 195, 185, 175, 166, 158, 150, 142, 135, 128, 122, 116, 110, 104, 99, 94, 89, 85, 80,
+    76, 72, 69, 65, 62, 59, 56, 53, 50, 48, 45, 43, 41, 39, 37, 35, 33, 31, 30, 28, 27, 25, 24, 23, 22, 21,
+    20, 19, 18, 17, 16, 15, 14, 14, 13, 12, 12, 11, 11, 10, 9,
+)  # fmt: skip
+
+
+def heic(picture: Image.Image, *, exif: bytes = b"", quarter_turns: int = 0) -> bytes:
+    """A HEIC file of a picture, its last odd row and column left out (colour is stored at half the size).
+
+    `exif` is a TIFF structure. `quarter_turns` says how often a reader shall turn the stored pixels by 90
+    degrees anticlockwise; unlike in a JPEG, the orientation in EXIF has no say.
+    """
+    width, height = picture.width // 2 * 2, picture.height // 2 * 2
+    sets = (_video_parameters(), _sequence_parameters(width, height), _picture_parameters())
+    coded = _nal(20, _slice(picture, width, height))
+    items = [struct.pack(">I", len(coded)) + coded]
+    if exif:
+        # The offset to the TIFF header, past a marker that some readers want to see.
+        items.append(struct.pack(">I", 6) + b"Exif\0\0" + exif)
+    head = _box(b"ftyp", b"heic\0\0\0\0mif1heic")
+    place = 0
+    # The items' places depend on the length of the box that tells them, which does not depend on them.
+    for _ in range(2):
+        meta = _meta(sets, (width, height), items, place, quarter_turns)
+        place = len(head) + len(meta) + 8
+    return head + meta + _box(b"mdat", *items)
+
+
+def _box(name: bytes, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return struct.pack(">I", 8 + len(body)) + name + body
+
+
+def _full(name: bytes, *parts: bytes, version: int = 0, flags: int = 0) -> bytes:
+    return _box(name, struct.pack(">I", version << 24 | flags), *parts)
+
+
+def _meta(
+    sets: tuple[bytes, ...], size: tuple[int, int], items: list[bytes], place: int, quarter_turns: int
+) -> bytes:
+    """The box that says which items there are, where they lie and what they are like."""
+    kinds = (b"hvc1", b"Exif")
+    entries = [
+        _full(b"infe", struct.pack(">HH", number, 0), kinds[number - 1], b"\0", version=2)
+        for number in range(1, len(items) + 1)
+    ]
+    places = b""
+    for number, item in enumerate(items, 1):
+        places += struct.pack(">HHHII", number, 0, 1, place, len(item))
+        place += len(item)
+    properties = [
+        _box(b"hvcC", _decoder_record(sets)),
+        _full(b"ispe", struct.pack(">II", *size)),
+        # BT.709 primaries, sRGB transfer, BT.601 matrix, full range: how Pillow makes YCbCr.
+        _box(b"colr", b"nclx", struct.pack(">HHHB", 1, 13, 6, 0x80)),
+        _box(b"irot", bytes([quarter_turns % 4])),
+    ]
+    used = bytes(0x80 | index for index in range(1, len(properties) + 1))  # each one essential
+    return _full(
+        b"meta",
+        _full(b"hdlr", b"\0\0\0\0pict", bytes(13)),
+        _full(b"pitm", struct.pack(">H", 1)),
+        _full(b"iinf", struct.pack(">H", len(entries)), *entries),
+        _full(b"iref", _box(b"cdsc", struct.pack(">HHH", 2, 1, 1))) if len(items) > 1 else b"",
+        _box(
+            b"iprp",
+            _box(b"ipco", *properties),
+            _full(b"ipma", struct.pack(">IHB", 1, 1, len(used)), used),
+        ),
+        _full(b"iloc", b"\x44\x00", struct.pack(">H", len(items)), places),
+    )
+
+
+def _decoder_record(sets: tuple[bytes, ...]) -> bytes:
+    """ISO/IEC 14496-15, 8.3.2: profile and level once more, and the parameter sets."""
+    record = b"\x01" + _PROFILE + bytes([_LEVEL]) + b"\xf0\x00\xfc\xfd\xf8\xf8\x00\x00\x0f"
+    record += bytes([len(sets)])
+    for kind, unit in zip((32, 33, 34), sets, strict=True):
+        record += struct.pack(">BHH", 0x80 | kind, 1, len(unit)) + unit
+    return record
+
+
+# Main profile: compatibility flags 1 and 2, progressive, frames only.
+_PROFILE: Final = b"\x01\x60\x00\x00\x00\x90" + bytes(5)
+
+
+class _Bits:
+    """Bits in the codes of H.265: fixed length, and Exp-Golomb."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def u(self, width: int, value: int) -> None:
+        self._text += f"{value:0{width}b}"
+
+    def ue(self, *values: int) -> None:
+        for value in values:
+            code = f"{value + 1:b}"
+            self._text += "0" * (len(code) - 1) + code
+
+    def raw(self, data: bytes) -> None:
+        for byte in data:
+            self.u(8, byte)
+
+    def closed(self) -> bytes:
+        """With the stop bit, filled up to a whole byte."""
+        text = self._text + "1"
+        text += "0" * (-len(text) % 8)
+        return int(text, 2).to_bytes(len(text) // 8)
+
+
+def _nal(kind: int, payload: bytes) -> bytes:
+    """A unit of the stream; three bytes that could be taken for a start code are broken up (7.3.1.1)."""
+    return bytes([kind << 1, 1]) + re.sub(rb"\0\0(?=[\0-\3])", b"\0\0\3", payload)
+
+
+def _video_parameters() -> bytes:
+    """7.3.2.1."""
+    bits = _Bits()
+    bits.u(4, 0)
+    bits.u(2, 0b11)  # the base layer is here
+    bits.u(6, 0)
+    bits.u(3, 0)
+    bits.u(1, 1)
+    bits.u(16, 0xFFFF)
+    bits.raw(_PROFILE + bytes([_LEVEL]))
+    bits.u(1, 1)
+    bits.ue(0, 0, 0)  # one picture, no reordering
+    bits.u(6, 0)
+    bits.ue(0)
+    bits.u(2, 0)
+    return _nal(32, bits.closed())
+
+
+def _sequence_parameters(width: int, height: int) -> bytes:
+    """7.3.2.2: 4:2:0, 8 bits, blocks of 16 that may be stored uncompressed."""
+    bits = _Bits()
+    bits.u(4, 0)
+    bits.u(3, 0)
+    bits.u(1, 1)
+    bits.raw(_PROFILE + bytes([_LEVEL]))
+    bits.ue(0, 1, _whole(width), _whole(height))
+    bits.u(1, 1)  # what is shown of it, in units of two pixels: left, right, top, bottom
+    bits.ue(0, (_whole(width) - width) // 2, 0, (_whole(height) - height) // 2)
+    bits.ue(0, 0, 0)  # 8 bits luma, 8 bits chroma, 4 bits of picture order count
+    bits.u(1, 1)
+    bits.ue(0, 0, 0)
+    bits.ue(0, 1, 0, 2, 0, 0)  # coding blocks 8 to 16, transforms 4 to 16, not split
+    bits.u(3, 0)  # no scaling lists, asymmetric partitions or sample offsets
+    bits.u(1, 1)  # uncompressed blocks:
+    bits.u(8, 0x77)  # 8 bits luma and chroma
+    bits.ue(1, 0)  # of 16 pixels only
+    bits.u(1, 1)  # not filtered
+    bits.ue(0)
+    bits.u(5, 0)
+    return _nal(33, bits.closed())
+
+
+def _picture_parameters() -> bytes:
+    """7.3.2.3: everything optional off, deblocking too."""
+    bits = _Bits()
+    bits.ue(0, 0)
+    bits.u(7, 0)
+    bits.ue(0, 0, 0)
+    bits.u(3, 0)
+    bits.ue(0, 0)
+    bits.u(7, 0)
+    bits.u(3, 0b101)  # deblocking is controlled here, cannot be overridden, is off
+    bits.u(2, 0)
+    bits.ue(0)
+    bits.u(2, 0)
+    return _nal(34, bits.closed())
+
+
+def _slice(picture: Image.Image, width: int, height: int) -> bytes:
+    """7.3.6 and 7.3.8: a header, then block by block its samples in raster order."""
+    header = _Bits()
+    header.u(2, 0b10)
+    header.ue(0, 2, 0)  # an intra slice at the quantiser the picture parameters name
+    parts = [header.closed()]
+    shown = picture.convert("YCbCr").crop((0, 0, width, height))
+    # The padding is never shown; crop beyond the edge fills it with zeros.
+    luma, *chroma = shown.crop((0, 0, _whole(width), _whole(height))).split()
+    chroma = [plane.reduce(2) for plane in chroma]
+    half = _BLOCK // 2
+    number = 0
+    for top in range(0, luma.height, _BLOCK):
+        for left in range(0, luma.width, _BLOCK):
+            parts.append(_opening(min(number, len(_RANGE_LPS) - 1), first=number == 0))
+            parts.append(luma.crop((left, top, left + _BLOCK, top + _BLOCK)).tobytes())
+            corner = (left // 2, top // 2, left // 2 + half, top // 2 + half)
+            parts += [plane.crop(corner).tobytes() for plane in chroma]
+            number += 1
+    parts.append(_Coder().end(value=True))
+    return b"".join(parts)
+
+
+def _whole(length: int) -> int:
+    """A length rounded up to whole blocks."""
+    return -(-length // _BLOCK) * _BLOCK
+
+
+@cache
+def _opening(state: int, *, first: bool) -> bytes:
+    """What the arithmetic coder says before a block: go on, don't split, here are samples.
+
+    The coder starts anew after each block; only the state of the split flag's context lives on. It starts
+    at 0 with "not split" as the likely value (9.3.2.2 at quantiser 26), which it always is, so it climbs
+    by one with each block.
+    """
+    coder = _Coder()
+    if not first:
+        coder.end(value=False)
+    coder.likely(_RANGE_LPS[state])
+    return coder.end(value=True)
+
+
+class _Coder:
+    """The arithmetic encoder of 9.3.4, as far as it is needed."""
+
+    def __init__(self) -> None:
+        self._low, self._range = 0, 510
+        self._outstanding = 0
+        self._bits: list[int] = []
+
+    def likely(self, range_lps: int) -> None:
+        """Encode the more probable value of a context."""
+        self._range -= range_lps
+        self._renormalise()
+
+    def end(self, *, value: bool) -> bytes:
+        """Encode whether something ends here; if it does, the bytes so far, filled up with zeros."""
+        self._range -= 2
+        if not value:
+            self._renormalise()
+            return b""
+        self._low += self._range
+        self._range = 2
+        self._renormalise()
+        self._put(self._low >> 9 & 1)
+        # The last bit written is the stop bit of the slice, or one that the decoder skips.
+        bits = [*self._bits, self._low >> 8 & 1, 1][1:]  # the very first bit says nothing
+        bits += [0] * (-len(bits) % 8)
+        return int("".join(map(str, bits)), 2).to_bytes(len(bits) // 8)
+
+    def _renormalise(self) -> None:
+        while self._range < 256:
+            if self._low < 256:
+                self._put(0)
+            elif self._low >= 512:
+                self._low -= 512
+                self._put(1)
+            else:
+                self._low -= 256
+                self._outstanding += 1
+            self._range <<= 1
+            self._low <<= 1
+
+    def _put(self, bit: int) -> None:
+        self._bits += [bit, *[1 - bit] * self._outstanding]
+        self._outstanding = 0

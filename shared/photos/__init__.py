@@ -1,0 +1,1 @@
+"""Photos as they come: opened with care, their EXIF read, previews made."""

@@ -1,0 +1,184 @@
+"""What a photo says about itself: when, where and with what it was taken.
+
+Whatever makes no sense is absent; broken EXIF never fails a photo.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from shared.photos.kinds import HEIC, PNG, png_chunks
+from shared.photos.tiff import Directory, Tiff, Value
+
+if TYPE_CHECKING:
+    from shared.photos.open import OpenPhoto
+
+# Tags of Exif 3.0 (CIPA DC-008).
+_MAKE, _MODEL, _ORIENTATION, _EXIF_POINTER, _GPS_POINTER = 0x010F, 0x0110, 0x0112, 0x8769, 0x8825
+# Each date with the tag of its offset from UTC. The date of the last change (0x0132) says when a program
+# saved the file, not when the photo was taken, and is not among them.
+_DATES: Final = ((0x9003, 0x9011), (0x9004, 0x9012))
+_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE = range(1, 7)
+
+_DATE = re.compile(r"(\d{4})\D(\d{1,2})\D(\d{1,2})[ T]+(\d{1,2})\D(\d{1,2})(?:\D(\d{1,2}))?(?!\d)(.*)")
+_OFFSET = re.compile(r"([+-])(\d{1,2}):?(\d{2})")
+_EARLIEST_YEAR: Final = 1990
+"""Before that there were no digital cameras to speak of: such a date is a clock that was never set."""
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the camera stood, WGS 84. Personal data: it stays in the store and the library."""
+
+    latitude: float
+    """Degrees, north positive."""
+    longitude: float
+    """Degrees, east positive."""
+    altitude: float | None = None
+    """Metres above the sea."""
+
+    @property
+    def text(self) -> str:
+        """As a place column shows it: degrees with four decimals, which is about ten metres."""
+        return f"{self.latitude:.4f}, {self.longitude:.4f}"
+
+
+class PhotoFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What EXIF says and we believe."""
+
+    taken_at: str | None = None
+    """RFC 3339 to the second; with an offset if the camera noted one, else local time without zone."""
+    camera: str | None = None
+    orientation: int = 1
+    """1 to 8 (EXIF). Always 1 for a HEIC: its decoder has turned it by the file's own instructions."""
+    position: Position | None = None
+
+
+def facts_of(photo: OpenPhoto, *, now: datetime | None = None) -> PhotoFacts:
+    """The facts of an open photo; raises nothing for broken EXIF."""
+    tiff = Tiff(_exif_block(photo))
+    main = tiff.first()
+    detail = tiff.below(main, _EXIF_POINTER)
+    return PhotoFacts(
+        taken_at=_taken_at(detail, now or datetime.now(UTC)),
+        camera=_camera(main),
+        orientation=1 if photo.kind is HEIC else _orientation(main),
+        position=_position(tiff.below(main, _GPS_POINTER)),
+    )
+
+
+def _exif_block(photo: OpenPhoto) -> bytes:
+    """The EXIF bytes, wherever the format keeps them."""
+    info = photo.image.info
+    block = info.get("exif")
+    if block is None and photo.kind is PNG:
+        # The chunk may stand behind the pixels, where Pillow has not read yet.
+        block = next((photo.data[a:b] for name, a, b in png_chunks(photo.data) if name == b"eXIf"), None)
+        if block is None:
+            block = _raw_profile(info.get("Raw profile type exif"))
+    return block if isinstance(block, bytes) else b""
+
+
+def _raw_profile(text: object) -> bytes | None:
+    """EXIF as older ImageMagick writes it into a PNG: three lines of heading, then hexadecimal digits."""
+    try:
+        return bytes.fromhex("".join(str(text).split("\n")[3:]))
+    except ValueError:
+        return None
+
+
+def _orientation(main: Directory) -> int:
+    match main.get(_ORIENTATION):
+        case (value, *_) if 1 <= value <= 8:
+            return int(value)
+    return 1
+
+
+def _camera(main: Directory) -> str | None:
+    """Make and model as one name, the make not twice ("NIKON CORPORATION", "NIKON D750")."""
+    make, model = (text if isinstance(text, str) else "" for text in (main.get(_MAKE), main.get(_MODEL)))
+    if model.lower().split()[:1] == make.lower().split()[:1]:
+        make = ""
+    return f"{make} {model}".strip()[:100] or None
+
+
+def _taken_at(detail: Directory, now: datetime) -> str | None:
+    """The first believable date, the one of the exposure before the one of the digitisation."""
+    for tag, offset_tag in _DATES:
+        taken = _moment(detail.get(tag), detail.get(offset_tag))
+        if taken is None or taken.year < _EARLIEST_YEAR:
+            continue
+        # A local time without zone is in the future for sure only if it is so in the easternmost zone.
+        earliest = taken if taken.tzinfo else taken.replace(tzinfo=timezone(timedelta(hours=14)))
+        if earliest <= now:
+            return taken.isoformat(timespec="seconds")
+    return None
+
+
+def _moment(text: Value | None, offset: Value | None) -> datetime | None:
+    """A date and time as seen in the wild: "2025:05:12 14:03:22", "2025-05-12T14:03Z", "2025/5/12 14:03"."""
+    found = _DATE.match(text) if isinstance(text, str) else None
+    if found is None:
+        return None
+    *parts, rest = found.groups()
+    zone = _zone(rest) or (_zone(offset) if isinstance(offset, str) else None)
+    year, month, day, hour, minute, second = (int(part or 0) for part in parts)
+    try:
+        return datetime(year, month, day, hour, minute, second, tzinfo=zone)
+    except ValueError:
+        return None
+
+
+def _zone(text: str) -> timezone | None:
+    if text.strip().upper() in ("Z", "UTC"):
+        return UTC
+    found = _OFFSET.search(text)
+    if found is None:
+        return None
+    minutes = int(found[2]) * 60 + int(found[3])
+    # The zones there are lie between -12:00 and +14:00.
+    return timezone(timedelta(minutes=minutes if found[1] == "+" else -minutes)) if minutes <= 840 else None
+
+
+def _position(gps: Directory) -> Position | None:
+    """The position, if both coordinates are whole: number, hemisphere and a sensible size.
+
+    A coordinate without its hemisphere is half a position; we don't guess the other half.
+    """
+    latitude = _coordinate(gps.get(_LATITUDE), gps.get(_LATITUDE_REF), "NS", 90)
+    longitude = _coordinate(gps.get(_LONGITUDE), gps.get(_LONGITUDE_REF), "EW", 180)
+    # 0, 0 lies in the Gulf of Guinea, and is what a receiver without a fix writes.
+    if latitude is None or longitude is None or (abs(latitude) < 1e-6 and abs(longitude) < 1e-6):
+        return None
+    return Position(latitude=round(latitude, 7), longitude=round(longitude, 7), altitude=_altitude(gps))
+
+
+def _coordinate(value: Value | None, ref: Value | None, letters: str, limit: int) -> float | None:
+    """Degrees with sign from up to three numbers (degrees, minutes, seconds) or from text that holds them."""
+    if isinstance(value, str):
+        ref = ref or next((letter for letter in reversed(value.upper()) if letter in letters), None)
+        value = tuple(float(number) for number in _NUMBER.findall(value.replace(",", " ")))
+    side = ref[:1].upper() if isinstance(ref, str) else ""
+    if not value or len(value) > 3 or side not in letters or not side:
+        return None
+    degrees, *finer = value
+    # Where the last numbers are not used, some cameras write 0/0 for them.
+    minutes, seconds = [0.0 if math.isnan(number) else number for number in finer] + [0.0] * (2 - len(finer))
+    # A sign beside the hemisphere says the same thing twice.
+    size = abs(degrees) + minutes / 60 + seconds / 3600
+    if not (0 <= minutes <= 60 and 0 <= seconds <= 60 and size <= limit):
+        return None
+    return -size if side == letters[1] else size
+
+
+def _altitude(gps: Directory) -> float | None:
+    match gps.get(_ALTITUDE):
+        case (metres,) if -500 <= metres <= 9_000:
+            below = gps.get(_ALTITUDE_REF) == (1.0,)
+            return round(-metres if below else metres, 1)
+    return None

@@ -1,0 +1,164 @@
+"""What a file is, told by its first bytes and never by its name, and where a photo in it ends."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MEGA: Final = 1_000_000
+
+
+class PhotoKind(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the four kinds of photo we take."""
+
+    name: str
+    """As people say it."""
+    media_type: str
+    extension: str
+    max_pixels: int
+    """Above that we don't decode. From measured memory per pixel, so that one photo takes at most 160 MB: the
+    agent with the local model, which needs 180 MB itself, stays below 400 MB."""
+
+
+JPEG: Final = PhotoKind(
+    name="JPEG", media_type="image/jpeg", extension="jpg", max_pixels=120 * _MEGA
+)  # decoded downscaled, row by row: 120 MP (the largest cameras) take less than 50 MB
+PNG: Final = PhotoKind(
+    name="PNG", media_type="image/png", extension="png", max_pixels=28 * _MEGA
+)  # 4 bytes a pixel, and 50 MB while it is made smaller
+WEBP: Final = PhotoKind(
+    name="WebP", media_type="image/webp", extension="webp", max_pixels=12_500_000
+)  # 12 bytes a pixel: its decoder keeps two canvases and hands out a third; cameras' 12 MP fit
+HEIC: Final = PhotoKind(
+    name="HEIC", media_type="image/heic", extension="heic", max_pixels=25 * _MEGA
+)  # 6 bytes a pixel; phones make 12 and 24 MP, and 48 where somebody asks for it
+JPEG_SCANS_MAX_SAMPLES: Final = 72 * _MEGA
+"""A JPEG of several scans (a progressive one) is buffered whole: 2 bytes for each sample of each component.
+There are 1.5 samples a pixel where colour is stored at half the size, as is usual, and up to 4 in CMYK."""
+
+_HEIC_BRANDS: Final = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+)
+_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_ELSE: Final = (
+    (b"GIF8", "a GIF image"),
+    (b"II*\0", "a TIFF or raw image"),
+    (b"MM\0*", "a TIFF or raw image"),
+    (b"BM", "a BMP image"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive or an Office document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"\x00\x00\x01\x00", "an icon"),
+    (b"8BPS", "a Photoshop document"),
+    (b"RIFF", "a sound or video file"),
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL image"),
+    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 image"),
+    (b"\x1aE\xdf\xa3", "a video"),
+)
+_TEXTS: Final = (
+    (re.compile(rb"<!doctype html|<(?:html|head|body)|.*<html", re.DOTALL), "an HTML page"),
+    (re.compile(rb".*<svg", re.DOTALL), "an SVG drawing"),
+    (re.compile(rb"<"), "an XML document"),
+    (re.compile(rb"[{\[]"), "a JSON document"),
+)
+
+
+def kind_of(data: bytes) -> PhotoKind | None:
+    """The kind of photo that bytes begin like, or None for anything else."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return JPEG
+    if data.startswith(_PNG_SIGNATURE):
+        return PNG
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WEBP
+    brands = _brands(data)
+    # An AVIF file names `mif1` as well, the container's own brand; its pictures need another decoder.
+    if brands & _HEIC_BRANDS and not brands & {b"avif", b"avis"}:
+        return HEIC
+    return None
+
+
+def describe(data: bytes) -> str:
+    """What a file that is no photo of ours seems to be, in words, with its article."""
+    if not data:
+        return "empty (0 bytes)"
+    for signature, words in _ELSE:
+        if data.startswith(signature):
+            return words
+    brands = _brands(data)
+    if brands:
+        return "an AVIF image" if brands & {b"avif", b"avis"} else "a video"
+    start = data[:4096]
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for pattern, words in _TEXTS:
+        if pattern.match(text):
+            return words
+    if not start.strip(b"\0"):
+        return "nothing but zero bytes"
+    # The last letter may be cut in two.
+    letters = start.decode(errors="replace").rstrip("\ufffd")
+    is_text = (
+        all(letter.isprintable() or letter in "\t\r\n\f" for letter in letters) and "\ufffd" not in letters
+    )
+    return "a text file" if is_text and letters else "of an unknown kind"
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Each chunk of a PNG: its type, and where its body starts and ends. Stops at one that is cut off."""
+    position = len(_PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        start = position + 8
+        end = start + int.from_bytes(data[position : position + 4])
+        if end + 4 > len(data):
+            return
+        yield data[position + 4 : start], start, end
+        position = end + 4
+
+
+def end_of(data: bytes, kind: PhotoKind, scan: int = 0) -> int | None:
+    """Where the photo's own bytes end, or None if they are cut off before that.
+
+    Cameras write more behind it (a second picture, a short film), so the end of the file says nothing.
+    `scan` is where a JPEG's first scan starts: the thumbnail in its EXIF has an end of its own.
+    """
+    if kind is JPEG:
+        # Inside a scan the bytes FF D9 cannot occur: an FF there is always followed by 00 or a restart.
+        found = data.find(b"\xff\xd9", scan)
+        return found + 2 if found >= 0 else None
+    if kind is PNG:
+        return next((end + 4 for name, _, end in png_chunks(data) if name == b"IEND"), None)
+    if kind is WEBP:
+        end = 8 + int.from_bytes(data[4:8], "little")
+        return end if end <= len(data) else None
+    return _boxes_end(data)
+
+
+def _boxes_end(data: bytes) -> int | None:
+    """The end of a file of ISO boxes (ISO 14496-12): each says its length, 0 is as far as the file goes."""
+    position = 0
+    while position + 8 <= len(data):
+        size = int.from_bytes(data[position : position + 4])
+        if size == 1:
+            size = int.from_bytes(data[position + 8 : position + 16])
+        if size == 0:
+            return len(data)
+        if size < 8 or position + size > len(data):
+            return None
+        position += size
+    return position
+
+
+def _brands(data: bytes) -> frozenset[bytes]:
+    """Major and compatible brands of an ISO file's `ftyp` box; none for any other file."""
+    if data[4:8] != b"ftyp":
+        return frozenset()
+    size = min(int.from_bytes(data[:4]), 256)
+    return frozenset({data[8:12], *(data[at : at + 4] for at in range(16, size - 3, 4))})

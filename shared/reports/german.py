@@ -1,0 +1,116 @@
+"""Numbers, times and values as Swiss readers write them, and the words the page uses for our terms."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, tzinfo
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from events.types import FieldText
+    from shared.library.schema import ColumnKind
+
+AGENTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "schema_extractor": "Spalten lesen",
+        "photo_fetcher": "Foto holen",
+        "vision_analyzer": "Bild beschreiben",
+        "sharepoint_uploader": "In SharePoint ablegen",
+        "validation_reporter": "Nachprüfen",
+    }
+)
+SOURCES: Final[Mapping[str, str]] = MappingProxyType(
+    {"exif": "Kamera", "hint": "Angabe", "vision": "Bildanalyse", "default": "Standardwert"}
+)
+OUTCOMES: Final[Mapping[str, str]] = MappingProxyType(
+    {"created": "neu angelegt", "replaced": "ersetzt", "unchanged": "war schon da"}
+)
+DEATHS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "permanent": "So nicht verwendbar",
+        "exhausted": "Alle Versuche gescheitert",
+        "delivery_limit": "Verarbeitung mehrmals abgebrochen",
+        "undecodable": "Ereignis nicht lesbar",
+    }
+)
+
+
+def number(value: float, digits: int = 0) -> str:
+    """A number with so many decimals; the Swiss thousands mark is an apostrophe, from five places on."""
+    return _grouped(value, f".{digits}f")
+
+
+def money(value: float, currency: str) -> str:
+    """An amount; what is less than ten cents with the two digits that say something."""
+    amount = number(value, 2) if value >= 0.1 or value == 0 else f"{value:.2g}"
+    return f"{currency} {amount}".strip()
+
+
+def duration(seconds: float) -> str:
+    """``0.04 s``, ``12.3 s``, ``2 min 5 s``, ``1 h 12 min``."""
+    if seconds < 59.95:  # what would be rounded to 60.0 is a minute
+        return f"{number(seconds, 2 if seconds < 1 else 1)} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{number(whole // 3600)} h {whole % 3600 // 60} min"
+
+
+def size(octets: int) -> str:
+    """Bytes in kB or MB (decimal, as file managers show them)."""
+    return f"{number(octets / 1e6, 1)} MB" if octets >= 1e6 else f"{number(max(octets / 1e3, 0.1), 1)} kB"
+
+
+def zone(name: str) -> tzinfo:
+    """A time zone by its IANA name; UTC where the machine has no such zone."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC
+
+
+def moment(unix: float, where: tzinfo) -> str:
+    """A point in time: ``12.05.2026, 14:03``."""
+    return datetime.fromtimestamp(unix, where).strftime("%d.%m.%Y, %H:%M")
+
+
+def clock(unix: float, where: tzinfo) -> str:
+    """A time of day: ``14:03``."""
+    return datetime.fromtimestamp(unix, where).strftime("%H:%M")
+
+
+def iso(text: str, where: tzinfo, *, with_time: bool) -> str:
+    """An ISO 8601 date (and time) for people; text that is none stays as it is."""
+    try:
+        if len(text) == 10:
+            return date.fromisoformat(text).strftime("%d.%m.%Y")
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    if parsed.tzinfo is not None:
+        parsed = parsed.astimezone(where)
+    return parsed.strftime("%d.%m.%Y, %H:%M" if with_time else "%d.%m.%Y")
+
+
+def value(what: FieldText, kind: ColumnKind, where: tzinfo) -> list[str]:
+    """A field's value as words, one per choice; an empty list is an empty field."""
+    match what:
+        case None | "" | []:
+            return []
+        case bool():
+            return ["Ja" if what else "Nein"]
+        case list():
+            return what
+        case int() | float():
+            return [_grouped(what, ".12g")]
+        case str() if kind in ("date", "date_time"):
+            return [iso(what, where, with_time=kind == "date_time")]
+    return [str(what)]
+
+
+def _grouped(value: float, form: str) -> str:
+    comma = "," if abs(value) >= 10_000 else ""
+    return format(value, comma + form).replace(",", "\N{RIGHT SINGLE QUOTATION MARK}")

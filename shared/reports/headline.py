@@ -1,0 +1,180 @@
+"""The top of a session's page: how many photos, in which state, how long and how much."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from shared.reports import german
+from shared.reports.page import Figure, Slice
+from shared.reports.totals import model_costs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import tzinfo
+
+    from shared.reports.cards import Card
+    from shared.reports.photo import PhotoReport
+    from shared.reports.session import SessionFacts
+
+NOTHING: Final = "\N{EN DASH}"
+"""Stands where a number is not known."""
+
+
+def on_their_way(facts: SessionFacts, validated: int, dead: int) -> int:
+    """Photos still on their way, as far as somebody said how many there are."""
+    told = facts.expected or facts.counters.get("received", 0)
+    return 0 if facts.completion else max(told - validated - dead, 0)
+
+
+def span(facts: SessionFacts, where: tzinfo) -> str:
+    """From when to when."""
+    if facts.created_at is None:
+        return ""
+    start, end = german.moment(facts.created_at, where), facts.completed_at
+    if end is None:
+        return f"seit {start}"
+    same_day = german.moment(end, where)[:10] == start[:10]
+    return f"{start} bis {german.clock(end, where) if same_day else german.moment(end, where)} Uhr"
+
+
+def state(facts: SessionFacts, validated: int, dead: int, pending: int) -> str:
+    """Whether all photos are through, in a sentence."""
+    done = f"{german.number(validated)} geprüft, {german.number(dead)} gescheitert"
+    if facts.completion:
+        again = f" Das ist der {facts.completion}. Abschluss dieser Sitzung." if facts.completion > 1 else ""
+        return f"Alle Fotos dieser Sitzung sind durch: {done}.{again}"
+    if facts.expected:
+        of = f"{german.number(pending)} von {german.number(facts.expected)} Fotos"
+        return f"Noch unterwegs: {of}; {done}."
+    told = f"noch unterwegs: {german.number(pending)}; " if pending else ""
+    return f"Wie viele Fotos die Sitzung hat, ist nicht angegeben; {told}{done}."
+
+
+def disagreements(facts: SessionFacts, validated: int, dead: int) -> list[str]:
+    """What the counters say otherwise than the reports."""
+    found = []
+    for word, counter, listed in (("geprüft", "validated", validated), ("gescheitert", "dead", dead)):
+        counted = facts.counters.get(counter, listed)
+        if facts.completion and counted != listed:
+            found.append(
+                f"Gezählt wurden {german.number(counted)} Einträge als {word}, hier stehen"
+                f" {german.number(listed)} Fotos: Dasselbe Foto kann mehrmals eingereicht, ein Bericht"
+                " gelöscht oder ein Eintrag seit dem Abschluss wiederholt worden sein."
+            )
+    return found
+
+
+def figures(
+    facts: SessionFacts, reports: Sequence[PhotoReport], cards: Sequence[Card], dead: int, pending: int
+) -> list[Figure]:
+    """The headline's numbers."""
+    counts = Counter(one.state for one in cards)
+    differing = sum(1 for one in cards if one.differences)
+    found = [
+        Figure(label="Fotos", value=german.number(len(cards) + dead + pending)),
+        Figure(label="In Ordnung", value=german.number(counts["ok"] + counts["diff"]), tone="ok"),
+        Figure(label="Bitte prüfen", value=german.number(counts["check"]), tone="check"),
+        Figure(label="Gescheitert", value=german.number(dead), tone="dead"),
+    ]
+    fields = sum(len(one.open) for one in cards)
+    if fields:
+        photos = sum(1 for one in cards if one.open)
+        found.append(
+            Figure(
+                label=f"Auf {open_words(cards)}",
+                value=german.number(fields),
+                note=f"Felder in {german.number(photos)} von {german.number(len(cards))} Fotos",
+                tone="check",
+            )
+        )
+    if pending:
+        found.append(Figure(label="Unterwegs", value=german.number(pending), tone="wait"))
+    found.append(
+        Figure(
+            label="Abweichungen",
+            value=german.number(differing),
+            note="gesendet ≠ gespeichert" if differing else "",
+            tone="diff",
+        )
+    )
+    if facts.created_at is not None and facts.completed_at is not None:
+        seconds = max(facts.completed_at - facts.created_at, 0.0)
+        each = german.duration(seconds / max(len(cards) + dead, 1))
+        found.append(Figure(label="Dauer", value=german.duration(seconds), note=f"{each} je Foto"))
+    found.append(_cost_figure(reports))
+    return found
+
+
+def open_words(cards: Sequence[Card]) -> str:
+    """How the columns say that nobody knows yet, the most frequent word first: ``«Prüfen»``."""
+    words = Counter(word for one in cards for _, word in one.open)
+    return ", ".join(f"«{word}»" for word, _ in words.most_common())
+
+
+def open_sentence(cards: Sequence[Card]) -> str:
+    """How many fields of how many photos wait for somebody who knows; empty if none does."""
+    photos = sum(1 for one in cards if one.open)
+    fields = sum(len(one.open) for one in cards)
+    if not fields:
+        return ""
+    stand = "Feld steht" if fields == 1 else "Felder stehen"
+    of = "1 Foto" if photos == 1 else f"{german.number(photos)} Fotos"
+    return (
+        f"{german.number(fields)} {stand} in {of} auf {open_words(cards)}: Dort hat die Bildanalyse nichts"
+        " Sicheres gesehen. Wer den Bau kennt, wählt den Wert in SharePoint."
+    )
+
+
+def _cost_figure(reports: Sequence[PhotoReport]) -> Figure:
+    """What the vision calls cost, as far as prices are known."""
+    by_currency: dict[str, list[float]] = {}
+    for report in reports:
+        if report.cost is not None:
+            by_currency.setdefault(report.currency, []).append(report.cost)
+    tokens = sum(line.prompt_tokens + line.completion_tokens for line in model_costs(reports))
+    note = f"{german.number(tokens)} Tokens" if tokens else ""
+    spent = [german.money(math.fsum(costs), currency) for currency, costs in by_currency.items()]
+    if spent:
+        return Figure(label="Kosten", value=" + ".join(spent), note=note)
+    return Figure(label="Kosten", value=NOTHING, note=note or "lokale Analyse" * bool(reports))
+
+
+def slices(cards: Sequence[Card], dead: int, pending: int) -> list[Slice]:
+    """The headline's bar."""
+    counts = Counter(one.state for one in cards)
+    parts = [
+        ("ok", counts["ok"] + counts["diff"], "in Ordnung"),
+        ("check", counts["check"], "bitte prüfen"),
+        ("dead", dead, "gescheitert"),
+        ("wait", pending, "unterwegs"),
+    ]
+    total = sum(count for _, count, _ in parts)
+    found, start = [], 0.0
+    for tone, count, word in parts:
+        if count:
+            length = 1000 * count / total
+            found.append(
+                Slice(
+                    tone=tone,
+                    start=round(start, 2),
+                    length=round(length, 2),
+                    label=f"{german.number(count)} {word}",
+                )
+            )
+            start += length
+    return found
+
+
+def states(cards: Sequence[Card]) -> list[tuple[str, str, int]]:
+    """The filter's buttons."""
+    counts = Counter(one.state for one in cards)
+    opened = sum(1 for one in cards if one.open)
+    return [
+        ("all", "Alle", len(cards)),
+        ("check", "Bitte prüfen", counts["check"]),
+        *([("open", f"Auf {open_words(cards)}", opened)] if opened else []),
+        ("diff", "Abweichungen", sum(1 for one in cards if one.differences)),
+        ("ok", "In Ordnung", counts["ok"] + counts["diff"]),
+    ]

@@ -1,0 +1,165 @@
+"""Reads a stored photo back from SharePoint, compares it with what was sent, and repairs it once at most."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from events.types import NeedsPerson, StoredItem
+from shared.blobs import BlobMissingError
+from shared.reports.photo import FieldReport
+from shared.reports.verdict import compare, insist, needs_after, to_repair
+from shared.retry.errors import PermanentError
+from shared.sharepoint.fields import from_graph
+from shared.sharepoint.items import content, read_item
+from shared.sharepoint.memory import Memory
+from shared.sharepoint.quickxor import quick_xor_hash
+from shared.sharepoint.uploads import ItemChangedError
+from shared.sharepoint.writing import FieldsRefusedError, FieldWriter, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from events.types import FieldText, PhotoUploaded
+    from shared.blobs import BlobStore
+    from shared.library.schema import LibrarySchema
+    from shared.sharepoint.client import GraphClient
+    from shared.sharepoint.items import Item
+    from shared.sharepoint.libraries import Libraries
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """What the read-back found."""
+
+    item: StoredItem
+    """As it is now."""
+    fields: list[FieldReport]
+    needs_person: list[NeedsPerson]
+    file_same: bool | None
+    time_zone: str
+
+    @property
+    def verdict(self) -> Literal["ok", "needs_person"]:
+        """Whether a person has to look."""
+        return "needs_person" if self.needs_person else "ok"
+
+
+class ReadBack:
+    """Checks photos through one client. One per process."""
+
+    def __init__(self, client: GraphClient, store: BlobStore, libraries: Libraries) -> None:
+        self._client = client
+        self._store = store
+        self._libraries = libraries
+        self._memory = Memory(store)
+        self._writer = FieldWriter(client)
+
+    async def check(self, photo: PhotoUploaded) -> Checked:
+        """Compare the item with the event; write fields that SharePoint altered once more.
+
+        Raises PermanentError if the item is gone, or if a required column differs after the repair, and what
+        the client raises.
+        """
+        schema = (await self._libraries.schema(photo.library)).schema
+        item = await self._item(photo)
+        untouched = item.fields_etag == photo.item.etag
+        lines = self._compare(photo, schema, item, untouched=untouched)
+        if values := to_repair(lines):
+            written = await self._repair(photo, schema, item, values)
+            item = await self._item(photo)
+            untouched = item.fields_etag == written.etag
+            lines = self._compare(photo, schema, item, untouched=untouched, written=written)
+            insist(lines, item.name)
+        file_same = await self._same_bytes(photo, item)
+        return Checked(
+            item=StoredItem(
+                item_id=item.item_id,
+                name=item.name,
+                web_url=item.web_url,
+                etag=item.fields_etag,
+                outcome=photo.item.outcome,
+                quick_xor_hash=item.quick_xor_hash,
+            ),
+            fields=lines,
+            needs_person=needs_after(schema, lines, photo.needs_person, file_same=file_same),
+            file_same=file_same,
+            time_zone=schema.time_zone,
+        )
+
+    @staticmethod
+    def _compare(
+        photo: PhotoUploaded,
+        schema: LibrarySchema,
+        item: Item,
+        *,
+        untouched: bool,
+        written: Written | None = None,
+    ) -> list[FieldReport]:
+        return compare(
+            schema,
+            photo.fields,
+            from_graph(schema, item.fields),
+            photo.needs_person,
+            untouched=untouched,
+            edited=written.kept if written else (),
+            repaired=written.sent if written else (),
+        )
+
+    async def _item(self, photo: PhotoUploaded) -> Item:
+        item = await read_item(self._client, photo.library.drive_id, photo.item.item_id)
+        if item is None:
+            raise PermanentError(
+                f"{photo.item.name} was stored in {photo.library.library!r} and is not there any more:"
+                " somebody removed it before it was checked. Submit the photo again if it is still wanted"
+            )
+        return item
+
+    async def _repair(
+        self, photo: PhotoUploaded, schema: LibrarySchema, item: Item, values: Mapping[str, FieldText]
+    ) -> Written:
+        """Write the values once more.
+
+        The item has not changed since our own write (`compare` saw to that, and If-Match holds it), so what
+        is overwritten is SharePoint's doing: that is what `fresh` means.
+        """
+        recall, _ = await self._memory.recall(
+            photo.library, photo.sha256, name=item.name, photo_id=photo.photo_id
+        )
+        known = recall.quick_xor_hash or photo.item.quick_xor_hash or ""
+        try:
+            return await self._writer.write(
+                photo.library,
+                schema,
+                item,
+                values,
+                recall,
+                photo_id=photo.photo_id,
+                quick_xor_hash=known,
+                fresh=True,
+            )
+        except FieldsRefusedError:
+            # Then it stays as SharePoint has it, and is judged as that.
+            return Written(etag=item.fields_etag)
+        except ItemChangedError:
+            # It is gone, which the next look says.
+            return Written(etag="")
+
+    async def _same_bytes(self, photo: PhotoUploaded, item: Item) -> bool | None:
+        """Whether the item holds the original; None if neither hash nor bytes can tell."""
+        if item.quick_xor_hash is None:
+            # SharePoint computes it some time after the upload.
+            if item.size != photo.size:
+                return False
+            digest = hashlib.sha256()
+            async for chunk in content(self._client, photo.library.drive_id, item.item_id):
+                digest.update(chunk)
+            return digest.hexdigest() == photo.sha256
+        try:
+            original = await self._store.get(photo.dataref)
+        except BlobMissingError:
+            # Its retention is over: a late replay.
+            return None
+        return await asyncio.to_thread(quick_xor_hash, original) == item.quick_xor_hash

@@ -1,0 +1,92 @@
+"""A session in numbers: how many, how much, how long."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from events import topology
+from events.types import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from shared.reports.photo import PhotoReport
+
+
+class AgentTime(Record, frozen=True, kw_only=True):
+    """How long one agent had photos of a session in hand. Seconds."""
+
+    agent: str
+    median: float
+    p95: float
+    total: float
+    retried: int
+    """Photos that took more than one attempt or delivery."""
+
+
+class ModelCost(Record, frozen=True, kw_only=True):
+    """What one model's answers took."""
+
+    model: str
+    currency: str
+    photos: int
+    cached: int
+    """Photos whose answer was there already and cost nothing."""
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    """None where no photo has a known price."""
+
+
+def agent_times(reports: Iterable[PhotoReport]) -> list[AgentTime]:
+    """One line per agent that had a photo in hand, in the pipeline's order."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    retried: dict[str, int] = defaultdict(int)
+    for report in reports:
+        for step in report.steps:
+            seconds[step.agent].append(step.seconds)
+            retried[step.agent] += step.attempts > 1 or step.deliveries > 1
+    drawn = {agent: place for place, agent in enumerate(topology.AGENTS)}
+    lines = []
+    for agent in sorted(seconds, key=lambda name: (drawn.get(name, len(drawn)), name)):
+        ordered = sorted(seconds[agent])
+        lines.append(
+            AgentTime(
+                agent=agent,
+                median=_quantile(ordered, 0.5),
+                p95=_quantile(ordered, 0.95),
+                total=math.fsum(ordered),
+                retried=retried[agent],
+            )
+        )
+    return lines
+
+
+def model_costs(reports: Iterable[PhotoReport]) -> list[ModelCost]:
+    """One line per model and currency, the most used first."""
+    groups: dict[tuple[str, str], list[PhotoReport]] = defaultdict(list)
+    for report in reports:
+        groups[report.analysis.model, report.currency].append(report)
+    lines = []
+    for (model, currency), group in groups.items():
+        paid = [report for report in group if not report.analysis.cached]
+        costs = [report.cost for report in group if report.cost is not None]
+        lines.append(
+            ModelCost(
+                model=model,
+                currency=currency,
+                photos=len(group),
+                cached=len(group) - len(paid),
+                prompt_tokens=sum(report.analysis.prompt_tokens for report in paid),
+                completion_tokens=sum(report.analysis.completion_tokens for report in paid),
+                cost=math.fsum(costs) if costs else None,
+            )
+        )
+    return sorted(lines, key=lambda line: (-line.photos, line.model))
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """The nearest-rank quantile: a duration that was really seen."""
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]

@@ -1,0 +1,124 @@
+"""A breaker per outside part: when one keeps failing, the agent stops reading and asks it now and then.
+
+An outage is not a thousand poison photos. While a breaker is open, what fails transiently is postponed,
+never dead; single entries probe the other side; the first success closes it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+OPEN_AFTER: Final = 5
+"""Transient failures in a row, with no success of that part between, over all entries in hand."""
+FIRST_PROBE: Final = 2.0
+LONGEST_PROBE: Final = 10.0
+"""Seconds between probes, doubling from the first to the longest: work resumes within ten seconds of the
+other side's return, and one call in ten seconds burdens nobody."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Breaker:
+    """The state of one outside part."""
+
+    def __init__(self, name: str, clock: Callable[[], float]) -> None:
+        self.name = name
+        self.failures = 0
+        self.open_since: float | None = None
+        self._clock = clock
+        self._interval = FIRST_PROBE
+        self._probe_at = 0.0
+
+    def failed(self) -> bool:
+        """A transient failure; True if it opened the breaker."""
+        self.failures += 1
+        now = self._clock()
+        if self.open_since is None:
+            if self.failures < OPEN_AFTER:
+                return False
+            self.open_since = now
+            self._interval = FIRST_PROBE
+            self._probe_at = now + self._interval
+            return True
+        if now >= self._probe_at:
+            self._interval = min(self._interval * 2, LONGEST_PROBE)
+            self._probe_at = now + self._interval
+        return False
+
+    def succeeded(self) -> bool:
+        """A success; True if it closed the breaker."""
+        self.failures = 0
+        was_open, self.open_since = self.open_since is not None, None
+        return was_open
+
+    @property
+    def probe_in(self) -> float:
+        """Seconds until the next probe; 0 when one may go now."""
+        return max(0.0, self._probe_at - self._clock())
+
+
+class Breakers:
+    """All breakers of an agent process. Failures without a named part count for none."""
+
+    def __init__(
+        self,
+        stops_reading: Iterable[str],
+        *,
+        on_change: Callable[[str, bool], None] = lambda _name, _open: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`stops_reading`: the parts without which the agent can do nothing. `on_change(name, is open)`."""
+        self._stops_reading = frozenset(stops_reading)
+        self._on_change = on_change
+        self._clock = clock
+        self._breakers: dict[str, Breaker] = {}
+
+    def failed(self, name: str | None) -> None:
+        """A transient failure of that part."""
+        if name is None:
+            return
+        breaker = self._breakers.setdefault(name, Breaker(name, self._clock))
+        if breaker.failed():
+            _log.error("breaker open", dependency=name, after_failures=breaker.failures)
+            self._on_change(name, True)  # noqa: FBT003 - open
+
+    def succeeded(self, parts: Collection[str]) -> None:
+        """These parts answered."""
+        for breaker in self._breakers.values():
+            if breaker.name in parts and breaker.succeeded():
+                _log.info("breaker closed", dependency=breaker.name)
+                self._on_change(breaker.name, False)  # noqa: FBT003 - closed
+
+    def is_open(self, name: str | None) -> bool:
+        """Whether that part is known to be down."""
+        breaker = self._breakers.get(name) if name else None
+        return breaker is not None and breaker.open_since is not None
+
+    @property
+    def open_names(self) -> list[str]:
+        """The parts that are down."""
+        return sorted(name for name, breaker in self._breakers.items() if breaker.open_since is not None)
+
+    @property
+    def reading_stopped(self) -> bool:
+        """Whether a part is down without which reading makes no sense."""
+        return any(name in self._stops_reading for name in self.open_names)
+
+    @property
+    def probe_in(self) -> float:
+        """Seconds until an entry may probe the parts that are down."""
+        waits = [self._breakers[name].probe_in for name in self.open_names if name in self._stops_reading]
+        return max(waits, default=0.0)
+
+    def come_back(self, name: str | None) -> float:
+        """Seconds for which an entry that met an open breaker is postponed."""
+        breaker = self._breakers.get(name) if name else None
+        soonest = breaker.probe_in if breaker else FIRST_PROBE
+        return soonest + random.uniform(2.0, 6.0)  # noqa: S311 - spread, not a secret

@@ -1,0 +1,89 @@
+"""Which failures are worth another attempt. The order of the questions matters."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import errno
+import ssl
+
+import aiohttp
+import msgspec
+
+from events.connection import RedisError, Trouble, trouble_of
+from shared.retry.errors import HttpStatusError, PermanentError, PostponeError, TransientError
+
+
+class Kind(enum.Enum):
+    """What a failure calls for."""
+
+    TRANSIENT = "transient"
+    """Try again after a wait."""
+    PERMANENT = "permanent"
+    """To the dead letters: trying again gives the same."""
+    UNWELL = "unwell"
+    """It is not the photo, it is this machine: give the entry back and stop reading."""
+    POSTPONE = "postpone"
+    """The failure itself says when to come back."""
+
+
+_UNWELL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO})
+_TRANSIENT = (
+    TransientError,
+    ConnectionError,
+    TimeoutError,
+    asyncio.IncompleteReadError,
+    aiohttp.ClientConnectionError,
+    aiohttp.ClientPayloadError,
+)
+
+
+def classify(error: BaseException) -> Kind:
+    """Classify a failure of a handler.
+
+    * This machine first: a connection error whose cause is "too many open files" says nothing about the
+      other side, and three attempts would bury an innocent photo.
+    * TLS certificates before connections: aiohttp's certificate error is a ClientConnectionError, and no
+      certificate mends itself in ten seconds.
+    * TimeoutError before OSError, which it is a subclass of.
+    * Our Redis away is not the photo's fault either. Memory that runs out is: another machine would run
+      out of it, too, and the photo would go round for ever.
+    * Everything unknown is permanent: a bug does not go away by doing it three times.
+    """
+    if isinstance(error, OSError) and error.errno in _UNWELL:
+        return Kind.UNWELL
+    if isinstance(error, RedisError):
+        # a command that Redis refuses is a bug; a Redis that is away says nothing about the photo
+        return Kind.PERMANENT if trouble_of(error) in (Trouble.NOT_SENT, Trouble.NO_GROUP) else Kind.UNWELL
+    if isinstance(error, (ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError)):
+        return Kind.PERMANENT
+    if isinstance(error, PermanentError):
+        return Kind.PERMANENT
+    if isinstance(error, PostponeError):
+        return Kind.POSTPONE
+    if isinstance(error, HttpStatusError):
+        return Kind.TRANSIENT if error.status == 429 or error.status >= 500 else Kind.PERMANENT
+    if isinstance(error, aiohttp.ClientResponseError):
+        return Kind.TRANSIENT if error.status == 429 or error.status >= 500 else Kind.PERMANENT
+    if isinstance(error, _TRANSIENT):
+        return Kind.TRANSIENT
+    return Kind.PERMANENT
+
+
+def retry_after_of(error: BaseException) -> float | None:
+    """Seconds the other side asked us to wait, if it did."""
+    return error.retry_after if isinstance(error, HttpStatusError) else None
+
+
+def sentence_of(error: BaseException) -> str:
+    """The failure in words: its own message, or its kind where it has none."""
+    if isinstance(error, (PermanentError, TransientError, PostponeError, HttpStatusError)):
+        return str(error)
+    if isinstance(error, msgspec.ValidationError):
+        return f"the data does not fit: {error}"
+    text = str(error)
+    if isinstance(error, TimeoutError) and not text:
+        return "no answer in time"
+    if isinstance(error, KeyError):
+        return f"missing key {text}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

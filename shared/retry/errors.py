@@ -1,0 +1,75 @@
+"""The words in which agents and their clients say what went wrong.
+
+A message is a sentence for the operator who reads the dead letter: what was being done, the cause, what
+to do. It never holds a URL's query or userinfo, a token or a position.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class PermanentError(Exception):
+    """Trying again cannot help: the photo goes to the dead letters with this sentence."""
+
+
+class TransientError(Exception):
+    """Trying again may help, and nothing more precise (a connection error, an HTTP status) says so."""
+
+
+class PostponeError(Exception):
+    """Not now: the entry shall come back in `seconds`, without burning an attempt (a budget is spent)."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class HttpStatusError(Exception):
+    """An HTTP answer that is not what was asked for. 5xx and 429 are transient, other 4xx permanent."""
+
+    def __init__(
+        self, message: str, *, status: int, retry_after: float | None = None, code: str | None = None
+    ) -> None:
+        """`retry_after`: seconds from now, from the header in either form. `code`: the error body's code."""
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+        self.code = code
+
+
+_MARK = "_erni_dependency"
+answered: ContextVar[set[str]] = ContextVar("answered")
+"""The outside parts that answered during the attempt under way; the breaker closes for these alone."""
+
+
+@contextmanager
+def dependency(name: str) -> Iterator[None]:
+    """Say which outside part (``sharepoint``, ``vision``, ``source``) an exception from this block is about.
+
+    The breaker counts failures by that name. The innermost block wins.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not hasattr(error, _MARK):
+            setattr(error, _MARK, name)
+        raise
+    if (parts := answered.get(None)) is not None:
+        parts.add(name)
+
+
+def dependency_of(error: BaseException) -> str | None:
+    """The outside part an exception is about, if a block said so: of it, or of what caused it."""
+    at: BaseException | None = error
+    while at is not None:
+        name = getattr(at, _MARK, None)
+        if isinstance(name, str):
+            return name
+        at = at.__cause__
+    return None

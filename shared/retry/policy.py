@@ -1,0 +1,224 @@
+"""Attempts at one delivery: three, 4 s and 8 s apart, for failures that may pass.
+
+Waits are ``wait_exponential(multiplier=4, exp_base=2, max=10)``: 4 s after the first attempt, 8 s after
+the second (10 s would follow), a little jitter within the bound. A wait the other side names
+(Retry-After) is kept between 4 and 10 s; a longer one postpones the entry instead of sitting on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+
+import msgspec
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential
+
+from shared.retry.classify import Kind, classify, retry_after_of, sentence_of
+from shared.retry.errors import PostponeError, answered, dependency_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from shared.retry.breaker import Breakers
+    from shared.retry.limit import TimeLimit
+
+T = TypeVar("T")
+
+ATTEMPTS: Final = 3
+SHORTEST_WAIT: Final = 4.0
+LONGEST_WAIT: Final = 10.0
+_EXPONENTIAL: Final = wait_exponential(multiplier=SHORTEST_WAIT, exp_base=2, max=LONGEST_WAIT)
+_JITTER: Final = 0.5
+"""Seconds added at random, so that entries that failed together do not return together."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One failed attempt."""
+
+    at: float
+    """Unix time in seconds when it failed."""
+    error_type: str
+    message: str
+    wait: float | None = None
+    """Seconds until the next one; None if it was the last."""
+
+
+class Succeeded(msgspec.Struct, Generic[T], frozen=True):
+    """The handler returned."""
+
+    value: T
+    failures: tuple[Attempt, ...] = ()
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The handler did not, and what that calls for."""
+
+    kind: Kind
+    error: BaseException
+    failures: tuple[Attempt, ...]
+    seconds: float = 0.0
+    """For `Kind.POSTPONE`: how long."""
+
+
+class Observer(Protocol):
+    """Who wants to know of attempts: metrics and the span."""
+
+    def retrying(self, attempt: int, wait: float, error: BaseException) -> None:
+        """Attempt number `attempt` failed; the next one starts in `wait` seconds."""
+
+
+_sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+@contextmanager
+def without_waiting() -> Iterator[None]:
+    """Test switch: waits are computed and reported, not slept."""
+    global _sleep  # noqa: PLW0603 - the one switch, for tests alone
+    before, _sleep = _sleep, lambda _: asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        _sleep = before
+
+
+async def attempt(
+    call: Callable[[], Awaitable[T]],
+    *,
+    limit: TimeLimit,
+    breakers: Breakers,
+    observer: Observer,
+    stopping: asyncio.Event,
+) -> Succeeded[T] | Failed:
+    """Call, and call again while that may help.
+
+    `limit` bounds each attempt; one that is cut off counts as a transient failure. tenacity starts only
+    after a first failure: a first try that succeeds costs nothing of it. `stopping` ends a wait at once
+    with `Kind.UNWELL` (the entry is given back).
+    """
+    # of this attempt alone: an answer out of a cache says nothing about the part it once came from
+    parts: set[str] = set()
+    token = answered.set(parts)
+    try:
+        value = await limit.run(call)
+    except Exception as error:  # noqa: BLE001 - every failure of a handler becomes an outcome
+        breakers.succeeded(parts - {dependency_of(error)})
+        return await _Again(call, error, limit, breakers, observer, stopping).run()
+    finally:
+        answered.reset(token)
+    breakers.succeeded(parts)
+    return Succeeded(value)
+
+
+class _StoppingError(Exception):
+    """The process shuts down during a wait."""
+
+
+class _Again(Generic[T]):
+    """What happens after a first failure: tenacity, fed with the attempt that was already made."""
+
+    def __init__(
+        self,
+        call: Callable[[], Awaitable[T]],
+        first: Exception,
+        limit: TimeLimit,
+        breakers: Breakers,
+        observer: Observer,
+        stopping: asyncio.Event,
+    ) -> None:
+        self._call = call
+        self._first: Exception | None = first
+        self._limit = limit
+        self._breakers = breakers
+        self._observer = observer
+        self._stopping = stopping
+        self._failures: list[Attempt] = []
+
+    async def run(self) -> Succeeded[T] | Failed:
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=self._wait,
+            retry=retry_if_exception(self._worth_it),
+            sleep=self._sleep,
+            before_sleep=self._note,
+            reraise=True,
+        )
+        parts: set[str] = set()
+        token = answered.set(parts)
+        try:
+            value: T = await retrying(self._once)
+        except _StoppingError as error:
+            return Failed(Kind.UNWELL, error, tuple(self._failures))
+        except Exception as error:  # noqa: BLE001 - every failure of a handler becomes an outcome
+            self._failures.append(_failure(error, None))
+            return self._verdict(error)
+        finally:
+            answered.reset(token)
+        self._breakers.succeeded(parts)
+        return Succeeded(value, tuple(self._failures))
+
+    async def _once(self) -> T:
+        # the attempt that was made before tenacity came into play is its first
+        if self._first is not None:
+            error, self._first = self._first, None
+            raise error
+        return await self._limit.run(self._call)
+
+    def _worth_it(self, error: BaseException) -> bool:
+        kind = classify(error)
+        name = dependency_of(error)
+        if kind is not Kind.TRANSIENT:
+            if kind is Kind.PERMANENT and name is not None:
+                self._breakers.succeeded({name})  # the other side answered, if only to refuse
+            return False
+        self._breakers.failed(name)
+        asked = retry_after_of(error)
+        return not (asked is not None and asked > LONGEST_WAIT) and not self._breakers.is_open(name)
+
+    @staticmethod
+    def _wait(state: RetryCallState) -> float:
+        asked = retry_after_of(_error_of(state))
+        seconds = _EXPONENTIAL(state) if asked is None else max(asked, SHORTEST_WAIT)
+        return min(seconds + random.uniform(0, _JITTER), LONGEST_WAIT)  # noqa: S311 - jitter, not a secret
+
+    def _note(self, state: RetryCallState) -> None:
+        error = _error_of(state)
+        seconds = state.next_action.sleep if state.next_action else 0.0
+        self._failures.append(_failure(error, seconds))
+        self._observer.retrying(state.attempt_number, seconds, error)
+
+    async def _sleep(self, seconds: float) -> None:
+        waits = {asyncio.ensure_future(_sleep(seconds)), asyncio.ensure_future(self._stopping.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+        if self._stopping.is_set():
+            raise _StoppingError
+
+    def _verdict(self, error: Exception) -> Failed:
+        kind, name, failures = classify(error), dependency_of(error), tuple(self._failures)
+        if isinstance(error, PostponeError):
+            return Failed(Kind.POSTPONE, error, failures, error.seconds)
+        if kind is Kind.TRANSIENT:
+            asked = retry_after_of(error)
+            if asked is not None and asked > LONGEST_WAIT:
+                return Failed(Kind.POSTPONE, error, failures, asked)
+            if self._breakers.is_open(name):
+                return Failed(Kind.POSTPONE, error, failures, self._breakers.come_back(name))
+        return Failed(kind, error, failures)
+
+
+def _failure(error: BaseException, wait: float | None) -> Attempt:
+    return Attempt(
+        at=time.time(), error_type=type(error).__name__, message=sentence_of(error)[:500], wait=wait
+    )
+
+
+def _error_of(state: RetryCallState) -> BaseException:
+    outcome: Any = state.outcome
+    error: BaseException = outcome.exception()
+    return error

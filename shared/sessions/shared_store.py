@@ -1,0 +1,266 @@
+"""Sessions in Redis: one round trip an operation, every removal of hash and index members in one script."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import structlog
+
+from events import keys, scripts
+from events.publisher import SESSION_TTL_IN_FLIGHT
+from shared.sessions.session import Session, read_session
+from shared.telemetry import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from redis.asyncio import Redis
+
+    from events.identities import SessionId
+    from events.keys import Keys
+
+_TOUCH = scripts.load("shared.sessions", "touch", "session")
+_PUT = scripts.load("shared.sessions", "put", "session")
+_CANDIDATES = scripts.load("shared.sessions", "candidates")
+_EVICT = scripts.load("shared.sessions", "evict", "session")
+_FORGET = scripts.load("shared.sessions", "forget", "session")
+_AT_ONCE: Final = 64
+"""Sessions of a kind looked at by one call of the eviction script: others are served between two calls."""
+_LONG_MS: Final = SESSION_TTL_IN_FLIGHT * 1000
+_log = structlog.get_logger(__name__)
+
+
+class Count(msgspec.Struct, frozen=True, kw_only=True):
+    """How many sessions there are, and what has become of all there ever were, in all processes."""
+
+    in_flight: int
+    """With photos in flight: never evicted."""
+    rest: int
+    created: int = 0
+    evicted: int = 0
+    expired: int = 0
+    hits: int = 0
+    misses: int = 0
+    corrupt: int = 0
+
+
+class SharedSessions:
+    """The sessions of all lanes. Raises what redis-py raises when Redis is away."""
+
+    def __init__(self, redis: Redis, *, lanes: int, most: int, ttl: float) -> None:
+        """`most`: sessions in all, split over the lanes; `ttl`: seconds a finished one is remembered."""
+        self._redis = redis
+        self._lanes = lanes
+        self._most = max(1, most // lanes)
+        self._ttl_ms = int(ttl * 1000)
+        self._walked: dict[int | None, int] = {}
+        """Per lane: sessions past `ttl` that the sweep has seen, which wait with dead letters."""
+
+    async def ping(self) -> None:
+        """Return if Redis answers."""
+        call: Callable[..., Awaitable[Any]] = self._redis.execute_command
+        await call("PING")
+
+    async def get(self, session_id: SessionId, *, touch: bool) -> Session | None:
+        """The session, noting the access unless `touch` is False. One round trip."""
+        names, args = self._call(session_id)
+        flat, outcome = await _TOUCH(self._redis, names, [*args, "1" if touch else "0"])
+        session = self._read(session_id, flat, outcome)
+        if touch:
+            metrics.SESSION_LOOKUPS.labels("hit" if session else "miss").inc()
+        return session
+
+    async def put(
+        self,
+        session_id: SessionId,
+        *,
+        expected: int = 0,
+        site: str = "",
+        library: str = "",
+        created_at: float = 0.0,
+        last_accessed: float = 0.0,
+        accesses: int = 0,
+    ) -> Session | None:
+        """Create a session or write what is said of it; gives it as it is now.
+
+        `created_at`, `last_accessed` (Unix seconds) and `accesses` are for merging what was written
+        elsewhere meanwhile. One round trip, more only where it makes others go.
+        """
+        names, args = self._call(session_id)
+        fields: list[str | int] = []
+        for name, value in (("site", site), ("library", library), ("expected", expected)):
+            if value:
+                fields += (name, value)
+        outcome, before, flat, in_flight, rest = await _PUT(
+            self._redis,
+            names,
+            [*args, int(created_at * 1000), int(last_accessed * 1000), accesses, *fields],
+        )
+        session = self._read(session_id, flat, before)
+        if outcome == b"created":
+            metrics.SESSION_CREATED.inc()
+        if self.crowded(in_flight, rest):
+            await self.evict(keys.lane_of(session_id, self._lanes))
+        return session
+
+    async def delete(self, session_id: SessionId, *, unless_used_after: float = 0.0) -> bool:
+        """Forget a session; False if there was none, or it was used after a time (Unix seconds, 0: none)."""
+        names, _ = self._call(session_id)
+        return bool(await _FORGET(self._redis, names[:4], [session_id, int(unless_used_after * 1000)]))
+
+    def crowded(self, in_flight: int, rest: int) -> bool:
+        """Whether a lane with so many sessions has some to evict."""
+        return rest > 0 and in_flight + rest > self._most
+
+    async def evict(self, lane: Keys) -> int:
+        """Evict the least recently used sessions above the limit and remove those past their time.
+
+        Gives how many went. Sessions with photos in flight are never evicted.
+        """
+        gone = 0
+        while True:
+            walked = self._walked.get(lane.lane, 0)
+            _, _, many, late, stuck = await _CANDIDATES(
+                self._redis,
+                [lane.session_open, lane.session_lru],
+                [self._most, self._ttl_ms, _LONG_MS, _AT_ONCE, walked],
+            )
+            removed = await self._remove(lane, [*many, *late, *stuck])
+            gone += removed
+            # What stays though it is past `ttl` has dead letters waiting. The next sweep looks behind it, so
+            # that it never hides what is due; at the end it begins anew.
+            stayed = max(0, len(late) // 2 - removed)
+            self._walked[lane.lane] = walked + stayed if len(late) == 2 * _AT_ONCE else 0
+            if not removed:
+                return gone
+
+    async def _remove(self, lane: Keys, candidates: Sequence[bytes]) -> int:
+        if not candidates:
+            return 0
+        names = [lane.session_open, lane.session_lru, lane.session_stats]
+        args: list[str | bytes | int | float] = [self._most, self._ttl_ms, _LONG_MS, *candidates]
+        for raw in candidates[::2]:
+            session_id = raw.decode("utf-8", "replace")
+            names += (lane.session(session_id), lane.session_photos(session_id))
+        evicted, expired = await _EVICT(self._redis, names, args)
+        metrics.SESSION_EVICTIONS.inc(evicted)
+        metrics.SESSION_EXPIRED.inc(expired)
+        return int(evicted + expired)
+
+    async def sweep(self) -> int:
+        """Evict and expire in all lanes; gives how many sessions went."""
+        return sum([await self.evict(lane) for lane in keys.all_lanes(self._lanes)])
+
+    async def page(self, cursor: str, count: int) -> tuple[str, list[Session]]:
+        """Some sessions, those with photos in flight first, each kind most recently used first, lane by lane.
+
+        `cursor` is '' at first, and '' again after the last. A session that nobody uses meanwhile is given
+        exactly once. Raises ValueError for a cursor that is none.
+        """
+        lanes = keys.all_lanes(self._lanes)
+        place, index, score, skip = _place(cursor, len(lanes))
+        found: list[Session] = []
+        call: Callable[..., Awaitable[Any]] = self._redis.execute_command
+        while place < len(lanes) and len(found) < count:
+            lane = lanes[place]
+            wanted = count - len(found)
+            flat = await call(
+                "ZRANGE", (lane.session_open, lane.session_lru)[index], score, "-inf", "BYSCORE", "REV",
+                "LIMIT", skip, wanted, "WITHSCORES",
+            )  # fmt: skip
+            found += await self._all(raw.decode("utf-8", "replace") for raw in flat[::2])
+            if len(flat) == 2 * wanted:
+                scores = [raw.decode() for raw in flat[1::2]]
+                same = scores.count(scores[-1])
+                skip = skip + same if scores[-1] == score else same
+                score = scores[-1]
+            else:
+                index, score, skip = index + 1, "+inf", 0
+                if index == 2:
+                    place, index = place + 1, 0
+        return (f"{place}:{index}:{score}:{skip}" if place < len(lanes) else ""), found
+
+    async def newest(self, most: int) -> list[Session]:
+        """The sessions that were used last, of all lanes."""
+        scored: list[tuple[float, str]] = []
+        call: Callable[..., Awaitable[Any]] = self._redis.execute_command
+        for lane in keys.all_lanes(self._lanes):
+            for index in (lane.session_open, lane.session_lru):
+                flat = await call("ZRANGE", index, 0, most - 1, "REV", "WITHSCORES")
+                scored += [(float(s), raw.decode("utf-8", "replace")) for raw, s in _pairs(flat)]
+        scored.sort(key=lambda one: -one[0])
+        return await self._all(session_id for _, session_id in scored[:most])
+
+    async def count(self) -> Count:
+        """How many there are and were."""
+        totals = dict.fromkeys(Count.__struct_fields__, 0)
+        call: Callable[..., Awaitable[Any]] = self._redis.execute_command
+        for lane in keys.all_lanes(self._lanes):
+            totals["in_flight"] += await call("ZCARD", lane.session_open)
+            totals["rest"] += await call("ZCARD", lane.session_lru)
+            fields: dict[bytes, bytes] = await call("HGETALL", lane.session_stats)
+            for name, value in fields.items():
+                if name.decode("utf-8", "replace") in totals and value.isdigit():
+                    totals[name.decode()] += int(value)
+        count = Count(**totals)
+        metrics.SESSIONS.set(count.in_flight + count.rest)
+        metrics.SESSIONS_OPEN.set(count.in_flight)
+        metrics.SESSIONS_OVER_LIMIT.set(max(0, count.in_flight - self._most * self._lanes))
+        return count
+
+    async def _all(self, session_ids: Any) -> list[Session]:
+        """The sessions of some ids, in one round trip; those that are none are left out."""
+        ids: list[SessionId] = list(session_ids)
+        if not ids:
+            return []
+        async with self._redis.pipeline(transaction=False) as pipe:
+            # so that no server says NOSCRIPT in the middle
+            pipe.script_load(_TOUCH.text.decode())
+            for session_id in ids:
+                names, args = self._call(session_id)
+                pipe.evalsha(_TOUCH.digest, len(names), *names, *args, "0")
+            replies: list[Any] = (await pipe.execute())[1:]
+        sessions = [self._read(i, flat, outcome) for i, (flat, outcome) in zip(ids, replies, strict=True)]
+        return [session for session in sessions if session is not None]
+
+    def _call(self, session_id: str) -> tuple[list[str], list[str | int]]:
+        """Keys and first arguments of the scripts of one session."""
+        lane = keys.lane_of(session_id, self._lanes)
+        names = [
+            lane.session(session_id),
+            lane.session_photos(session_id),
+            lane.session_open,
+            lane.session_lru,
+            lane.session_stats,
+        ]
+        return names, [session_id, self._ttl_ms, _LONG_MS]
+
+    def _read(self, session_id: SessionId, flat: list[bytes], state: bytes) -> Session | None:
+        """The session of a script's reply; `state` is what the script found at its key."""
+        session = read_session(dict(_pairs(flat)), session_id) if flat else None
+        if state == b"expired":
+            metrics.SESSION_EXPIRED.inc()
+        if state == b"corrupt" or (flat and session is None):
+            metrics.SESSION_ERRORS.labels("corrupt").inc()
+            _log.warning(
+                "what stands in a session's place is none, it counts as absent", session_id=session_id
+            )
+        return session
+
+
+def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _place(cursor: str, lanes: int) -> tuple[int, int, str, int]:
+    """Lane, index, score and how many of that score were given, from a cursor. Raises ValueError."""
+    try:
+        place, index, score, skip = (cursor or "0:0:+inf:0").split(":")
+        float(score)
+        at = (int(place), int(index), score, int(skip))
+    except ValueError:
+        at = (-1, 0, "", 0)
+    if not (0 <= at[0] < lanes and at[1] in (0, 1) and at[3] >= 0):
+        raise ValueError(f"{cursor[:80]!r} is no cursor: take '' or the one that came with the last page")
+    return at

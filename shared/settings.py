@@ -1,0 +1,267 @@
+"""Settings come from the environment, then `.env`, then `.erni/env`; every wrong one is named at once."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class SettingsError(ValueError):
+    """One or more settings are wrong; the message lists each with what is allowed."""
+
+
+class Secret(str):
+    """Text that must not be printed: its repr hides it. `str.__str__` gives the value to who needs it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set. A field is the environment variable of that name in capitals."""
+
+    redis_url: str = "redis://localhost:6379/0"
+    redis_password: str = ""
+    lanes: int = 1
+    session_backend: Literal["redis", "memory"] = "redis"
+    session_redis_url: str = ""
+    session_ttl: int = 3600
+    """Seconds since the last access after which a finished session is forgotten."""
+    session_max: int = 10_000
+    enable_tracing: bool = True
+    otlp_endpoint: str = "http://localhost:4317"
+    environment: str = "development"
+    metrics_port: int | None = None
+    """None: the first free port from 9200 upward; 0: any free port; else exactly this one."""
+    metrics_host: str = "127.0.0.1"
+    """Address /health, /ready and /metrics listen on; 0.0.0.0 in a container, for Prometheus to get in."""
+    http_port: int = 8085
+    http_host: str = "127.0.0.1"
+    """Address the gateway listens on; 0.0.0.0 in a container."""
+    jaeger_url: str = "http://localhost:16686"
+    """Where people look at traces; only used to print links."""
+    graph_url: str = "https://graph.microsoft.com/v1.0"
+    azure_authority: str = "https://login.microsoftonline.com"
+    azure_tenant_id: str = ""
+    azure_client_id: str = ""
+    azure_client_secret: str = ""
+    azure_credential: Literal["secret", "certificate", "workload", "managed"] = "secret"
+    """How the app signs in; all but ``secret`` need the extra ``[azure]``."""
+    azure_certificate_path: str = ""
+    """PEM or PKCS#12 file with the certificate and its key."""
+    azure_certificate_password: str = ""
+    sharepoint_site: str = ""
+    """``hostname:/sites/Name``, or the site's full address."""
+    sharepoint_library: str = "Referenzfotos"
+    sharepoint_time_zone: str = "Europe/Zurich"
+    """The site's zone (IANA), as in its regional settings: date columns count their days in it."""
+    vision_backend: Literal["local", "openai"] = "local"
+    vision_url: str = "https://api.openai.com/v1"
+    vision_model: str = ""
+    vision_api_key: str = ""
+    vision_budget_day: float = 0.0
+    """Money (in the price list's currency) that may be spent per day (UTC); 0: no limit."""
+    vision_budget_session: float = 0.0
+    """Money that may be spent on the photos of one session; 0: no limit."""
+    vision_price_input: float = 0.0
+    """The model's price list: money per million tokens read, the picture's among them."""
+    vision_price_output: float = 0.0
+    """Money per million tokens written."""
+    vision_currency: str = "USD"
+    """The price list's currency, as reports print it."""
+    vision_api_version: str = ""
+    """Azure OpenAI's ``api-version``: VISION_URL is then the resource, VISION_MODEL a deployment."""
+    vision_max_tokens: int = 1200
+    """Tokens an answer may have; one that was cut off is asked for once more with three times as many."""
+    vision_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    """What the service calls that limit; older servers and Ollama say ``max_tokens``."""
+    vision_temperature: float | None = 0.0
+    """``null``: not sent, which reasoning models want."""
+    vision_detail: Literal["low", "high", "auto"] = "high"
+    vision_schema_form: Literal["nested", "flat", "none"] = "nested"
+    """How the answer's JSON schema is sent: OpenAI's way, llama.cpp's, or not at all."""
+    vision_preview_side: int = 1024
+    """Pixels of the long side of the preview, which is what the model sees."""
+    photo_store_url: str = "./.erni/store"
+    store_retention_days: int = 0
+    """Days after which blobs may be removed; 0: kept."""
+    source_hosts: tuple[str, ...] = ()
+    """Hosts that `http(s):` sources may be on, comma-separated; ``*`` allows every public host."""
+    source_roots: tuple[str, ...] = ()
+    """Folders below which `file:` sources may be, separated by commas."""
+    max_photo_bytes: int = 15_000_000
+    max_event_bytes: int = 262_144
+    max_backlog: int = 100_000
+    """Entries in photo.submitted above which publishing is refused."""
+    concurrency: int = 8
+    lease_seconds: float = 15.0
+    handle_timeout: float = 120.0
+    max_deliveries: int = 5
+    grace_seconds: float = 30.0
+    photo_record_hours: float = 48.0
+    allow_volatile_redis: bool = False
+    cache_dir: str = "~/.cache/erni"
+    file_name_template: str = "Erni_Referenzfoto_{date}_{hash12}.{ext}"
+    schema_ttl: float = 300.0
+    """Seconds after which a library's columns are read again."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console", "auto"] = "auto"
+
+
+_SECRETS = frozenset(
+    {"redis_password", "azure_client_secret", "azure_certificate_password", "vision_api_key"}
+)
+_AT_LEAST: dict[str, float] = {
+    "lanes": 1,
+    "session_ttl": 1,
+    "session_max": 1,
+    "max_photo_bytes": 1,
+    "max_event_bytes": 1024,
+    "max_backlog": 1,
+    "concurrency": 1,
+    "lease_seconds": 0.5,
+    "handle_timeout": 0.1,
+    "max_deliveries": 1,
+    "grace_seconds": 0,
+    "photo_record_hours": 0,
+    "http_port": 0,
+    "metrics_port": 0,
+    "schema_ttl": 0,
+    "vision_budget_day": 0,
+    "vision_budget_session": 0,
+    "vision_max_tokens": 16,
+    "vision_preview_side": 64,
+    "vision_price_input": 0,
+    "vision_price_output": 0,
+    "store_retention_days": 0,
+}
+_AT_MOST: dict[str, float] = {"http_port": 65_535, "metrics_port": 65_535}
+_BOOLEANS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+def _parse(field: msgspec.structs.FieldInfo, text: str) -> object:
+    """One value from its text. Raises ValueError with what is allowed."""
+    if field.type is bool:
+        if text.lower() not in _BOOLEANS:
+            raise ValueError("expected one of 1, 0, true, false, yes, no, on, off")
+        return _BOOLEANS[text.lower()]
+    if field.type == tuple[str, ...]:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if get_origin(field.type) is Literal:
+        return _one_of(get_args(field.type), text)
+    value: Any = _converted(field, text)
+    if isinstance(value, int | float):
+        low, high = _AT_LEAST.get(field.name, -math.inf), _AT_MOST.get(field.name, math.inf)
+        if not low <= value <= high:
+            raise ValueError(f"expected {f'at least {low:g}' if value < low else f'at most {high:g}'}")
+    return Secret(value) if field.name in _SECRETS else value
+
+
+def _one_of(allowed: Sequence[str], text: str) -> str:
+    if text.lower() not in allowed:
+        raise ValueError(f"expected one of {', '.join(allowed)}")
+    return text.lower()
+
+
+def _converted(field: msgspec.structs.FieldInfo, text: str) -> object:
+    try:
+        value: object = msgspec.convert(text, field.type, strict=False)
+    except msgspec.ValidationError:
+        whole = field.type is int or int in get_args(field.type)
+        raise ValueError(f"expected a {'whole ' if whole else ''}number") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("expected a number")
+    return value
+
+
+def load(environ: Mapping[str, str] | None = None, *, folder: Path | None = None) -> Settings:
+    """Read the settings. Raises SettingsError naming every wrong value.
+
+    An empty variable counts as not set. `environ` defaults to the process's environment; files are looked
+    for in `folder` (default: the current one). What stands in the environment wins over `.env`, which wins
+    over `.erni/env` (the addresses of a running `erni up`).
+    """
+    merged = merged_environment(environ, folder=folder)
+    values: dict[str, object] = {}
+    wrong: list[str] = []
+    for field in msgspec.structs.fields(Settings):
+        name = field.name.upper()
+        text = merged.get(name, "").strip()
+        if not text:
+            continue
+        try:
+            values[field.name] = _parse(field, text)
+        except ValueError as error:
+            shown = "***" if field.name in _SECRETS else repr(text[:80])
+            wrong.append(f"{name}={shown}: {error}")
+    if "redis_url" not in values and "session_redis_url" in values:
+        values["redis_url"] = values["session_redis_url"]
+    wrong += _contradictions(values)
+    if wrong:
+        raise SettingsError("these settings cannot be used:\n  " + "\n  ".join(wrong))
+    return Settings(**values)  # type: ignore[arg-type]  # each was converted to its field's type above
+
+
+def merged_environment(
+    environ: Mapping[str, str] | None = None, *, folder: Path | None = None
+) -> dict[str, str]:
+    """The environment over `.env` over `.erni/env`."""
+    from dotenv import dotenv_values
+
+    base = folder or Path.cwd()
+    merged: dict[str, str] = {}
+    for path in (base / ".erni" / "env", base / ".env"):
+        if path.is_file():
+            merged.update({key: value for key, value in dotenv_values(path).items() if value})
+    merged.update(
+        {key: value for key, value in (os.environ if environ is None else environ).items() if value}
+    )
+    return merged
+
+
+def _contradictions(values: Mapping[str, object]) -> list[str]:
+    """Values that are right alone and wrong together."""
+    wrong: list[str] = []
+    redis_url, session_url = values.get("redis_url"), values.get("session_redis_url")
+    if session_url and redis_url != session_url:
+        wrong.append(
+            "SESSION_REDIS_URL must be the same server as REDIS_URL: session counters move in the hand-off"
+        )
+    zone = str(values.get("sharepoint_time_zone", "UTC"))
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        wrong.append(f"SHAREPOINT_TIME_ZONE={zone[:80]!r}: expected an IANA zone such as Europe/Zurich")
+    for name in ("redis_url", "session_redis_url"):
+        url = str(values.get(name) or "")
+        if url and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
+            wrong.append(
+                f"{name.upper()}: expected an address that starts with redis://, rediss:// or unix://"
+            )
+    prices = (values.get("vision_price_input"), values.get("vision_price_output"))
+    if (values.get("vision_budget_day") or values.get("vision_budget_session")) and not any(prices):
+        wrong.append(
+            "VISION_BUDGET_DAY and VISION_BUDGET_SESSION count money: set VISION_PRICE_INPUT and"
+            " VISION_PRICE_OUTPUT too, in money per million tokens"
+        )
+    return wrong

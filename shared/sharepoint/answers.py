@@ -1,0 +1,99 @@
+"""What Graph answers when it refuses, as one sentence and one exception.
+
+Bodies are written ``{"error": {"code", "message", "innerError": {"code", …}}}``, also with
+``innererror``, with codes nested to any depth; the sign-in endpoint writes
+``{"error", "error_description"}``. Nothing branches on the message.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from shared.retry.errors import HttpStatusError
+from shared.retry.retry_after import retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LONGEST_MESSAGE: Final = 300
+_DEEPEST: Final = 8
+
+_WHAT_TO_DO: Final[Mapping[int, str]] = {
+    401: "check tenant, client id and secret of the app registration",
+    403: "grant the app write access to this site (Sites.Selected, role write)",
+    413: "the file is larger than SharePoint accepts here",
+    423: "somebody has the file checked out or open: it can be written once they are done",
+    429: "SharePoint is throttling this app",
+    507: "the site's storage quota is used up: make room or raise it",
+}
+
+
+class GraphError(HttpStatusError):
+    """An answer of Graph's that is not what was asked for, with every code of its body."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        retry_after: float | None = None,
+        codes: tuple[str, ...] = (),
+        location: str | None = None,
+    ) -> None:
+        """`codes`: from the outermost inwards. `location`: where a 410 says to begin again."""
+        super().__init__(message, status=status, retry_after=retry_after, code=codes[0] if codes else None)
+        self.codes = codes
+        self.location = location
+
+
+def error_of(doing: str, status: int, headers: Mapping[str, str], body: bytes) -> GraphError:
+    """The exception for an answer. `doing` begins the sentence: ``reading the columns of Referenzfotos``."""
+    codes, message = _read(body)
+    said = " ".join(part for part in ("/".join(codes), f"({message})" if message else "") if part)
+    sentence = f"{doing}: SharePoint answered {status}{' ' + said if said else ''}"
+    if advice := _WHAT_TO_DO.get(status):
+        sentence += f"; {advice}"
+    if request_id := headers.get("request-id"):
+        sentence += f" [request-id {request_id}]"
+    return GraphError(
+        sentence,
+        status=status,
+        retry_after=retry_after(headers),
+        codes=codes,
+        location=headers.get("Location"),
+    )
+
+
+def _read(body: bytes) -> tuple[tuple[str, ...], str]:
+    """The codes, outermost first, and the message. Both empty if the body is not an error of Graph's."""
+    try:
+        document = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return (), ""
+    error = document.get("error") if isinstance(document, dict) else None
+    if isinstance(error, str):
+        return (error,), _shorten(document.get("error_description"))
+    if not isinstance(error, dict):
+        return (), ""
+    codes: list[str] = []
+    level: Any = error
+    for _ in range(_DEEPEST):
+        if not isinstance(level, dict):
+            break
+        code = level.get("code")
+        if isinstance(code, str) and code and code not in codes:
+            codes.append(code)
+        level = level.get("innerError", level.get("innererror"))
+    return tuple(codes), _shorten(error.get("message"))
+
+
+def _shorten(message: object) -> str:
+    """The first sentence or two; addresses in it lose their query, where tokens live."""
+    if not isinstance(message, str):
+        return ""
+    line = " ".join(message.split())
+    line = re.sub(r"(https?://[^\s?#\"']*)[?#][^\s\"']*", r"\1", line)
+    return line if len(line) <= _LONGEST_MESSAGE else line[:_LONGEST_MESSAGE] + "…"

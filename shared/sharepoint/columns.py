@@ -1,0 +1,129 @@
+"""Graph's columns, in our terms.
+
+What v1.0 of Graph does not tell (hyperlink, managed metadata, thumbnail …) arrives as a column without a
+facet. Its kind is ``unsupported`` then, never guessed. SharePoint's own columns are left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from shared.library.schema import Column
+from shared.sharepoint.client import segment
+from shared.sharepoint.wire import ColumnDefinition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from events.types import LibraryRef
+    from shared.library.schema import ColumnKind
+    from shared.sharepoint.client import GraphClient
+
+# Hidden columns are only told when `hidden` is selected by name, and then everything else has to be, too.
+# Facets that v1.0 leaves out of a list's columns are not asked for: they would not come.
+_SELECT: Final = (
+    "id,name,displayName,description,hidden,readOnly,required,defaultValue,"
+    "text,choice,number,currency,dateTime,boolean,lookup,personOrGroup,calculated,geolocation"
+)
+
+_SYSTEM: Final = frozenset(
+    {
+        "_CheckinComment", "_ColorHex", "_ColorTag", "_CommentCount", "_CommentFlags", "_ComplianceFlags",
+        "_ComplianceTag", "_ComplianceTagUserId", "_ComplianceTagWrittenTime", "_CopySource", "_Dirty",
+        "_DisplayName", "_EditMenuTableEnd", "_EditMenuTableStart", "_EditMenuTableStart2", "_Emoji",
+        "_ExpirationDate", "_HasCopyDestinations", "_HasEncryptedContent", "_IpLabelAssignmentMethod",
+        "_IpLabelHash", "_IpLabelId", "_IpLabelPromotionCtagVersion", "_IsCurrentVersion", "_IsRecord",
+        "_Level", "_LikeCount", "_ListSchemaVersion", "_ModerationComments", "_ModerationStatus",
+        "_Parsable", "_RmsTemplateId", "_ShortcutSiteId", "_ShortcutUniqueId", "_ShortcutUrl",
+        "_ShortcutWebId", "_SourceUrl", "_StubFile", "_UIVersion", "_UIVersionString", "_VirusInfo",
+        "_VirusStatus", "_VirusVendorID", "AccessPolicy", "AppAuthor", "AppEditor", "Attachments", "Author",
+        "BaseName", "CheckedOutTitle", "CheckedOutUserId", "CheckinComment", "CheckoutUser",
+        "ComplianceAssetId", "ContentType", "ContentTypeId", "ContentVersion", "Created",
+        "Created_x0020_By", "Created_x0020_Date", "DocConcurrencyNumber", "DocIcon", "Edit", "Editor",
+        "EncodedAbsUrl", "File_x0020_Size", "File_x0020_Type", "FileDirRef", "FileLeafRef", "FileRef",
+        "FileSizeDisplay", "FolderChildCount", "FSObjType", "GUID", "HTML_x0020_File_x0020_Type", "ID",
+        "InstanceID", "IsCheckedoutToLocal", "ItemChildCount", "Last_x0020_Modified", "LinkCheckedOutTitle",
+        "LinkFilename", "LinkFilename2", "LinkFilenameNoMenu", "LinkTitle", "LinkTitleNoMenu",
+        "MediaServiceAutoTags", "MediaServiceDateTaken", "MediaServiceFastMetadata", "MediaServiceLocation",
+        "MediaServiceMetadata", "MediaServiceOCR", "MetaInfo", "Modified", "Modified_x0020_By", "NoExecute",
+        "Order", "OriginatorId", "owshiddenversion", "ParentLeafName", "ParentUniqueId",
+        "ParentVersionString", "PermMask", "PrincipalCount", "ProgId", "Restricted", "ScopeId",
+        "SelectFilename", "SelectTitle", "ServerUrl", "SMLastModifiedDate", "SMTotalFileCount",
+        "SMTotalFileStreamSize", "SMTotalSize", "SortBehavior", "SyncClientId", "TemplateUrl", "UniqueId",
+        "VirusStatus", "WorkflowInstanceID", "WorkflowVersion", "xd_ProgID", "xd_Signature",
+    }
+)  # fmt: skip
+"""Internal names that SharePoint gives every library. Nobody fills them, and Graph refuses most of them."""
+
+_UNLIMITED: Final = 1e300
+"""SharePoint writes a missing bound as the largest double."""
+
+
+async def read_columns(client: GraphClient, library: LibraryRef) -> tuple[Column, ...]:
+    """The library's columns, in its order, hidden and read-only ones included and marked."""
+    definitions = [
+        definition
+        async for definition in client.pages(
+            f"/sites/{segment(library.site_id)}/lists/{segment(library.list_id)}/columns",
+            ColumnDefinition,
+            doing=f"reading the columns of the library {library.library!r}",
+            params={"$select": _SELECT},
+        )
+    ]
+    return columns(definitions)
+
+
+def columns(definitions: Iterable[ColumnDefinition]) -> tuple[Column, ...]:
+    """Graph's column definitions as ours, without SharePoint's own."""
+    return tuple(_column(definition) for definition in definitions if definition.name not in _SYSTEM)
+
+
+def _column(definition: ColumnDefinition) -> Column:
+    kind = _kind(definition)
+    choice, number = definition.choice, definition.number
+    return Column(
+        name=definition.name,
+        display_name=definition.display_name or definition.name,
+        kind=kind,
+        description=definition.description or "",
+        choices=tuple(choice.choices or ()) if choice else (),
+        allow_other=bool(choice and choice.allow_text_entry),
+        required=bool(definition.required),
+        read_only=bool(definition.read_only) or kind == "calculated",
+        hidden=bool(definition.hidden),
+        max_length=definition.text.max_length if definition.text and kind == "text" else None,
+        minimum=_bound(number.minimum) if number else None,
+        maximum=_bound(number.maximum) if number else None,
+        default=definition.default_value.value if definition.default_value else None,
+    )
+
+
+def _kind(definition: ColumnDefinition) -> ColumnKind:
+    """The kind that the one facet says. None that we know, or more than one, is unsupported."""
+    told: list[ColumnKind] = []
+    if definition.text is not None:
+        told.append("note" if definition.text.allow_multiple_lines else "text")
+    if definition.choice is not None:
+        # Graph tells several values from one only by how the choice is displayed.
+        told.append("multi_choice" if definition.choice.display_as == "checkBoxes" else "choice")
+    if definition.date_time is not None:
+        told.append("date" if definition.date_time.format == "dateOnly" else "date_time")
+    others: tuple[tuple[object, ColumnKind], ...] = (
+        (definition.number, "number"),
+        (definition.currency, "number"),
+        (definition.boolean, "boolean"),
+        (definition.lookup, "lookup"),
+        (definition.person_or_group, "person"),
+        (definition.calculated, "calculated"),
+        (definition.geolocation, "unsupported"),
+        (definition.hyperlink_or_picture, "unsupported"),
+        (definition.term, "unsupported"),
+        (definition.thumbnail, "unsupported"),
+        (definition.content_approval_status, "unsupported"),
+    )
+    told += [kind for facet, kind in others if facet is not None]
+    return told[0] if len(told) == 1 else "unsupported"
+
+
+def _bound(value: float | None) -> float | None:
+    return None if value is None or abs(value) >= _UNLIMITED else value

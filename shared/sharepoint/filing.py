@@ -1,0 +1,290 @@
+"""A photo into its library: bytes once, fields where they differ, whoever asks and however often.
+
+The picture is found by what is noted about it, then by its name; two processes that store it at the same
+time end with one file, because a new file is only made where there is none (``conflictBehavior=fail``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import msgspec
+
+from events.types import FieldText, NeedsPerson, StoredItem
+from shared.library.checks import check_value
+from shared.retry.errors import PermanentError, TransientError
+from shared.sharepoint.fields import is_empty
+from shared.sharepoint.items import content_sha256, find_item, read_item
+from shared.sharepoint.memory import Memory
+from shared.sharepoint.names import stored_name
+from shared.sharepoint.quickxor import quick_xor_hash
+from shared.sharepoint.uploads import ItemChangedError, NameTakenError, Uploader
+from shared.sharepoint.writing import FieldsRefusedError, FieldWriter, Written
+
+if TYPE_CHECKING:
+    from events.types import PhotoAnalyzed
+    from shared.blobs import BlobStore
+    from shared.library.schema import LibrarySchema
+    from shared.settings import Settings
+    from shared.sharepoint.client import GraphClient
+    from shared.sharepoint.items import Item
+    from shared.sharepoint.libraries import Libraries
+    from shared.sharepoint.memory import Recall
+
+_Outcome: TypeAlias = Literal["created", "replaced", "unchanged"]
+
+_ROUNDS: Final = 4
+_OTHER_BYTES: Final = (
+    "Die Bilddatei wurde in SharePoint ersetzt oder bearbeitet und darum nicht überschrieben."
+)
+EDITED: Final = "Wurde in SharePoint von Hand geändert; der neue Wert wurde nicht geschrieben."
+"""The reason of a column that a person has written or cleared since our last write."""
+_BEYOND_GRAPH: Final = (
+    "Microsoft Graph kann diese Spalte nicht schreiben, weil ihr interner Name mit einem Umlaut beginnt:"
+    " Wert von Hand eintragen oder die Spalte neu anlegen."
+)
+
+
+class Filed(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the photo is now, and what a person has to know about it."""
+
+    item: StoredItem
+    written: Written
+    needs_person: list[NeedsPerson]
+    """What a person changed and we left, what Graph cannot write."""
+
+
+class Filing:
+    """Stores photos and their fields in SharePoint. One per process."""
+
+    def __init__(
+        self,
+        client: GraphClient,
+        store: BlobStore,
+        libraries: Libraries,
+        settings: Settings,
+        *,
+        uploader: Uploader | None = None,
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._libraries = libraries
+        self._settings = settings
+        self._memory = Memory(store)
+        self._uploader = uploader or Uploader(client)
+        self._writer = FieldWriter(client)
+
+    async def file(self, photo: PhotoAnalyzed) -> Filed:
+        """Store a photo and its fields, or what is missing of them.
+
+        Raises PermanentError naming the column if a value does not fit the library as it is now, and what
+        the client raises.
+        """
+        values = {name: field.value for name, field in photo.fields.items() if not is_empty(field.value)}
+        schema = await self._checked(photo, values)
+        name = stored_name(self._settings.file_name_template, photo, schema.time_zone)
+        recall, new = await self._memory.recall(
+            photo.library, photo.sha256, name=name, photo_id=photo.photo_id
+        )
+        picture = _Picture(self._store, photo, recall.quick_xor_hash)
+        reason = ""
+        interrupted = recall.claimed_by == photo.photo_id and not new
+        for _ in range(_ROUNDS):
+            try:
+                # A picture nobody has noted is not looked for: if it is there, the upload says so.
+                item = None if new else await self._find(photo, recall)
+                new = False
+                return await self._bring(
+                    photo, values, schema, recall, picture, item, interrupted=interrupted
+                )
+            except (NameTakenError, ItemChangedError) as error:
+                reason = str(error)
+                await recall.refresh()
+        raise TransientError(f"storing {recall.name}: it changed {_ROUNDS} times meanwhile; {reason}")
+
+    async def _find(self, photo: PhotoAnalyzed, recall: Recall) -> Item | None:
+        """The picture's item: the noted one, wherever people moved it, else the one of its name."""
+        drive_id = photo.library.drive_id
+        if recall.item_id is not None:
+            item = await read_item(self._client, drive_id, recall.item_id)
+            if item is not None:
+                return item
+        return await find_item(self._client, drive_id, recall.name)
+
+    async def _bring(
+        self,
+        photo: PhotoAnalyzed,
+        values: dict[str, FieldText],
+        schema: LibrarySchema,
+        recall: Recall,
+        picture: _Picture,
+        item: Item | None,
+        *,
+        interrupted: bool,
+    ) -> Filed:
+        """One round: bytes if they are missing, then fields.
+
+        `interrupted`: an earlier delivery of this photo began to store the picture as the first.
+        """
+        needs: list[NeedsPerson] = []
+        fresh = item is None
+        outcome: _Outcome = "unchanged"
+        if item is None:
+            outcome = "created"
+            made = await self._uploader.create(
+                photo.library.drive_id, recall.name, await picture.data(), photo.media_type
+            )
+            item = await self._after(photo, made, picture)
+        elif not await self._same_bytes(photo, item, recall, picture):
+            if recall.finished(item.item_id) or (item.touched_by_person and item.size):
+                needs.append(NeedsPerson(column="Datei", reason=_OTHER_BYTES))
+            else:
+                outcome = "replaced"
+                made = await self._uploader.replace(
+                    photo.library.drive_id, item, await picture.data(), photo.media_type
+                )
+                item = await self._after(photo, made, picture)
+        elif interrupted and not recall.finished(item.item_id):
+            outcome = "created"
+        written = await self._fields(photo, values, schema, item, recall, picture, fresh=fresh)
+        return _filed(schema, item, outcome, written, needs)
+
+    async def _after(self, photo: PhotoAnalyzed, made: Item, picture: _Picture) -> Item:
+        """The item as it is after the upload, with the fields that SharePoint gave it."""
+        if made.quick_xor_hash is not None and made.quick_xor_hash != await picture.hash():
+            raise TransientError(f"uploading {made.name}: SharePoint holds other bytes than were sent")
+        item = await read_item(self._client, photo.library.drive_id, made.item_id)
+        if item is None:
+            raise ItemChangedError(f"{made.name} was removed right after the upload")
+        return item
+
+    async def _same_bytes(self, photo: PhotoAnalyzed, item: Item, recall: Recall, picture: _Picture) -> bool:
+        """Whether the item holds the picture. SharePoint may not have computed the hash yet."""
+        if item.quick_xor_hash is not None:
+            return item.quick_xor_hash == await picture.hash()
+        if item.size != photo.size:
+            return False
+        if recall.finished(item.item_id):
+            return True
+        return await content_sha256(self._client, photo.library.drive_id, item.item_id) == photo.sha256
+
+    async def _fields(
+        self,
+        photo: PhotoAnalyzed,
+        values: dict[str, FieldText],
+        schema: LibrarySchema,
+        item: Item,
+        recall: Recall,
+        picture: _Picture,
+        *,
+        fresh: bool,
+    ) -> Written:
+        known = await picture.hash()
+        try:
+            return await self._writer.write(
+                photo.library,
+                schema,
+                item,
+                values,
+                recall,
+                photo_id=photo.photo_id,
+                quick_xor_hash=known,
+                fresh=fresh,
+            )
+        except FieldsRefusedError:
+            # Somebody may have changed the columns a moment ago; if not, find out which one it is.
+            schema = await self._checked(photo, values, anew=True)
+            again = await read_item(self._client, photo.library.drive_id, item.item_id)
+            if again is None:
+                raise ItemChangedError(f"{item.name} was removed meanwhile") from None
+            return await self._writer.write(
+                photo.library,
+                schema,
+                again,
+                values,
+                recall,
+                photo_id=photo.photo_id,
+                quick_xor_hash=known,
+                fresh=fresh and again.fields_etag == item.fields_etag,
+                one_by_one=True,
+            )
+
+    async def _checked(
+        self, photo: PhotoAnalyzed, values: dict[str, FieldText], *, anew: bool = False
+    ) -> LibrarySchema:
+        """The library's columns as they are now, which every value fits. Raises PermanentError otherwise."""
+        live = await self._libraries.schema(photo.library, anew=anew)
+        problems = _problems(live.schema, values)
+        if problems and not anew and live.digest != photo.schema_digest:
+            # What we remember may be older than what the photo carries.
+            live = await self._libraries.schema(photo.library, anew=True)
+            problems = _problems(live.schema, values)
+        if problems:
+            changed = live.digest != photo.schema_digest
+            raise PermanentError(
+                f"the library {photo.library.library!r} does not take {'; '.join(problems)}."
+                + (
+                    " Its columns were changed since the photo was described: submit the photo again"
+                    if changed
+                    else ""
+                )
+            )
+        return live.schema
+
+
+class _Picture:
+    """The photo's bytes and their hash, fetched only if somebody asks."""
+
+    def __init__(self, store: BlobStore, photo: PhotoAnalyzed, known_hash: str | None) -> None:
+        self._store = store
+        self._photo = photo
+        self._data: bytes | None = None
+        self._hash = known_hash
+
+    async def data(self) -> bytes:
+        """The original bytes. Raises BlobMissingError."""
+        if self._data is None:
+            self._data = await self._store.get(self._photo.dataref)
+        return self._data
+
+    async def hash(self) -> str:
+        """Their quickXorHash."""
+        if self._hash is None:
+            self._hash = quick_xor_hash(await self.data())
+        return self._hash
+
+
+def _problems(schema: LibrarySchema, values: dict[str, FieldText]) -> list[str]:
+    """What is wrong with the values for the columns as they are, a sentence each."""
+    problems: list[str] = []
+    for name, value in values.items():
+        column = schema.column(name)
+        if column is None:
+            problems.append(f"the column {name!r}: there is none of that name")
+        elif not column.writable:
+            problems.append(f"the column {column.display_name!r}: it cannot be written ({column.kind})")
+        elif reason := check_value(column, value):
+            problems.append(f"the column {column.display_name!r}: {reason.rstrip('.')}")
+    return problems
+
+
+def _filed(
+    schema: LibrarySchema, item: Item, outcome: _Outcome, written: Written, needs: list[NeedsPerson]
+) -> Filed:
+    """The result for the event."""
+    for names, reason in ((written.kept, EDITED), (written.refused, _BEYOND_GRAPH)):
+        for name in names:
+            column = schema.column(name)
+            needs.append(NeedsPerson(column=column.display_name if column else name, reason=reason))
+    return Filed(
+        item=StoredItem(
+            item_id=item.item_id,
+            name=item.name,
+            web_url=item.web_url,
+            etag=written.etag or item.etag,
+            outcome=outcome,
+            quick_xor_hash=item.quick_xor_hash,
+        ),
+        written=written,
+        needs_person=needs,
+    )

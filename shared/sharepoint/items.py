@@ -1,0 +1,102 @@
+"""One file in a library: its bytes described, its fields, and who touched it last."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from events.identities import Sha256
+from shared.sharepoint.answers import GraphError
+from shared.sharepoint.client import segment
+from shared.sharepoint.wire import DriveItem
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from shared.sharepoint.client import GraphClient
+
+_WITH_FIELDS: Final = {"$expand": "listItem($expand=fields)"}
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """A file as it is in the library at one moment."""
+
+    item_id: str
+    name: str
+    size: int
+    """Bytes."""
+    web_url: str
+    etag: str
+    """Changes with the bytes and with the fields; for If-Match on the file."""
+    fields_etag: str
+    """The same of the list item; for If-Match on the fields. Empty where only the file was read."""
+    quick_xor_hash: str | None
+    """Base64; None while SharePoint has not computed it."""
+    fields: dict[str, Any]
+    """Graph's values by internal column name."""
+    touched_by_person: bool
+    """Whether the last change was a person's rather than an app's or SharePoint's own."""
+
+
+def as_item(found: DriveItem) -> Item:
+    """A drive item of Graph's as ours."""
+    row = found.list_item
+    by = found.last_modified_by
+    return Item(
+        item_id=found.id,
+        name=found.name,
+        size=found.size,
+        web_url=found.web_url,
+        etag=found.e_tag,
+        fields_etag=(row.odata_etag or row.e_tag or "") if row else "",
+        quick_xor_hash=found.file.hashes.quick_xor_hash if found.file and found.file.hashes else None,
+        fields=row.fields if row else {},
+        touched_by_person=by is not None and by.user is not None and by.application is None,
+    )
+
+
+async def read_item(client: GraphClient, drive_id: str, item_id: str) -> Item | None:
+    """A file with its fields, in one call; None if it is gone."""
+    return await _read(client, f"/drives/{segment(drive_id)}/items/{segment(item_id)}", "the stored photo")
+
+
+async def find_item(client: GraphClient, drive_id: str, name: str) -> Item | None:
+    """The file of that name at the top of a library, with its fields; None if there is none."""
+    return await _read(client, f"/drives/{segment(drive_id)}/root:/{segment(name)}", name)
+
+
+def content(client: GraphClient, drive_id: str, item_id: str) -> AsyncGenerator[bytes, None]:
+    """The bytes of a file, piece by piece."""
+    path = f"/drives/{segment(drive_id)}/items/{segment(item_id)}/content"
+    return client.stream(path, doing="downloading the stored photo")
+
+
+async def content_sha256(client: GraphClient, drive_id: str, item_id: str) -> Sha256:
+    """The SHA-256 of a file's bytes, by downloading them: for while SharePoint has no hash of its own."""
+    digest = hashlib.sha256()
+    async with aclosing(content(client, drive_id, item_id)) as chunks:
+        async for chunk in chunks:
+            digest.update(chunk)
+    return Sha256(digest.hexdigest())
+
+
+def content_at(client: GraphClient, drive_id: str, path: str) -> AsyncGenerator[bytes, None]:
+    """The bytes of the file at a path below a library's top folder."""
+    name = path.rpartition("/")[2]
+    return client.stream(
+        f"/drives/{segment(drive_id)}/root:/{quote(path.strip('/'))}:/content", doing=f"downloading {name}"
+    )
+
+
+async def _read(client: GraphClient, path: str, what: str) -> Item | None:
+    try:
+        found = await client.get(path, DriveItem, doing=f"reading {what} and its fields", params=_WITH_FIELDS)
+    except GraphError as error:
+        if error.status == 404:
+            return None
+        raise
+    return as_item(found)

@@ -1,0 +1,94 @@
+"""The target library of a photo, resolved, with its columns as they are now."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from events.identities import SchemaDigest, StoreUrl
+from shared.library.schema import LibrarySchema
+from shared.retry.errors import PermanentError
+from shared.sharepoint.cache import Fresh
+from shared.sharepoint.columns import read_columns
+from shared.sharepoint.sites import find_library, find_site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from events.types import LibraryRef, Target
+    from shared.blobs import BlobStore
+    from shared.settings import Settings
+    from shared.sharepoint.client import GraphClient
+
+
+class LiveSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """A library's columns as they were read, at most SCHEMA_TTL seconds ago."""
+
+    schema: LibrarySchema
+    digest: SchemaDigest
+    reference: StoreUrl
+    """``store:schemas/<digest>.json``: the schema as JSON."""
+
+
+class Libraries:
+    """Libraries and their columns, remembered for SCHEMA_TTL seconds. One per process."""
+
+    def __init__(
+        self,
+        client: GraphClient,
+        store: BlobStore,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._settings = settings
+        self._resolved: Fresh[LibraryRef] = Fresh(settings.schema_ttl, clock=clock)
+        self._schemas: Fresh[LiveSchema] = Fresh(settings.schema_ttl, clock=clock)
+
+    async def resolve(self, target: Target | None) -> LibraryRef:
+        """The library of a target; what the target leaves open is taken from the settings.
+
+        Raises PermanentError if no site is named anywhere, or if site or library do not exist.
+        """
+        site = (target.site if target else None) or self._settings.sharepoint_site
+        library = (target.library if target else None) or self._settings.sharepoint_library
+        if not site:
+            raise PermanentError(
+                "the photo names no target site, and none is configured:"
+                " set SHAREPOINT_SITE to host:/sites/Name"
+            )
+        if not library:
+            raise PermanentError(
+                "the photo names no target library, and none is configured: set SHAREPOINT_LIBRARY"
+            )
+        return await self._resolved.get((site, library), lambda: self._find(site, library))
+
+    async def schema(self, library: LibraryRef, *, anew: bool = False) -> LiveSchema:
+        """The library's columns, stored under their digest. `anew`: ask even if they were just read."""
+        key = (library.site_id, library.list_id)
+        if anew:
+            self._schemas.forget(key)
+        return await self._schemas.get(key, lambda: self._read(library))
+
+    async def close(self) -> None:
+        """Stop what is being asked."""
+        await self._resolved.close()
+        await self._schemas.close()
+
+    async def _find(self, site: str, library: str) -> LibraryRef:
+        found = await find_site(self._client, site, main=self._settings.sharepoint_site)
+        return await find_library(self._client, found, site, library)
+
+    async def _read(self, library: LibraryRef) -> LiveSchema:
+        schema = LibrarySchema(
+            library=library.library,
+            columns=await read_columns(self._client, library),
+            time_zone=self._settings.sharepoint_time_zone,
+        )
+        digest = schema.digest()
+        reference = await self._store.put(f"schemas/{digest}.json", msgspec.json.encode(schema))
+        return LiveSchema(schema=schema, digest=digest, reference=reference)

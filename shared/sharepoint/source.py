@@ -1,0 +1,129 @@
+"""A SharePoint file as the source of a photo: the ``sharepoint:`` address and the bytes behind it.
+
+Two forms::
+
+    sharepoint:<drive id>/<item id>                 what a listing gives: survives renaming and moving
+    sharepoint:/sites/Bau/Referenzfotos/2024/a.jpg  what people write: site, library, path (percent-encoded)
+
+The second also with a host, ``sharepoint://host/sites/Bau/…``; without one it is on the host of
+SHAREPOINT_SITE. An address that ends with the library is the whole library, to be listed.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from shared.retry.errors import PermanentError
+from shared.sharepoint.cache import Fresh
+from shared.sharepoint.client import GraphClient
+from shared.sharepoint.items import content, content_at
+from shared.sharepoint.sites import find_library, find_site
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from events.types import LibraryRef
+    from shared.settings import Settings
+
+SCHEME: Final = "sharepoint:"
+
+
+class ByIds(msgspec.Struct, frozen=True, kw_only=True):
+    """A file by Graph's ids."""
+
+    drive_id: str
+    item_id: str
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.drive_id}/{self.item_id}"
+
+
+class ByPath(msgspec.Struct, frozen=True, kw_only=True):
+    """A file or, with an empty path, a library, by the names people see."""
+
+    site: str
+    """As `shared.sharepoint.sites.site_address` reads it."""
+    library: str
+    path: str
+    """Below the library, decoded, without a leading slash."""
+
+
+def parse(url: str) -> ByIds | ByPath:
+    """Read a ``sharepoint:`` address. Raises PermanentError with what is expected."""
+    parts = urlsplit(url)
+    names = [unquote(name) for name in parts.path.split("/") if name]
+    if parts.scheme == "sharepoint" and not parts.query and ".." not in names:
+        if not parts.netloc and not parts.path.startswith("/") and len(names) == 2:
+            return ByIds(drive_id=names[0], item_id=names[1])
+        depth = 2 if names[:1] in (["sites"], ["teams"]) else 0
+        if (parts.netloc or parts.path.startswith("/")) and len(names) > depth:
+            where = "/" + "/".join(names[:depth])
+            return ByPath(
+                site=f"{parts.hostname}:{where}" if parts.hostname else where,
+                library=names[depth],
+                path="/".join(names[depth + 1 :]),
+            )
+    raise PermanentError(
+        f"the address {url[:200].partition('?')[0]!r} cannot be read:"
+        " expected sharepoint:<drive id>/<item id> or sharepoint:/sites/Name/Library/path"
+    )
+
+
+class SharePointSource:
+    """Downloads photos from SharePoint. The session is opened with the first one.
+
+    An installation without SharePoint access can have one, too: only its use fails.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client = GraphClient(settings)
+        self._open = False
+        self._libraries: Fresh[LibraryRef] = Fresh(settings.schema_ttl)
+
+    async def close(self) -> None:
+        """Close the session, if there is one."""
+        self._open = False
+        await self._libraries.close()
+        await self._client.close()
+
+    async def download(self, url: str) -> AsyncGenerator[bytes, None]:
+        """The bytes of a ``sharepoint:`` address, piece by piece.
+
+        Raises PermanentError for an address that cannot be read, GraphError 404 for a file that is not there.
+        """
+        place = parse(url)
+        await self._opened()
+        if isinstance(place, ByIds):
+            chunks = content(self._client, place.drive_id, place.item_id)
+        elif not place.path:
+            raise PermanentError(f"the address {url[:200]!r} is a library, not a photo in it")
+        else:
+            library = await self.library(place)
+            chunks = content_at(self._client, library.drive_id, place.path)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    async def library(self, place: ByPath) -> LibraryRef:
+        """The library of an address, remembered for SCHEMA_TTL seconds. Raises PermanentError."""
+        await self._opened()
+        return await self._libraries.get((place.site, place.library), lambda: self._find(place))
+
+    async def _find(self, place: ByPath) -> LibraryRef:
+        site = await find_site(self._client, place.site, main=self._settings.sharepoint_site)
+        return await find_library(self._client, site, place.site, place.library)
+
+    async def _opened(self) -> None:
+        if not self._open:
+            # Set before the first await: a second caller must not open a second session.
+            self._open = True
+            try:
+                await self._client.open()
+            except BaseException:
+                self._open = False
+                raise

@@ -1,0 +1,230 @@
+"""Bytes into a library: one PUT for a small file, an upload session in chunks for a large one.
+
+Both are all or nothing: a file is there with all its bytes, or not at all. A session goes on where it was
+after a lost chunk; the rules are those of learn.microsoft.com, "driveItem: createUploadSession".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+
+from shared.retry.errors import HttpStatusError, TransientError
+from shared.sharepoint.answers import GraphError
+from shared.sharepoint.client import segment
+from shared.sharepoint.items import as_item
+from shared.sharepoint.pacing import LONGEST_WAIT
+from shared.sharepoint.wire import DriveItem, UploadSession, UploadStatus
+
+if TYPE_CHECKING:
+    from shared.sharepoint.client import GraphClient
+    from shared.sharepoint.items import Item
+
+SIMPLE_LIMIT: Final = 10 * 1024 * 1024
+"""Bytes up to which one PUT is used; Graph would take 250 MB, but a lost PUT starts over."""
+CHUNK: Final = 16 * 327_680
+"""Bytes per chunk: Graph wants multiples of 327,680, and advises 5 to 10 MiB."""
+_RECOVERIES: Final = 4
+"""Failures in a row, without a byte of progress, after which a session is given up."""
+_RESTARTS: Final = 2
+
+
+class NameTakenError(Exception):
+    """There is a file of that name already, stored by somebody else a moment ago."""
+
+
+class ItemChangedError(Exception):
+    """The item is not any more what it was when it was read: read it again, then decide again."""
+
+
+class _SessionGoneError(Exception):
+    """The upload session does not exist (any more)."""
+
+
+class Uploader:
+    """Uploads through one client. `backoff`: seconds before the first resumption; doubles with each."""
+
+    def __init__(
+        self,
+        client: GraphClient,
+        *,
+        simple_limit: int = SIMPLE_LIMIT,
+        chunk: int = CHUNK,
+        backoff: float = 0.5,
+    ) -> None:
+        if chunk % 327_680:
+            raise ValueError(f"a chunk has a multiple of 327680 bytes, not {chunk}")
+        self._client = client
+        self._simple_limit = simple_limit
+        self._chunk = chunk
+        self._backoff = backoff
+
+    async def create(self, drive_id: str, name: str, data: bytes, media_type: str) -> Item:
+        """Store a new file at the top of a library. Raises NameTakenError, and what the client raises."""
+        place = f"/drives/{segment(drive_id)}/root:/{segment(name)}:"
+        try:
+            if len(data) <= self._simple_limit:
+                return await self._put(place + "/content", data, media_type, name, behaviour="fail")
+            return await self._in_chunks(place, data, name, behaviour="fail")
+        except GraphError as error:
+            if error.status == 409:
+                raise NameTakenError(str(error)) from error
+            raise
+
+    async def replace(self, drive_id: str, item: Item, data: bytes, media_type: str) -> Item:
+        """Give a file other bytes, if it is still what was read. Raises ItemChangedError if not."""
+        place = f"/drives/{segment(drive_id)}/items/{segment(item.item_id)}"
+        try:
+            if len(data) <= self._simple_limit:
+                return await self._put(
+                    place + "/content", data, media_type, item.name, behaviour="replace", etag=item.etag
+                )
+            return await self._in_chunks(place, data, item.name, behaviour="replace", etag=item.etag)
+        except GraphError as error:
+            if error.status in (404, 409, 412):
+                raise ItemChangedError(str(error)) from error
+            raise
+
+    async def _put(
+        self, path: str, data: bytes, media_type: str, name: str, *, behaviour: str, etag: str = ""
+    ) -> Item:
+        doing = f"uploading {name}"
+        headers = {"Content-Type": media_type}
+        if etag:
+            headers["If-Match"] = etag
+        answer = await self._client.send(
+            "PUT",
+            path,
+            doing=doing,
+            params={"@microsoft.graph.conflictBehavior": behaviour},
+            data=data,
+            headers=headers,
+        )
+        return as_item(answer.decode(DriveItem, doing))
+
+    async def rehearse(self, drive_id: str) -> None:
+        """Begin an upload and drop it: raises what an upload would, and leaves no file."""
+        doing = "beginning an upload, to see whether that is allowed"
+        name = f"erni-doctor-{uuid.uuid4()}.jpg"
+        answer = await self._client.send(
+            "POST",
+            f"/drives/{segment(drive_id)}/root:/{name}:/createUploadSession",
+            doing=doing,
+            json={"item": {"@microsoft.graph.conflictBehavior": "fail", "name": name}},
+        )
+        await self._drop(answer.decode(UploadSession, doing).upload_url, doing)
+
+    async def _in_chunks(self, place: str, data: bytes, name: str, *, behaviour: str, etag: str = "") -> Item:
+        doing = f"uploading {name} in chunks"
+        for _ in range(_RESTARTS + 1):
+            answer = await self._client.send(
+                "POST",
+                place + "/createUploadSession",
+                doing=doing,
+                json={
+                    "item": {
+                        "@microsoft.graph.conflictBehavior": behaviour,
+                        "name": name,
+                        "fileSize": len(data),
+                    },
+                    "deferCommit": False,
+                },
+                headers={"If-Match": etag} if etag else None,
+            )
+            url = answer.decode(UploadSession, doing).upload_url
+            try:
+                return await self._send_all(url, data, doing)
+            except _SessionGoneError:
+                # Expired, or its last answer was lost and the file is there: then the next session is
+                # refused with 409 or 412, and the caller looks.
+                continue
+            except (GraphError, aiohttp.ClientError, OSError, TransientError):
+                await self._drop(url, doing)
+                raise
+        raise TransientError(f"{doing}: SharePoint lost the upload session {_RESTARTS + 1} times")
+
+    async def _send_all(self, url: str, data: bytes, doing: str) -> Item:
+        """All chunks, resumed where needed. Raises _SessionGoneError if the session has to be made anew."""
+        position = failures = 0
+        while True:
+            try:
+                answer = await self._client.plain(
+                    "PUT",
+                    url,
+                    doing=doing,
+                    data=data[position : position + self._chunk],
+                    headers={
+                        "Content-Range": f"bytes {position}-"
+                        f"{min(position + self._chunk, len(data)) - 1}/{len(data)}"
+                    },
+                    accept=(404, 416),
+                )
+            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError, GraphError) as error:
+                failures += 1
+                wait = _resumption(error, failures, self._backoff)
+                if wait is None:
+                    raise
+                await asyncio.sleep(wait)
+                position = await self._wanted(url, doing, len(data), position)
+                continue
+            if answer.status in (200, 201):
+                return as_item(answer.decode(DriveItem, doing))
+            if answer.status == 404:
+                raise _SessionGoneError
+            if answer.status == 416:
+                # A chunk that arrived although its answer was lost.
+                failures += 1
+                if failures > _RECOVERIES:
+                    raise TransientError(f"{doing}: SharePoint keeps refusing byte {position} (416)")
+                position = await self._wanted(url, doing, len(data), position)
+                continue
+            wanted = _next_byte(answer.decode(UploadStatus, doing), position + self._chunk)
+            failures = 0 if wanted > position else failures + 1
+            if failures > _RECOVERIES or wanted >= len(data):
+                raise TransientError(f"{doing}: SharePoint wants byte {wanted} of {len(data)}")
+            position = wanted
+
+    async def _wanted(self, url: str, doing: str, size: int, position: int) -> int:
+        """Ask the session which byte comes next."""
+        try:
+            answer = await self._client.plain("GET", url, doing=doing, accept=(404,))
+        except (aiohttp.ClientConnectionError, OSError, GraphError):
+            # Still away: the next chunk will tell, and counts as the next failure.
+            return position
+        if answer.status == 404:
+            raise _SessionGoneError
+        wanted = _next_byte(answer.decode(UploadStatus, doing), size)
+        if wanted >= size:
+            # Everything is there, and the answer that said so was lost.
+            raise _SessionGoneError
+        return wanted
+
+    async def _drop(self, url: str, doing: str) -> None:
+        """Give the session back; it would expire by itself."""
+        with contextlib.suppress(HttpStatusError, aiohttp.ClientError, OSError):
+            await self._client.plain("DELETE", url, doing=doing)
+
+
+def _resumption(error: Exception, failures: int, backoff: float) -> float | None:
+    """Seconds until the session goes on after `error`; None if it does not."""
+    if failures > _RECOVERIES:
+        return None
+    wait = backoff * 2 ** (failures - 1)
+    if isinstance(error, GraphError):
+        if error.status != 429 and error.status < 500:
+            return None
+        wait = max(wait, error.retry_after or 0.0)
+    return wait if wait <= LONGEST_WAIT else None
+
+
+def _next_byte(status: UploadStatus, otherwise: int) -> int:
+    """The first byte still wanted: ``["26-", …]``; `otherwise` if the session does not say."""
+    for text in status.next_expected_ranges:
+        start = text.partition("-")[0].strip()
+        if start.isdigit():
+            return int(start)
+    return otherwise

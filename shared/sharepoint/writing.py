@@ -1,0 +1,252 @@
+"""Fields into an item: only differences, and only those that are ours to write.
+
+Each write names the state it was decided on (If-Match); if the item has changed since, it is read again and
+decided again. What a person edited since our last write stays as it is, and is reported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from events.types import FieldText
+from shared.retry.errors import PermanentError, TransientError
+from shared.sharepoint.answers import GraphError
+from shared.sharepoint.client import segment
+from shared.sharepoint.fields import default_of, from_graph, is_empty, same, to_graph
+from shared.sharepoint.items import read_item
+from shared.sharepoint.memory import Note
+from shared.sharepoint.uploads import ItemChangedError
+from shared.sharepoint.wire import FieldValueSet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from events.types import LibraryRef
+    from shared.library.schema import Column, LibrarySchema
+    from shared.sharepoint.client import GraphClient
+    from shared.sharepoint.items import Item
+    from shared.sharepoint.memory import Recall
+
+_ROUNDS: Final = 5
+"""How often an item may change under our hands before the photo is tried again later."""
+
+
+class FieldsRefusedError(Exception):
+    """Graph refused the fields as a whole (400). The columns may have changed since they were read."""
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the fields."""
+
+    etag: str
+    """The list item's, after the write."""
+    sent: tuple[str, ...] = ()
+    """Internal names of the columns that were written."""
+    kept: dict[str, FieldText] = {}
+    """By internal name: what a person put where we would have written something else."""
+    refused: tuple[str, ...] = ()
+    """Columns that Graph cannot write, by a limit of its own; they need a person."""
+
+
+class FieldWriter:
+    """Writes fields through one client."""
+
+    def __init__(self, client: GraphClient) -> None:
+        self._client = client
+        self._unwritable: set[tuple[str, str]] = set()
+
+    async def write(
+        self,
+        library: LibraryRef,
+        schema: LibrarySchema,
+        item: Item,
+        values: Mapping[str, FieldText],
+        recall: Recall,
+        *,
+        photo_id: str,
+        quick_xor_hash: str,
+        fresh: bool = False,
+        one_by_one: bool = False,
+    ) -> Written:
+        """Bring `values` into the item. Empty ones are no values: they clear nothing.
+
+        `fresh`: we have just made the item, so everything in it is SharePoint's own doing. `one_by_one`:
+        after FieldsRefusedError, to find out which column it is.
+        Raises FieldsRefusedError, PermanentError naming the column (one by one), ItemChangedError if the item
+        is gone, TransientError if it changes all the time.
+        """
+        wanted = self._wanted(library, schema, values)
+        for _ in range(_ROUNDS):
+            stored = from_graph(schema, item.fields)
+            send, kept = decide(schema, wanted, stored, recall, item.item_id, fresh=fresh)
+            if (send or kept) and not fresh:
+                # Another worker may have written what we read after we read the notes.
+                await recall.refresh()
+                send, kept = decide(schema, wanted, stored, recall, item.item_id, fresh=fresh)
+            if kept and (later := await self._changed(library, item)):
+                item = later
+                continue
+            ours = self._known(schema, stored, recall, item.item_id) | send
+            note = Note(
+                item_id=item.item_id,
+                values=ours,
+                done=False,
+                photo_id=photo_id,
+                quick_xor_hash=quick_xor_hash,
+            )
+            etag = item.fields_etag
+            refused: list[str] = []
+            try:
+                if send:
+                    await recall.intend(note)
+                    if one_by_one:
+                        etag, refused = await self._each(library, schema, item, send)
+                    else:
+                        etag = await self._patch(library, schema, item.item_id, send, etag)
+            except ItemChangedError:
+                later = await self._changed(library, item)
+                item, fresh = later or item, False
+                continue
+            for name in refused:
+                ours.pop(name, None)
+            unsettled = recall.pending(item.item_id) or not recall.finished(item.item_id)
+            if send or (unsettled and not recall.under_way(item.item_id, photo_id)):
+                await recall.finish(msgspec.structs.replace(note, values=ours, done=True))
+            return Written(
+                etag=etag,
+                sent=tuple(name for name in send if name not in refused),
+                kept=kept,
+                refused=tuple(name for name in values if (library.list_id, name) in self._unwritable),
+            )
+        raise TransientError(
+            f"writing the fields of {item.name}: the item changed {_ROUNDS} times meanwhile (412)"
+        )
+
+    async def _changed(self, library: LibraryRef, item: Item) -> Item | None:
+        """The item as it is now, if that is not what we have. Raises ItemChangedError if it is gone."""
+        now = await read_item(self._client, library.drive_id, item.item_id)
+        if now is None:
+            raise ItemChangedError(f"{item.name} was removed meanwhile")
+        return now if now.fields_etag != item.fields_etag else None
+
+    def _wanted(
+        self, library: LibraryRef, schema: LibrarySchema, values: Mapping[str, FieldText]
+    ) -> dict[str, FieldText]:
+        """Without what says nothing and what Graph is known not to write."""
+        wanted = {
+            name: value
+            for name, value in values.items()
+            if not is_empty(value) and (library.list_id, name) not in self._unwritable
+        }
+        to_graph(schema, wanted)
+        return wanted
+
+    @staticmethod
+    def _known(
+        schema: LibrarySchema, stored: Mapping[str, FieldText], recall: Recall, item_id: str
+    ) -> dict[str, FieldText]:
+        """Our own values as far as we know them: what stands there, if it is from us, else what we wrote."""
+        known: dict[str, FieldText] = {}
+        for column in schema.columns:
+            ours = recall.ours(item_id, column.name)
+            if ours:
+                now = stored.get(column.name)
+                known[column.name] = next((v for v in reversed(ours) if same(column, v, now)), ours[-1])
+        return known
+
+    async def _patch(
+        self,
+        library: LibraryRef,
+        schema: LibrarySchema,
+        item_id: str,
+        send: Mapping[str, FieldText],
+        etag: str,
+    ) -> str:
+        """One PATCH. Raises ItemChangedError, FieldsRefusedError. Returns the new eTag."""
+        doing = f"writing {len(send)} fields in {library.library!r}"
+        try:
+            answer = await self._client.send(
+                "PATCH",
+                f"/drives/{segment(library.drive_id)}/items/{segment(item_id)}/listItem/fields",
+                doing=doing,
+                json=to_graph(schema, send),
+                headers={"If-Match": etag} if etag else None,
+            )
+        except GraphError as error:
+            # 409 resourceModified: SharePoint itself still works on a file that has just arrived.
+            if error.status in (404, 409, 412):
+                raise ItemChangedError(str(error)) from error
+            if error.status == 400:
+                raise FieldsRefusedError(str(error)) from error
+            raise
+        return answer.decode(FieldValueSet, doing).odata_etag or ""
+
+    async def _each(
+        self, library: LibraryRef, schema: LibrarySchema, item: Item, send: Mapping[str, FieldText]
+    ) -> tuple[str, list[str]]:
+        """Column by column, so that a refusal names its column. Returns the eTag and what Graph cannot do.
+
+        Raises PermanentError naming every other refused column; what was accepted stays written.
+        """
+        etag = item.fields_etag
+        wrong: list[str] = []
+        limits: list[str] = []
+        for name, value in send.items():
+            column = schema.column(name)
+            try:
+                etag = await self._patch(library, schema, item.item_id, {name: value}, etag)
+            except FieldsRefusedError as error:
+                if column is not None and _beyond_graph(column):
+                    limits.append(name)
+                    self._unwritable.add((library.list_id, name))
+                    continue
+                shown = column.display_name if column else name
+                wrong.append(f"the column {shown!r} ({name}): {error}")
+        if wrong:
+            raise PermanentError(
+                f"the library {library.library!r} refuses {'; '.join(wrong)}."
+                " Check the column's settings in SharePoint, then replay the photo"
+            )
+        return etag, limits
+
+
+def decide(
+    schema: LibrarySchema,
+    wanted: Mapping[str, FieldText],
+    stored: Mapping[str, FieldText],
+    recall: Recall,
+    item_id: str,
+    *,
+    fresh: bool,
+) -> tuple[dict[str, FieldText], dict[str, FieldText]]:
+    """What to send, and what to leave because a person put it there (its stored value)."""
+    send: dict[str, FieldText] = {}
+    kept: dict[str, FieldText] = {}
+    for name, value in wanted.items():
+        column = schema.column(name)
+        now = stored.get(name)
+        if column is None or same(column, value, now):
+            continue
+        if fresh or _ours(column, now, recall, item_id):
+            send[name] = value
+        else:
+            kept[name] = now
+    return send, kept
+
+
+def _ours(column: Column, now: FieldText, recall: Recall, item_id: str) -> bool:
+    """Whether nobody but us and SharePoint had a hand in what stands there now."""
+    if not is_empty(now) and any(same(column, value, now) for value in recall.ours(item_id, column.name)):
+        return True
+    if recall.certain(item_id, column.name):
+        return False
+    # As SharePoint made it: an intent of ours may not have come to anything.
+    default = default_of(column)
+    return is_empty(now) or (not is_empty(default) and same(column, default, now))
+
+
+def _beyond_graph(column: Column) -> bool:
+    """Whether a refusal is a known limit: names that begin with an escaped letter (``_x00c4_hnliche``)."""
+    return column.name.startswith("_") and not column.required

@@ -1,0 +1,1 @@
+"""The machinery between an agent and Redis: read, settle, beat, take over, wait, bury, replay."""

@@ -1,0 +1,168 @@
+"""The dead letter: what an entry that could not be saved leaves behind for the operator."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+import msgspec
+
+from shared.retry.policy import Attempt
+from shared.telemetry.redact import scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Reason: TypeAlias = Literal["exhausted", "permanent", "undecodable", "delivery_limit"]
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
+LONGEST_MESSAGE: Final = 1024
+"""Characters kept of a message."""
+VERSION: Final = version("erni-foto-agency")
+
+_DETAILS = re.compile(
+    r"\[request-id[^\]]*\]"  # ends the sentences of the SharePoint client
+    r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{8,}\b|\d[\d,.]*",
+    re.IGNORECASE,
+)
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|«[^»]*»")
+_ATTEMPTS = msgspec.json.Decoder(list[Attempt])
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """One dead letter as operators see it; the original fields lie beside it, byte for byte."""
+
+    id: str
+    """Entry id in the dead-letter stream."""
+    lane: int | None = None
+    agent: str
+    stream: str
+    """The event type of the stream it failed on."""
+    entry_id: str
+    consumer: str
+    reason: Reason
+    error_type: str
+    message: str
+    fingerprint: str
+    """Equal for alike failures: 12 hex digits over agent, reason, type and the message less its details."""
+    attempts: list[Attempt] = []
+    deliveries: int
+    first_failed_at: float
+    """Unix time in seconds, as is `failed_at`."""
+    failed_at: float
+    photo_id: str | None = None
+    session_id: str | None = None
+    file_name: str | None = None
+    traceparent: str = ""
+    """Of the span of the delivery that failed."""
+    version: str = ""
+    replays: int = 0
+
+
+def fingerprint(
+    agent: str, reason: str, error_type: str, message: str, *, file_name: str | None = None
+) -> str:
+    """The identity of a kind of failure: ids, numbers, quoted details and the photo's name do not count."""
+    if file_name:
+        message = re.sub(rf"(?<!\w){re.escape(file_name)}(?!\w)", "…", message)
+    plain = _DETAILS.sub("#", _QUOTED.sub("'…'", message))
+    text = f"{agent}\n{reason}\n{error_type}\n{plain}"
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def letter_fields(
+    *,
+    agent: str,
+    stream: str,
+    entry_id: str,
+    consumer: str,
+    reason: Reason,
+    error_type: str,
+    message: str,
+    attempts: Sequence[Attempt] = (),
+    deliveries: int,
+    photo_id: str | None,
+    session_id: str | None,
+    file_name: str | None,
+    traceparent: str,
+    replays: int,
+) -> list[str | bytes]:
+    """The fields of a dead letter beside `raw`, which the settle script adds."""
+    now = time.time()
+    said = scrub(message)[:LONGEST_MESSAGE]
+    first = attempts[0].at if attempts else now
+    fields: list[str | bytes] = [
+        "agent", agent,
+        "stream", stream,
+        "entry", entry_id,
+        "consumer", consumer,
+        "reason", reason,
+        "error_type", error_type,
+        "message", said.encode("utf-8", "replace"),
+        "fingerprint", fingerprint(agent, reason, error_type, said, file_name=file_name),
+        "attempts", msgspec.json.encode([_scrubbed(attempt) for attempt in attempts]),
+        "deliveries", str(deliveries),
+        "first_failed_at", f"{first:.3f}",
+        "failed_at", f"{now:.3f}",
+        "traceparent", traceparent,
+        "version", VERSION,
+        "replays", str(replays),
+    ]  # fmt: skip
+    for name, value in (("photo", photo_id), ("session", session_id), ("file_name", file_name)):
+        if value:
+            fields += (name, scrub(value)[:256])
+    return fields
+
+
+def _scrubbed(attempt: Attempt) -> Attempt:
+    return msgspec.structs.replace(attempt, message=scrub(attempt.message))
+
+
+def read_letter(dead_id: bytes, flat: Sequence[bytes], *, agent: str, lane: int | None) -> DeadLetter:
+    """A dead letter from its entry. What somebody else wrote there shows as far as it can be read."""
+    fields = {
+        name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+        for name, value in zip(flat[::2], flat[1::2], strict=False)
+        if name != b"raw"
+    }
+    millis = int(dead_id.split(b"-")[0]) / 1000
+    reason = fields.get("reason", "")
+    try:
+        attempts = _ATTEMPTS.decode(fields.get("attempts", "[]"))
+    except msgspec.MsgspecError:
+        attempts = []
+    return DeadLetter(
+        id=dead_id.decode(),
+        lane=lane,
+        agent=agent,
+        stream=fields.get("stream", ""),
+        entry_id=fields.get("entry", ""),
+        consumer=fields.get("consumer", ""),
+        reason=next((known for known in REASONS if known == reason), "undecodable"),
+        error_type=fields.get("error_type", "unknown"),
+        message=fields.get("message", "this entry was not written by an agent"),
+        fingerprint=fields.get("fingerprint", ""),
+        attempts=attempts,
+        deliveries=_number(fields.get("deliveries"), 0),
+        first_failed_at=_real(fields.get("first_failed_at"), millis),
+        failed_at=_real(fields.get("failed_at"), millis),
+        photo_id=fields.get("photo"),
+        session_id=fields.get("session"),
+        file_name=fields.get("file_name"),
+        traceparent=fields.get("traceparent", ""),
+        version=fields.get("version", ""),
+        replays=_number(fields.get("replays"), 0),
+    )
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else otherwise
+
+
+def _real(text: str | None, otherwise: float) -> float:
+    try:
+        return float(text) if text else otherwise
+    except ValueError:
+        return otherwise

@@ -1,0 +1,27 @@
+#!lua flags=allow-oom
+-- One beat of a process, and its look at the others of its agent.
+--   KEYS  1 beats   2 processes   3 paused   4 delayed set   5… the agent's streams
+--   ARGV  1 consumer   2 what the process says of itself (JSON)   3 agent (the group's name)
+--   ->    {own counter, beats (flat), {{stream, consumer, pending}…}, entries due, paused since or '', {streams without
+--          group}}
+local counter = redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f ', now) .. ARGV[2])
+local owners, without = {}, {}
+for k = 5, #KEYS do
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[k], ARGV[3])
+  if consumers.err then
+    without[#without + 1] = k - 5
+  else
+    for _, c in ipairs(consumers) do
+      local name, pending
+      for i = 1, #c, 2 do
+        if c[i] == 'name' then name = c[i + 1] elseif c[i] == 'pending' then pending = c[i + 1] end
+      end
+      if name ~= ARGV[1] then owners[#owners + 1] = { k - 5, name, pending } end
+    end
+  end
+end
+return { counter, redis.call('HGETALL', KEYS[1]), owners, redis.call('ZCOUNT', KEYS[4], '-inf', now),
+  redis.call('HGET', KEYS[3], ARGV[3]) or '', without }

@@ -1,0 +1,25 @@
+#!lua flags=allow-oom
+-- Holds what a process has in hand against what it owns: entries it lost, and entries it owns and never saw (a read whose
+-- reply was lost, a failover that rolled back), which it claims anew.
+--   KEYS  1 stream
+--   ARGV  1 agent (group)   2 consumer   3 most orphans to take   4 packed {id, deliveries, id, deliveries, …} in hand
+--   ->    {{id… lost}, {{id, deliveries, fields}… orphans}, {id… without body}}
+local hand = cmsgpack.unpack(ARGV[4])
+local held, owned, lost, orphans, gone = {}, {}, {}, {}, {}
+for i = 1, #hand, 2 do held[hand[i]] = hand[i + 1] end
+for _, p in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 100000, ARGV[2])) do
+  owned[p[1]] = p[4]
+  if not held[p[1]] and #orphans < tonumber(ARGV[3]) then
+    local r = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, p[1])
+    if #r == 0 then
+      redis.call('XACK', KEYS[1], ARGV[1], p[1])
+      gone[#gone + 1] = p[1]
+    else
+      orphans[#orphans + 1] = { p[1], p[4] + 1, r[1][2] }
+    end
+  end
+end
+for id, n in pairs(held) do
+  if owned[id] ~= n then lost[#lost + 1] = id end
+end
+return { lost, orphans, gone }

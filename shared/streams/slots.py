@@ -1,0 +1,77 @@
+"""Room for entries in hand. A process never reads more than it has room for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Slots:
+    """CONCURRENCY places, shared by the lanes of a process, first come first served.
+
+    A suspect (an entry whose handling may have killed its process) gets all of them: whoever wants one
+    calls `want_all`, after which nobody gets new slots, and takes them when the last entry has ended.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.free = total
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._all_for: object | None = None
+
+    @property
+    def taken(self) -> int:
+        """Slots in use, those reserved for a read in flight included."""
+        return self.total - self.free
+
+    def take(self, most: int) -> int:
+        """Take up to `most` slots now; 0 if there is none, or somebody waits for all."""
+        if self._all_for is not None:
+            return 0
+        got = min(self.free, most)
+        self.free -= got
+        return got
+
+    def give(self, number: int = 1) -> None:
+        """Give slots back."""
+        self.free += number
+        self._wake()
+
+    def want_all(self, who: object) -> bool:
+        """Ask for all slots; False if another one asked before."""
+        if self._all_for is None:
+            self._all_for = who
+        return self._all_for is who
+
+    def take_all(self, who: object) -> bool:
+        """Take all slots if `who` asked for them and all are free."""
+        if self._all_for is not who or self.free < self.total:
+            return False
+        self.free = 0
+        return True
+
+    def want_all_no_more(self, who: object) -> None:
+        """End the wish; slots go to whoever waits."""
+        if self._all_for is who:
+            self._all_for = None
+            self._wake()
+
+    def _wake(self) -> None:
+        # one waiter a free slot: when slots are fewer than lanes, the lanes take turns
+        for _ in range(min(self.free, len(self._waiting))):
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def changed(self, seconds: float) -> None:
+        """Return when a slot has become free, or after `seconds`."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter
+        except TimeoutError:
+            return
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)

@@ -1,0 +1,122 @@
+"""What has to be true of the Redis server before an agent starts, each in a sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from redis.exceptions import BusyLoadingError
+
+from events.connection import RedisError, Trouble, trouble_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from redis.asyncio import Redis
+
+
+class RedisUnfitError(Exception):
+    """The server cannot keep what we promise; the message says why and what to do."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One check: whether it is fine, and the sentence about it."""
+
+    ok: bool
+    sentence: str
+
+
+async def check_redis(redis: Redis, *, lanes: int, allow_volatile: bool) -> list[Finding]:
+    """Look at the server. Raises what redis-py raises if it does not answer, or is loading."""
+    info = _texts(await redis.info())
+    if info.get("loading") == "1":
+        # INFO answers all the same, and says until the end that there is no append-only file
+        raise BusyLoadingError("Redis is loading its data")
+    findings = [_version(info), _role(info), _cluster(info, lanes), _policy(info)]
+    findings.append(await _persistence(redis, info, allow_volatile=allow_volatile))
+    return findings
+
+
+async def insist(redis: Redis, *, lanes: int, allow_volatile: bool) -> None:
+    """Raise RedisUnfitError with every finding that is not fine."""
+    findings = await check_redis(redis, lanes=lanes, allow_volatile=allow_volatile)
+    wrong = [finding.sentence for finding in findings if not finding.ok]
+    if wrong:
+        raise RedisUnfitError("; ".join(wrong))
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether waiting may help: the server is away, loading, or failing over."""
+    return isinstance(error, OSError) or trouble_of(error) in (
+        Trouble.AWAY,
+        Trouble.LOADING,
+        Trouble.READ_ONLY,
+    )
+
+
+def _texts(info: Any) -> dict[str, str]:
+    return {str(key): str(value) for key, value in info.items()}
+
+
+def _version(info: dict[str, str]) -> Finding:
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = info.get("valkey_version") or info.get("redis_version", "0")
+    major = int(version.split(".")[0])
+    if major < 7:
+        return Finding(
+            ok=False,
+            sentence=f"{name} {version} is too old: scripts and streams need Redis 7.0 or Valkey; upgrade it",
+        )
+    return Finding(ok=True, sentence=f"{name} {version}")
+
+
+def _role(info: dict[str, str]) -> Finding:
+    if info.get("role") in ("slave", "replica"):
+        master = f"{info.get('master_host')}:{info.get('master_port')}"
+        return Finding(
+            ok=False, sentence=f"this server is a replica of {master}: set REDIS_URL to the primary"
+        )
+    return Finding(ok=True, sentence="primary")
+
+
+def _cluster(info: dict[str, str], lanes: int) -> Finding:
+    on = info.get("cluster_enabled") == "1"
+    if on and lanes == 1:
+        return Finding(ok=False, sentence="this server is a cluster: set LANES (4, for example)")
+    return Finding(ok=True, sentence=f"cluster with {lanes} lanes" if on else "single server")
+
+
+def _policy(info: dict[str, str]) -> Finding:
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        return Finding(
+            ok=False,
+            sentence=f"maxmemory-policy is {policy}: it would evict whole streams; set it to noeviction",
+        )
+    return Finding(ok=True, sentence="maxmemory-policy noeviction")
+
+
+async def _persistence(redis: Redis, info: dict[str, str], *, allow_volatile: bool) -> Finding:
+    if info.get("aof_enabled") != "1":
+        if allow_volatile:
+            return Finding(ok=True, sentence="no append-only file, allowed by ALLOW_VOLATILE_REDIS")
+        return Finding(
+            ok=False,
+            sentence="the server keeps no append-only file, so a restart loses photos: set appendonly yes and"
+            " appendfsync always, or ALLOW_VOLATILE_REDIS=1 if that is meant",
+        )
+    fetch: Callable[..., Awaitable[Any]] = redis.config_get
+    try:
+        policy = str((await fetch("appendfsync")).get("appendfsync", ""))
+    except RedisError as error:
+        if trouble_of(error) is Trouble.AWAY:
+            raise
+        # agents' ACL hides CONFIG on purpose
+        return Finding(ok=True, sentence="append-only file on (appendfsync not visible to this user)")
+    if policy != "always":
+        return Finding(
+            ok=True,
+            sentence=f"append-only file on, appendfsync {policy}: a power cut can lose about a second of"
+            " acknowledged photos (always loses none)",
+        )
+    return Finding(ok=True, sentence="append-only file on, appendfsync always")

@@ -1,0 +1,385 @@
+"""Every number this system tells Prometheus: the instruments, in one place, each with its sentence.
+
+Labels are bounded: agents, outcomes, reasons, dependencies and kinds are words of the code; an error type
+comes from a list of class names. Never an id, a path, a message or anything else out of an event.
+
+A process counts for itself; Prometheus sums. What is true of the whole (backlog, oldest entry, dead
+letters waiting, sessions) is told alike by every process that looks: take the maximum, not the sum.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# A second series per counter that says when it was made; nothing here reads it.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client left it without types
+
+REGISTRY: Final = CollectorRegistry(auto_describe=False)
+"""All of this process's instruments; `/metrics` shows it."""
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+GCCollector(registry=REGISTRY)
+
+OUTCOMES: Final = ("done", "dead", "postponed", "interrupted", "fenced", "gone")
+"""How a delivery can end."""
+REASONS: Final = ("exhausted", "permanent", "undecodable", "delivery_limit")
+"""Why an entry can become a dead letter."""
+HANDLE_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 60, 90, 120)
+"""Seconds. OpenTelemetry's messaging buckets, drawn out to HANDLE_TIMEOUT's default."""
+
+DELIVERIES: Final = Counter(
+    "erni_deliveries_total",
+    "Deliveries that ended, by agent and outcome.",
+    ["agent", "outcome"],
+    registry=REGISTRY,
+)
+HANDLE_SECONDS: Final = Histogram(
+    "erni_handle_seconds",
+    "Seconds from taking an entry in hand to its outcome, retry waits included.",
+    ["agent"],
+    buckets=HANDLE_BUCKETS,
+    registry=REGISTRY,
+)
+IN_HAND: Final = Gauge(
+    "erni_in_hand", "Entries this process is working on right now.", ["agent"], registry=REGISTRY
+)
+BACKLOG: Final = Gauge(
+    "erni_backlog",
+    "Entries in the agent's input streams, those in hand included; the same in every process, take max.",
+    ["agent"],
+    registry=REGISTRY,
+)
+OLDEST_ENTRY_SECONDS: Final = Gauge(
+    "erni_oldest_entry_seconds",
+    "Age of the agent's oldest entry, 0 without one; the same in every process, take max.",
+    ["agent"],
+    registry=REGISTRY,
+)
+PENDING: Final = Gauge(
+    "erni_pending",
+    "Entries handed out to any process of the agent and not settled; the same in every process, take max.",
+    ["agent"],
+    registry=REGISTRY,
+)
+DELAYED: Final = Gauge(
+    "erni_delayed",
+    "Entries postponed and waiting for their time; the same in every process, take max.",
+    ["agent"],
+    registry=REGISTRY,
+)
+DEAD_LETTERS: Final = Gauge(
+    "erni_dead_letters",
+    "Dead letters waiting for a person; the same in every process, take max.",
+    ["agent", "reason"],
+    registry=REGISTRY,
+)
+DEAD_LETTERED: Final = Counter(
+    # Not erni_dead_letters_total: OpenMetrics allows no gauge and counter of one family name.
+    "erni_dead_lettered_total",
+    "Entries this process wrote to the dead letters, by agent and reason.",
+    ["agent", "reason"],
+    registry=REGISTRY,
+)
+FENCED: Final = Counter(
+    "erni_fenced_total",
+    "Results dropped because the entry was no longer this process's when it wanted to settle.",
+    ["agent"],
+    registry=REGISTRY,
+)
+TAKEN_OVER: Final = Counter(
+    "erni_taken_over_total",
+    "Entries taken over from a process that stopped beating.",
+    ["agent"],
+    registry=REGISTRY,
+)
+ORPHANS_RECLAIMED: Final = Counter(
+    "erni_orphans_reclaimed_total",
+    "Entries that Redis counted as this process's though it did not hold them, claimed again.",
+    ["agent"],
+    registry=REGISTRY,
+)
+SESSION_MISSING: Final = Counter(
+    "erni_session_missing_total",
+    "Settlements whose session was expired, evicted or flushed, so that nothing was counted for it.",
+    ["agent"],
+    registry=REGISTRY,
+)
+LOST_BODIES: Final = Counter(
+    "erni_lost_bodies_total",
+    "Pending entries whose body was deleted or trimmed from outside: a loss, look at the log line.",
+    ["agent"],
+    registry=REGISTRY,
+)
+SIDE_WRITE_FAILURES: Final = Counter(
+    "erni_side_write_failures_total",
+    "Session counters or photo records that could not be written beside a hand-off that succeeded.",
+    ["agent"],
+    registry=REGISTRY,
+)
+GROUP_RECREATED: Final = Counter(
+    "erni_group_recreated_total",
+    "Times the consumer group was gone (flush, delete, failover) and was made again from the beginning.",
+    ["agent"],
+    registry=REGISTRY,
+)
+RETRY_ATTEMPTS: Final = Counter(
+    "erni_retry_attempts_total",
+    "Attempts made again after a transient failure, by the failure's type.",
+    ["agent", "error_type"],
+    registry=REGISTRY,
+)
+RETRY_SUCCESS: Final = Counter(
+    "erni_retry_success_total",
+    "Entries that succeeded after at least one failed attempt.",
+    ["agent"],
+    registry=REGISTRY,
+)
+RETRY_EXHAUSTED: Final = Counter(
+    "erni_retry_exhausted_total",
+    "Entries whose last attempt failed transiently too, by the failure's type.",
+    ["agent", "error_type"],
+    registry=REGISTRY,
+)
+BREAKER_OPEN: Final = Gauge(
+    "erni_breaker_open",
+    "1 while this process has stopped reading because an outside part keeps failing, else 0.",
+    ["dependency"],
+    registry=REGISTRY,
+)
+SESSIONS: Final = Gauge(
+    "erni_sessions", "Sessions remembered; the same in every process, take max.", registry=REGISTRY
+)
+SESSIONS_OPEN: Final = Gauge(
+    "erni_sessions_open",
+    "Sessions with photos in flight, which are never evicted; the same in every process, take max.",
+    registry=REGISTRY,
+)
+SESSIONS_OVER_LIMIT: Final = Gauge(
+    "erni_sessions_over_limit",
+    "Sessions above SESSION_MAX that stay because photos are in flight; the same in every process, take max.",
+    registry=REGISTRY,
+)
+SESSION_CREATED: Final = Counter(
+    "erni_session_created_total", "Sessions that this process made.", registry=REGISTRY
+)
+SESSION_EVICTIONS: Final = Counter(
+    "erni_session_evictions_total",
+    "Sessions forgotten before their time because there were more than SESSION_MAX.",
+    registry=REGISTRY,
+)
+SESSION_EXPIRED: Final = Counter(
+    "erni_session_expired_total",
+    "Sessions that this process found past their time and removed.",
+    registry=REGISTRY,
+)
+SESSION_LOOKUPS: Final = Counter(
+    "erni_session_lookups_total",
+    "Sessions asked for by id, by outcome (hit, miss); the hit rate is hits over both.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+SESSION_ERRORS: Final = Counter(
+    "erni_session_errors_total",
+    "Session operations that found Redis away, or a value that is no session (corrupt), which is none.",
+    ["kind"],
+    registry=REGISTRY,
+)
+SESSION_FALLBACK: Final = Gauge(
+    "erni_session_fallback",
+    "1 while sessions are kept in this process's memory because Redis is away, else 0.",
+    registry=REGISTRY,
+)
+PUBLISH_REFUSED: Final = Gauge(
+    "erni_publish_refused",
+    "Publishes refused because the first stream was full, since Redis began to count; take max.",
+    registry=REGISTRY,
+)
+SPAN_EXPORT_FAILURES: Final = Counter(
+    "erni_span_export_failures_total",
+    "Spans that never reached the collector: the queue was full, their export failed, or the process ended.",
+    ["reason"],
+    registry=REGISTRY,
+)
+TRACE_CONTEXT_REJECTED: Final = Counter(
+    "erni_trace_context_rejected_total",
+    "Entries whose traceparent or tracestate was malformed or too long; they started a new trace.",
+    ["field"],
+    registry=REGISTRY,
+)
+REDIS_AWAY_SECONDS: Final = Counter(
+    "erni_redis_away_seconds_total",
+    "Seconds this process waited for Redis to come back.",
+    registry=REGISTRY,
+)
+REDIS_ERRORS: Final = Counter(
+    "erni_redis_errors_total",
+    "Errors of this process's own Redis commands, by kind.",
+    ["kind"],
+    registry=REGISTRY,
+)
+VISION_TOKENS: Final = Counter(
+    "erni_vision_tokens_total",
+    "Tokens the vision model read (input) and wrote (output), as its provider counts them.",
+    ["model", "direction"],
+    registry=REGISTRY,
+)
+VISION_COST: Final = Counter(
+    "erni_vision_cost_total",
+    "Money spent on the vision model, in the price list's currency.",
+    ["model"],
+    registry=REGISTRY,
+)
+
+ERROR_TYPES: Final = frozenset(
+    {
+        # our own
+        "HttpStatusError",
+        "PermanentError",
+        "PostponeError",
+        "TransientError",
+        # Python's
+        "BlockingIOError",
+        "BrokenPipeError",
+        "CancelledError",
+        "ConnectionAbortedError",
+        "ConnectionError",
+        "ConnectionRefusedError",
+        "ConnectionResetError",
+        "FileNotFoundError",
+        "IncompleteReadError",
+        "KeyError",
+        "MemoryError",
+        "OSError",
+        "PermissionError",
+        "SSLError",
+        "TimeoutError",
+        "TypeError",
+        "UnicodeDecodeError",
+        "ValueError",
+        "gaierror",
+        # aiohttp's
+        "ClientConnectionError",
+        "ClientConnectorCertificateError",
+        "ClientConnectorDNSError",
+        "ClientConnectorError",
+        "ClientConnectorSSLError",
+        "ClientError",
+        "ClientOSError",
+        "ClientPayloadError",
+        "ClientResponseError",
+        "ConnectionTimeoutError",
+        "ContentTypeError",
+        "InvalidURL",
+        "ServerDisconnectedError",
+        "ServerTimeoutError",
+        "SocketTimeoutError",
+        "TooManyRedirects",
+        # msgspec's
+        "DecodeError",
+        "ValidationError",
+        # redis-py's
+        "RedisError",
+        "ResponseError",
+    }
+)
+"""The values `error_type` can have, beside `other`."""
+
+
+def error_type(error: BaseException | type[BaseException] | str) -> str:
+    """The label for a failure: its class's name or its nearest base's that is listed, else ``other``.
+
+    A text is taken for a class name; one that is not listed is ``other``.
+    """
+    if isinstance(error, str):
+        return error if error in ERROR_TYPES else "other"
+    kind = error if isinstance(error, type) else type(error)
+    return next((base.__name__ for base in kind.__mro__ if base.__name__ in ERROR_TYPES), "other")
+
+
+class AgentMetrics:
+    """The instruments of one agent, looked up once: `.labels()` costs three times what counting does."""
+
+    __slots__ = (
+        "_retry_attempts",
+        "_retry_exhausted",
+        "agent",
+        "backlog",
+        "dead_lettered",
+        "dead_letters",
+        "delayed",
+        "deliveries",
+        "fenced",
+        "group_recreated",
+        "handle_seconds",
+        "in_hand",
+        "lost_bodies",
+        "oldest_entry_seconds",
+        "orphans_reclaimed",
+        "pending",
+        "retry_success",
+        "session_missing",
+        "side_write_failures",
+        "taken_over",
+    )
+
+    def __init__(self, agent: str) -> None:
+        """Make every series of the agent, so that each is 0 in Prometheus before it first counts."""
+        self.agent = agent
+        self.deliveries: Mapping[str, Counter] = {
+            outcome: DELIVERIES.labels(agent, outcome) for outcome in OUTCOMES
+        }
+        self.handle_seconds: Histogram = HANDLE_SECONDS.labels(agent)
+        self.in_hand: Gauge = IN_HAND.labels(agent)
+        self.backlog: Gauge = BACKLOG.labels(agent)
+        self.oldest_entry_seconds: Gauge = OLDEST_ENTRY_SECONDS.labels(agent)
+        self.pending: Gauge = PENDING.labels(agent)
+        self.delayed: Gauge = DELAYED.labels(agent)
+        self.dead_letters: Mapping[str, Gauge] = {
+            reason: DEAD_LETTERS.labels(agent, reason) for reason in REASONS
+        }
+        self.dead_lettered: Mapping[str, Counter] = {
+            reason: DEAD_LETTERED.labels(agent, reason) for reason in REASONS
+        }
+        self.fenced: Counter = FENCED.labels(agent)
+        self.taken_over: Counter = TAKEN_OVER.labels(agent)
+        self.orphans_reclaimed: Counter = ORPHANS_RECLAIMED.labels(agent)
+        self.session_missing: Counter = SESSION_MISSING.labels(agent)
+        self.lost_bodies: Counter = LOST_BODIES.labels(agent)
+        self.side_write_failures: Counter = SIDE_WRITE_FAILURES.labels(agent)
+        self.group_recreated: Counter = GROUP_RECREATED.labels(agent)
+        self.retry_success: Counter = RETRY_SUCCESS.labels(agent)
+        self._retry_attempts: dict[str, Counter] = {}
+        self._retry_exhausted: dict[str, Counter] = {}
+
+    def delivered(self, outcome: str, seconds: float) -> None:
+        """Count one delivery that ended: its outcome (one of `OUTCOMES`) and how long it was in hand."""
+        self.deliveries[outcome].inc()
+        self.handle_seconds.observe(seconds)
+
+    def retry_attempt(self, error: BaseException | str) -> None:
+        """Count one attempt that is made again because of `error`."""
+        self._child(self._retry_attempts, RETRY_ATTEMPTS, error).inc()
+
+    def retry_exhausted(self, error: BaseException | str) -> None:
+        """Count one entry given up after its last attempt failed with `error`."""
+        self._child(self._retry_exhausted, RETRY_EXHAUSTED, error).inc()
+
+    def _child(self, cache: dict[str, Counter], counter: Counter, error: BaseException | str) -> Counter:
+        label = error_type(error)
+        if label not in cache:
+            cache[label] = counter.labels(self.agent, label)
+        return cache[label]

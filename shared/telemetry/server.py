@@ -1,0 +1,154 @@
+"""A process's own small HTTP server: is it alive, is it ready, what does it count."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+from prometheus_client.exposition import choose_encoder
+
+from shared.settings import SettingsError
+from shared.telemetry.metrics import REGISTRY
+from shared.telemetry.redact import scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.settings import Settings
+
+FIRST_PORT: Final = 9200
+"""Where the search for a free port begins when METRICS_PORT is not set."""
+_PORTS_TRIED: Final = 800
+
+
+class HealthState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process says of itself when asked."""
+
+    live: bool = True
+    """False only when a loop has stopped turning: the process should be restarted."""
+    ready: bool = True
+    """False while Redis is away or a breaker is open: restarting would only lose what is in hand."""
+    reasons: tuple[str, ...] = ()
+    """Why not, in sentences."""
+    details: dict[str, str | int | float | bool] = {}
+    """Anything else worth knowing: agent, consumer, in hand."""
+
+
+class _Answer(msgspec.Struct, frozen=True, kw_only=True):
+    status: str
+    reasons: tuple[str, ...]
+    details: dict[str, str | int | float | bool]
+
+
+class HealthServer:
+    """Serves ``/health``, ``/ready`` and ``/metrics`` on METRICS_HOST and METRICS_PORT."""
+
+    def __init__(self, settings: Settings, health: Callable[[], HealthState]) -> None:
+        """`health` is called for each question; it must answer at once."""
+        self._host = settings.metrics_host
+        self._asked = settings.metrics_port
+        self._health = health
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; 0 before `start`."""
+        return self._port
+
+    @property
+    def address(self) -> str:
+        """Where Prometheus finds it: this machine's name and the port, or the one address it is bound to."""
+        bound_to_all = self._host in ("", "0.0.0.0", "::")  # noqa: S104  # compared, not bound to
+        host = socket.gethostname() if bound_to_all else self._host
+        return f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
+
+    async def start(self) -> None:
+        """Listen. Raises SettingsError when METRICS_PORT was asked for and cannot be had."""
+        app = web.Application()
+        app.router.add_get("/health", self._alive)
+        app.router.add_get("/ready", self._ready)
+        app.router.add_get("/metrics", _metrics)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await runner.setup()
+        self._runner = runner
+        try:
+            self._port = await self._listen(runner)
+        except SettingsError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Close the port."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _listen(self, runner: web.AppRunner) -> int:
+        """Bind by the rule of METRICS_PORT and return the port."""
+        last = min(FIRST_PORT + _PORTS_TRIED - 1, 65_535)
+        candidates = range(FIRST_PORT, last + 1) if self._asked is None else (self._asked,)
+        for port in candidates:
+            try:
+                listening = self._socket(port)
+            except OSError as error:
+                if self._asked is None and error.errno == errno.EADDRINUSE:
+                    continue
+                raise SettingsError(self._refusal(port, error)) from error
+            await web.SockSite(runner, listening).start()
+            return int(listening.getsockname()[1])
+        raise SettingsError(
+            f"no port from {FIRST_PORT} to {last} is free on {self._host} for /metrics:"
+            " set METRICS_PORT (0 takes any free one)"
+        )
+
+    def _socket(self, port: int) -> socket.socket:
+        """A socket that listens. Raises OSError.
+
+        Not left to the loop: where another process comes between its bind and its listen, uvloop logs the
+        error and goes on without a socket.
+        """
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        return socket.create_server((self._host, port), family=family)
+
+    def _refusal(self, port: int, error: OSError) -> str:
+        if error.errno == errno.EADDRINUSE:
+            return (
+                f"METRICS_PORT={port} is taken on {self._host} by another process: choose another"
+                f" port, 0 for any free one, or leave it out to take the first free one from {FIRST_PORT}"
+            )
+        return (
+            f"cannot listen on METRICS_HOST={self._host}, METRICS_PORT={port} ({error.strerror or error}):"
+            " give an address of this machine and a port this user may open"
+        )
+
+    async def _alive(self, _request: web.Request) -> web.Response:
+        state = self._health()
+        return _answer(state, state.live, "alive", "stuck")
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        state = self._health()
+        return _answer(state, state.live and state.ready, "ready", "not ready")
+
+
+def _answer(state: HealthState, good: bool, yes: str, no: str) -> web.Response:  # noqa: FBT001  # private, positional by nature
+    body = _Answer(
+        status=yes if good else no,
+        reasons=tuple(scrub(reason) for reason in state.reasons),
+        details=state.details,
+    )
+    return web.Response(
+        body=msgspec.json.encode(body) + b"\n",
+        status=200 if good else 503,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    """The registry, in the format the scraper asks for."""
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type})

@@ -1,0 +1,242 @@
+"""The analyzer for services that speak OpenAI's chat completions: OpenAI, Azure, Ollama, vLLM, llama.cpp."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import msgspec
+
+from shared.retry.errors import PermanentError, TransientError, dependency
+from shared.settings import SettingsError
+from shared.telemetry.metrics import VISION_COST, VISION_TOKENS
+from shared.vision import prompt
+from shared.vision.analyzer import Answer, Usage
+from shared.vision.answer_schema import Asked, asked_of, json_schema, read_answer
+from shared.vision.budget import Budget
+from shared.vision.prices import cost_of
+from shared.vision.refusals import refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from redis.asyncio import Redis
+
+    from events.identities import SessionId
+    from shared.library.schema import LibrarySchema
+    from shared.settings import Settings
+    from shared.vision.analyzer import PhotoContext
+
+_MAX_ANSWER: Final = 2_000_000
+"""Bytes. A few kilobytes are usual."""
+_LARGER: Final = 3
+"""How many times the tokens when an answer was cut off."""
+_SILENCE: Final = 90.0
+"""Seconds without a byte; large models on small machines think long before the first."""
+_SHOWN: Final = 200
+_ERRORS_SHOWN: Final = 5
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct, frozen=True, kw_only=True):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a chat completion that are used; services differ in all others."""
+
+    choices: list[_Choice]
+    usage: Usage | None = None
+
+
+class OpenAIAnalyzer:
+    """Asks the model once per photo, once more if its answer was cut off, once more to mend a wrong one.
+
+    Attempts and waits are not its business: it raises, the machinery decides.
+    """
+
+    def __init__(self, settings: Settings, redis: Redis) -> None:
+        """Raises SettingsError if VISION_URL or VISION_MODEL does not suffice."""
+        if not settings.vision_model:
+            raise SettingsError("VISION_BACKEND=openai needs VISION_MODEL: the model's or deployment's name")
+        if urlsplit(settings.vision_url).scheme not in ("http", "https"):
+            raise SettingsError("VISION_URL: expected an address that starts with http:// or https://")
+        self._settings = settings
+        self._budget = Budget(settings, redis)
+        self._session: aiohttp.ClientSession | None = None
+        self.model = settings.vision_model
+        self.prompt_version = "-".join(
+            (prompt.VERSION, str(settings.vision_preview_side), settings.vision_detail)
+        )
+
+    async def open(self) -> None:
+        """Make the HTTP session; the first call connects."""
+        key = str.__str__(self._settings.vision_api_key)
+        headers = {"User-Agent": "erni-foto-agency"}
+        if key and self._settings.vision_api_version:
+            headers["api-key"] = key
+        elif key:
+            headers["Authorization"] = f"Bearer {key}"
+        self._session = aiohttp.ClientSession(
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=None, connect=10, sock_read=_SILENCE),
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def describe(self, preview: bytes, schema: LibrarySchema, context: PhotoContext) -> Answer:
+        """Ask, check, have it mended once.
+
+        Raises PermanentError for a refusal, a filtered photo, or an answer that does not hold even after
+        that; HttpStatusError, TransientError and aiohttp's errors for what may pass; PostponeError while
+        the budget or the account's quota is spent.
+        """
+        asked = asked_of(schema)
+        if not asked:
+            return Answer(fields={})
+        form = self._settings.vision_schema_form
+        conversation = prompt.messages(
+            schema.library,
+            asked,
+            context,
+            preview,
+            detail=self._settings.vision_detail,
+            with_schema=form == "none",
+        )
+        with dependency("vision"):
+            content, usage = await self._answered(conversation, asked, context.session_id)
+            reading = read_answer(asked, content)
+            if reading.errors:
+                conversation += prompt.repair(content, reading.errors)
+                content, more = await self._answered(conversation, asked, context.session_id)
+                usage += more
+                reading = read_answer(asked, content)
+        if reading.errors:
+            raise PermanentError(
+                f"asking the vision model {self.model}: its answer does not fit the library's columns, and"
+                f" mending it did not help: {' '.join(reading.errors[:_ERRORS_SHOWN])}"
+            )
+        return Answer(
+            fields=reading.fields,
+            needs_person=reading.needs_person,
+            usage=usage,
+            description=reading.summary,
+        )
+
+    async def _answered(
+        self, conversation: list[dict[str, Any]], asked: tuple[Asked, ...], session_id: SessionId | None
+    ) -> tuple[str, Usage]:
+        """The text of a whole answer. One that was cut off is asked for again, with more room."""
+        room = self._settings.vision_max_tokens
+        choice, usage = await self._call(conversation, asked, session_id, room)
+        if choice.finish_reason == "length" and not choice.message.refusal:
+            choice, more = await self._call(conversation, asked, session_id, room * _LARGER)
+            usage += more
+        message = choice.message
+        if message.refusal:
+            raise PermanentError(
+                f"asking the vision model {self.model}: it refused to describe the photo"
+                f" ({' '.join(message.refusal.split())[:_SHOWN]})"
+            )
+        if choice.finish_reason == "length":
+            raise PermanentError(
+                f"asking the vision model {self.model}: its answer was cut off even at"
+                f" {room * _LARGER} tokens; raise VISION_MAX_TOKENS"
+            )
+        if choice.finish_reason == "content_filter":
+            raise PermanentError(
+                f"asking the vision model {self.model}: the service's content filter held the answer back"
+            )
+        if not message.content:
+            raise TransientError(f"asking the vision model {self.model}: the answer is empty")
+        return message.content, usage
+
+    async def _call(
+        self,
+        conversation: list[dict[str, Any]],
+        asked: tuple[Asked, ...],
+        session_id: SessionId | None,
+        max_tokens: int,
+    ) -> tuple[_Choice, Usage]:
+        """One request, paid from the budget and counted."""
+        async with self._budget.call(session_id) as call:
+            body = msgspec.json.encode(self._request(conversation, asked, max_tokens))
+            status, headers, answer = await self._post(body)
+            if status != 200:
+                call.used(Usage())
+                raise refusal(status, headers, answer)
+            try:
+                completion = msgspec.json.decode(answer, type=_Completion)
+                choice = completion.choices[0]
+            except (msgspec.DecodeError, IndexError) as error:
+                raise TransientError(
+                    f"asking the vision model {self.model}: the answer is no chat completion ({error});"
+                    " if that stays so, check VISION_URL"
+                ) from error
+            usage = completion.usage or Usage()
+            call.used(usage)
+        VISION_TOKENS.labels(self.model, "input").inc(usage.prompt_tokens)
+        VISION_TOKENS.labels(self.model, "output").inc(usage.completion_tokens)
+        VISION_COST.labels(self.model).inc(
+            cost_of(self._settings, usage.prompt_tokens, usage.completion_tokens) or 0.0
+        )
+        return choice, usage
+
+    async def _post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers (whatever their case) and body."""
+        if self._session is None:
+            raise RuntimeError("the vision analyzer was not opened: call open() first")
+        async with self._session.post(
+            self._url(),
+            data=body,
+            headers={"Content-Type": "application/json"},
+            # a redirect would carry the key to wherever it points
+            allow_redirects=False,
+        ) as response:
+            answer = bytearray()
+            async for chunk in response.content.iter_chunked(65_536):
+                answer += chunk
+                if len(answer) > _MAX_ANSWER:
+                    raise TransientError(
+                        f"asking the vision model {self.model}: the answer has more than {_MAX_ANSWER} bytes"
+                    )
+            return response.status, response.headers, bytes(answer)
+
+    def _url(self) -> str:
+        base = self._settings.vision_url.rstrip("/")
+        if not self._settings.vision_api_version:
+            return f"{base}/chat/completions"
+        deployment = quote(self.model, safe="")
+        version = quote(self._settings.vision_api_version, safe="")
+        return f"{base}/openai/deployments/{deployment}/chat/completions?api-version={version}"
+
+    def _request(
+        self, conversation: list[dict[str, Any]], asked: tuple[Asked, ...], max_tokens: int
+    ) -> dict[str, Any]:
+        settings = self._settings
+        request: dict[str, Any] = {
+            "model": self.model,
+            "messages": conversation,
+            settings.vision_tokens_field: max_tokens,
+        }
+        if settings.vision_temperature is not None:
+            request["temperature"] = settings.vision_temperature
+        match settings.vision_schema_form:
+            case "nested":
+                request["response_format"] = {
+                    "type": "json_schema",
+                    "json_schema": {"name": "photo_meta", "strict": True, "schema": json_schema(asked)},
+                }
+            case "flat":
+                request["response_format"] = {"type": "json_schema", "schema": json_schema(asked)}
+        return request

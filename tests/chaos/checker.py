@@ -1,0 +1,459 @@
+"""What must be true after a run, each looked at from outside. One problem anywhere, and the run failed."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from collections import Counter, defaultdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from events import topology
+from shared.retry.policy import ATTEMPTS, LONGEST_WAIT, SHORTEST_WAIT
+from tests.chaos.figures import Figures, measure
+from tests.chaos.light_agents import DIED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.chaos.evidence import Buried, Evidence, Line
+    from tests.chaos.herd import Process
+    from tests.chaos.submitter import Photo
+
+_DEATHS: Final = 6
+"""How many processes one photo may kill: one per delivery, and one more that died before it was counted."""
+_REAL_LEASE: Final = 5.0
+"""Seconds from which on a lease is long enough to hold somebody to the time limit of a take-over."""
+_NO_ALARMS: Final = ("breaker open",)
+"""Errors in the log that the nemesis provokes; it explains no other."""
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that must be true."""
+
+    name: str
+    looked_at: str
+    problems: list[str]
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a run."""
+
+    figures: Figures
+    checks: list[Check]
+    notes: list[str]
+
+    @property
+    def green(self) -> bool:
+        """Whether all is true."""
+        return not any(check.problems for check in self.checks)
+
+    @property
+    def red(self) -> list[str]:
+        """The names of the checks that found something."""
+        return [check.name for check in self.checks if check.problems]
+
+
+def check(evidence: Evidence) -> Verdict:
+    """Look at everything."""
+    book = _Book(evidence)
+    looks: list[Callable[[], Check]] = [
+        book.lost,
+        book.duplicated,
+        book.unexpected,
+        book.disjoint,
+        book.hand_offs,
+        book.steps,
+        book.effects,
+        book.fates,
+        book.nonsense,
+        book.drained,
+        book.sessions,
+        book.completions,
+        book.traces,
+        book.retries,
+        book.secrets,
+        book.keys,
+        book.consumers,
+        book.living,
+        book.exits,
+        book.alarms,
+        book.take_over_in_time,
+    ]
+    return Verdict(figures=measure(evidence), checks=[look() for look in looks], notes=evidence.notes)
+
+
+class _Book:
+    """The evidence, sorted."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.e = evidence
+        self.validated = Counter(entry.photo_id for entry in evidence.validated)
+        self.letters: dict[str, list[Buried]] = defaultdict(list)
+        self.others: list[Buried] = []
+        """Dead letters that are about no photo of ours."""
+        for buried in evidence.buried:
+            if buried.letter.photo_id is not None:
+                self.letters[buried.letter.photo_id].append(buried)
+            elif buried.letter.reason == "undecodable":
+                self.others.append(buried)
+        self.dead = Counter({photo: len(letters) for photo, letters in self.letters.items()})
+
+    def ends(self, photo: Photo) -> int:
+        """How often a photo's way ended."""
+        return self.validated[photo.photo_id] + self.dead[photo.photo_id]
+
+    def lost(self) -> Check:
+        problems = [
+            f"{photo.photo_id} was acknowledged and neither validated nor dead"
+            for photo in self.e.photos.values()
+            if photo.state == "published" and not self.ends(photo)
+        ]
+        return Check(name="lost", looked_at=f"{len(self.e.photos)} photos", problems=problems)
+
+    def duplicated(self) -> Check:
+        problems = [
+            f"{photo.photo_id} ended {self.ends(photo)} times"
+            for photo in self.e.photos.values()
+            if self.ends(photo) > 1
+        ]
+        return Check(name="duplicated", looked_at=f"{len(self.e.photos)} photos", problems=problems)
+
+    def unexpected(self) -> Check:
+        ended = self.validated.keys() | self.dead.keys()
+        problems = [f"{photo} was never published" for photo in ended - self.e.photos.keys()]
+        problems += [
+            f"a dead letter ({b.letter.reason}) of {b.letter.agent} about no photo"
+            for b in self.e.buried
+            if b.letter.photo_id is None and b.letter.reason != "undecodable"
+        ]
+        return Check(name="unexpected", looked_at=f"{len(ended)} ends", problems=problems)
+
+    def disjoint(self) -> Check:
+        both = self.validated.keys() & self.dead.keys()
+        return Check(
+            name="validated and dead",
+            looked_at=f"{len(self.validated)} and {len(self.dead)}",
+            problems=[f"{photo} is both" for photo in both],
+        )
+
+    def hand_offs(self) -> Check:
+        """By the server's own files: each photo was added once to each stream on its way, and to no other."""
+        problems, handed = [], self.e.handed.handed
+        count = 0
+        for photo in self.e.photos.values():
+            passed = self._passed(photo)
+            if passed is None:
+                continue
+            streams = [topology.INTAKE, *(stage.writes[0] for stage in topology.PIPELINE)]
+            for number, stream in enumerate(streams):
+                found, wanted = handed[stream, photo.photo_id], int(number <= passed)
+                count += found
+                if found != wanted:
+                    problems.append(f"{photo.photo_id} was added to {stream} {found} times, not {wanted}")
+        return Check(name="hand-offs once", looked_at=f"{count} hand-offs in its files", problems=problems)
+
+    def _passed(self, photo: Photo) -> int | None:
+        """How many agents a photo passed; None if that cannot be told (lost or given up)."""
+        if self.validated[photo.photo_id]:
+            return len(topology.AGENTS)
+        letters = self.letters.get(photo.photo_id)
+        return topology.AGENTS.index(letters[0].letter.agent) if letters else None
+
+    def steps(self) -> Check:
+        problems = []
+        for entry in self.e.validated:
+            agents = tuple(step.agent for step in entry.steps)
+            if agents != topology.AGENTS:
+                problems.append(f"{entry.photo_id} went by {', '.join(agents)}")
+        return Check(name="one way", looked_at=f"{len(self.e.validated)} ways", problems=problems)
+
+    def effects(self) -> Check:
+        if self.e.plan.real:
+            return self._uploads()
+        problems = []
+        calls = [int(number) for number in self.e.plan.calls.split(",")]
+        for photo in self.e.photos.values():
+            for agent, number in zip(topology.AGENTS, calls, strict=True):
+                if self.validated[photo.photo_id] and not all(
+                    (agent, photo.photo_id, str(call)) in self.e.effects for call in range(number)
+                ):
+                    problems.append(f"{photo.photo_id} is validated without the effect of {agent}")
+        known = self.e.photos.keys()
+        problems += [
+            f"{agent} had an effect for {whom}, which nobody published"
+            for agent, whom, _ in self.e.effects
+            if whom not in known and whom.rpartition(".")[0] not in self.e.sessions
+        ]
+        return Check(
+            name="effects",
+            looked_at=f"{len(self.e.effects)} effects, tried {sum(self.e.tried.values())} times",
+            problems=problems,
+        )
+
+    def _uploads(self) -> Check:
+        """By SharePoint's own log: each picture became one item, once, and was never written over."""
+        problems = []
+        for sha256 in {entry.sha256 for entry in self.e.validated}:
+            created, replaced = self.e.uploads[sha256, "created"], self.e.uploads[sha256, "replaced"]
+            if (created, replaced) != (1, 0):
+                problems.append(f"{sha256[:12]} was created {created} times and replaced {replaced} times")
+        return Check(name="effects", looked_at=f"{len(self.e.uploads)} uploads", problems=problems)
+
+    def fates(self) -> Check:
+        """Who kills dies, who is refused is dead at once, and no innocent dies of what others did."""
+        problems = []
+        for photo in self.e.photos.values():
+            letters = self.letters.get(photo.photo_id, [])
+            for buried in letters:
+                letter = buried.letter
+                where = f"{photo.photo_id} ({photo.way}) is dead at {letter.agent}: {letter.reason}"
+                guilty = photo.way != "ok" and letter.agent == topology.AGENTS[photo.agent]
+                wanted = {"die": "delivery_limit", "refuse": "permanent"}.get(photo.way, "")
+                if guilty and letter.reason not in (wanted, "exhausted"):
+                    problems.append(f"{where}, not {wanted}")
+                if not guilty and letter.reason != "exhausted":
+                    problems.append(f"{where}: {letter.message[:100]}")
+            if photo.way != "ok" and self.validated[photo.photo_id]:
+                problems.append(f"{photo.photo_id} ({photo.way}) was validated")
+        return Check(name="fates", looked_at=f"{len(self.letters)} dead", problems=problems)
+
+    def nonsense(self) -> Check:
+        problems = []
+        found = Counter(tuple(buried.raw) for buried in self.others)
+        for entry in self.e.nonsense:
+            count = found.pop(tuple(entry.fields), 0)
+            if count > 1 or (entry.acknowledged and not count):
+                problems.append(f"entry {entry.fields!r} has {count} dead letters with its very bytes")
+        problems += [f"an undecodable dead letter that nobody sent: {fields!r}"[:300] for fields in found]
+        return Check(
+            name="nonsense kept as it came", looked_at=f"{len(self.e.nonsense)} entries", problems=problems
+        )
+
+    def drained(self) -> Check:
+        return Check(
+            name="drained",
+            looked_at=f"after {self.e.drain_seconds:.1f} s",
+            problems=self.e.left + self.e.pending,
+        )
+
+    def sessions(self) -> Check:
+        """Recount every session from where its photos ended."""
+        wanted: dict[str, Counter[str]] = defaultdict(Counter)
+        for photo in self.e.photos.values():
+            if photo.session_id is None or photo.state != "published":
+                continue
+            count = wanted[photo.session_id]
+            count["received"] += 1
+            passed = self._passed(photo)
+            for agent in topology.AGENTS[: passed or 0]:
+                count[agent] += 1
+            count["validated"] += self.validated[photo.photo_id]
+            count["dead"] += self.dead[photo.photo_id]
+        problems = []
+        for session, count in wanted.items():
+            said = self.e.sessions.get(session)
+            if said is None:
+                problems.append(f"{session} is not there")
+                continue
+            names = ("received", *topology.AGENTS, "validated", "dead", "postponed")
+            differ = [
+                f"{name} {said.get(name, '0')}, recounted {count[name]}"
+                for name in names
+                if int(said.get(name, 0)) != count[name]
+            ]
+            if differ:
+                problems.append(f"{session}: {'; '.join(differ)}")
+        problems += [f"{session} was never published" for session in self.e.sessions.keys() - wanted.keys()]
+        return Check(name="session counters", looked_at=f"{len(wanted)} sessions", problems=problems)
+
+    def completions(self) -> Check:
+        problems = []
+        for session, said in self.e.sessions.items():
+            completion = int(said.get("completion", 0))
+            if completion < 1 or said.get("status") != "completed":
+                problems.append(f"{session} has not completed")
+            for number in range(1, completion + 1):
+                written = self.e.handed.handed[topology.COMPLETED, f"session:{session}:{number}"]
+                reported = self.e.reported[session, number]
+                if (written, reported) != (1, 1):
+                    problems.append(
+                        f"{session}, completion {number}: written {written} times, reported {reported}"
+                    )
+        return Check(
+            name="completed once", looked_at=f"{len(self.e.sessions)} sessions", problems=problems[:50]
+        )
+
+    def traces(self) -> Check:
+        problems = []
+        seen = [(entry.photo_id, entry.trace_id) for entry in self.e.validated]
+        seen += [
+            (photo, buried.letter.traceparent[3:35])
+            for photo, letters in self.letters.items()
+            for buried in letters
+        ]
+        for photo_id, trace_id in seen:
+            photo = self.e.photos.get(photo_id)
+            if photo is not None and photo.trace_id != trace_id:
+                problems.append(f"{photo_id} began in trace {photo.trace_id} and ended in {trace_id}")
+        # a process that is killed takes spans along that it has not sent
+        whole = not any(number == signal.SIGKILL for p in self.e.herd for _, number in p.signals)
+        problems += [
+            f"trace {trace.trace_id} has spans of {len(trace.agents)} agents and"
+            f" {trace.foreign_parents - 1} gaps"
+            for trace in self.e.traced
+            if whole and (trace.foreign_parents > 1 or trace.agents != frozenset(topology.AGENTS))
+        ]
+        spans = f", {len(self.e.traced)} traces" if self.e.traced else ""
+        return Check(name="one trace", looked_at=f"{len(seen)} ends{spans}", problems=problems)
+
+    def retries(self) -> Check:
+        problems, waits = [], 0
+        for logged in self.e.logs:
+            for line in logged.lines:
+                if line.event == "retrying":
+                    waits += 1
+                    if not SHORTEST_WAIT <= round(line.wait, 2) <= LONGEST_WAIT or line.attempt >= ATTEMPTS:
+                        problems.append(f"waited {line.wait} s after attempt {line.attempt}")
+                elif line.event == "delivery" and line.attempts > ATTEMPTS:
+                    problems.append(f"{line.attempts} attempts")
+        for buried in self.e.buried:
+            attempts = buried.letter.attempts
+            waited = [attempt.wait for attempt in attempts[:-1]]
+            apart = [b.at - a.at for a, b in itertools.pairwise(attempts)]
+            if buried.letter.reason == "permanent" and any(
+                attempt.error_type == buried.letter.error_type for attempt in attempts[:-1]
+            ):
+                problems.append(f"{buried.letter.photo_id}: a permanent error was tried again")
+            if len(attempts) > ATTEMPTS or any(
+                wait is None or not SHORTEST_WAIT <= wait <= LONGEST_WAIT or gap < wait - 0.1
+                for wait, gap in zip(waited, apart, strict=True)
+            ):
+                problems.append(f"{buried.letter.photo_id}: waits {waited}, in truth {apart}")
+        return Check(name="retries", looked_at=f"{waits} waits", problems=problems)
+
+    def secrets(self) -> Check:
+        problems = [
+            f"{logged.process.log.name}: {logged.secret_lines} lines"
+            for logged in self.e.logs
+            if logged.secret_lines
+        ]
+        problems += [
+            f"the dead letter {buried.letter.id} of {buried.letter.agent}"
+            for buried in self.e.buried
+            if b"planted" in buried.beside
+        ]
+        problems += [f"trace {trace.trace_id}" for trace in self.e.traced if trace.secrets]
+        lines = sum(len(logged.lines) for logged in self.e.logs)
+        return Check(
+            name="planted secret nowhere",
+            looked_at=f"{lines} log lines, {len(self.e.buried)} dead letters",
+            problems=problems,
+        )
+
+    def keys(self) -> Check:
+        return Check(name="no key stays for ever", looked_at="all keys", problems=self.e.leaks)
+
+    def consumers(self) -> Check:
+        return Check(
+            name="no consumer of the dead",
+            looked_at="before and after the end",
+            problems=[*self.e.strangers, *self.e.stayed],
+        )
+
+    def living(self) -> Check:
+        """Nobody takes over from a process that lived.
+
+        Where a strike or a starved machine may have silenced it, nothing is said.
+        """
+        problems, looked = [], 0
+        lease = self.e.plan.lease
+        by_pid = {f"-{process.pid}-": process for process in self.e.herd}
+        # a struck connection may be silent until its time limit; a starved machine only while it starves
+        doubts = [
+            (i.start, i.end + lease + (10.0 if i.what == "strike" else 1.0))
+            for i in self.e.intervals
+            if i.what in ("strike", "starved")
+        ]
+        for logged in self.e.logs:
+            for line in logged.lines:
+                if line.event != "took over from a dead process":
+                    continue
+                at = datetime.fromisoformat(line.timestamp).timestamp() - self.e.wall
+                victim = next((p for mark, p in by_pid.items() if mark in line.consumer), None)
+                if victim is None or any(start < at < end for start, end in doubts):
+                    continue
+                looked += 1
+                if not _silent(victim, at, lease):
+                    problems.append(f"{logged.process.log.name} took over from {line.consumer}, which lived")
+        return Check(name="the living keep theirs", looked_at=f"{looked} take-overs", problems=problems)
+
+    def exits(self) -> Check:
+        problems = list(self.e.late)
+        deaths = 0
+        idle = {logged.process.log.name: _idle(logged.lines) for logged in self.e.logs}
+        for process in self.e.herd:
+            killed = any(number == signal.SIGKILL for _, number in process.signals)
+            if process.code in (0, None) or (process.code == -signal.SIGKILL and killed):
+                continue
+            if process.code == DIED:
+                deaths += 1
+                continue
+            if process.code == -signal.SIGTERM and idle[process.log.name]:
+                continue
+            problems.append(f"{process.log.name} ended with {process.code}")
+        killers = sum(photo.way == "die" for photo in self.e.photos.values())
+        if deaths > killers * _DEATHS:
+            problems.append(f"{killers} photos killed {deaths} processes")
+        for logged in self.e.logs:
+            problems += [f"{logged.process.log.name}: {line[:200]}" for line in logged.not_json[:3]]
+        return Check(name="no error exit", looked_at=f"{len(self.e.herd)} processes", problems=problems)
+
+    def alarms(self) -> Check:
+        found: Counter[str] = Counter()
+        example: dict[str, str] = {}
+        for logged in self.e.logs:
+            for line in logged.lines:
+                if line.level in ("error", "critical") and line.event not in _NO_ALARMS:
+                    found[line.event] += 1
+                    example.setdefault(line.event, f"{line.error[:150]} {line.exception[-300:]}".strip())
+        return Check(
+            name="no alarm",
+            looked_at="logs",
+            problems=[f"{count} times: {event} ({example[event]})" for event, count in found.items()],
+        )
+
+    def take_over_in_time(self) -> Check:
+        limit = self.e.plan.lease + 4.0
+        late = [t for t in self.e.take_overs if t.seconds > limit]
+        allowed = len(self.e.take_overs) // 100
+        problems = [f"{t.agent}: {t.seconds:.1f} s for {t.entries} entries" for t in late]
+        return Check(
+            name="take-over p99 in time",
+            looked_at=f"{len(self.e.take_overs)} kills, within {limit:g} s",
+            # with leases of a second or two a busy machine makes the watchers begin anew again and again
+            problems=problems if len(late) > allowed and self.e.plan.lease >= _REAL_LEASE else [],
+        )
+
+
+def _idle(lines: Sequence[Line]) -> bool:
+    """Whether a process had not begun to read yet, or had stopped: a signal ends it then at once."""
+    events = {line.event for line in lines}
+    return "stopped" in events or "agent reads" not in events
+
+
+def _silent(process: Process, at: float, lease: float) -> bool:
+    """Whether a process may have looked dead to others at that time."""
+    if process.ended is not None and process.ended <= at + 0.5:
+        return True
+    stopped: float | None = None
+    for when, number in process.signals:
+        if number == signal.SIGSTOP:
+            stopped = when
+        elif number == signal.SIGCONT and stopped is not None:
+            if stopped < at and when > at - lease - 3.0:
+                return True
+            stopped = None
+    return stopped is not None and stopped < at

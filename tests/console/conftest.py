@@ -1,0 +1,55 @@
+"""The command line in this process: what was typed, what came out, which exit code."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis import Redis
+
+from console.main import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+class Ran:
+    """What a command left."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+    @property
+    def document(self) -> Any:
+        """The JSON document, which must be all there is on stdout."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def erni(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], redis_url: str
+) -> Callable[..., Ran]:
+    """Type a command in an empty folder, with an empty Redis and a store of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("PHOTO_STORE_URL", str(tmp_path / "store"))
+    monkeypatch.setenv("ENABLE_TRACING", "0")
+
+    def run(*words: str) -> Ran:
+        capsys.readouterr()
+        code = main(words)
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Redis]:
+    """A plain client of the test's Redis, to put there what a pipeline would."""
+    with Redis.from_url(redis_url, protocol=2) as client:
+        yield client

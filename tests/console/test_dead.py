@@ -1,0 +1,189 @@
+"""`erni dead`: find out why, and send them through again."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.console.pipeline import KEYS, TRACEPARENT, dies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from redis import Redis
+
+    from tests.console.conftest import Ran
+
+_UPLOADER = ("sharepoint_uploader", "photo.analyzed")
+_FETCHER = ("photo_fetcher", "schema.extracted")
+
+
+@pytest.fixture
+def letters(client: Redis) -> list[str]:
+    return [
+        dies(client, *_UPLOADER, message="SharePoint answered 503 for item 17"),
+        dies(
+            client, *_UPLOADER, message="SharePoint answered 503 for item 18", photo="p-2", file_name="b.jpg"
+        ),
+        dies(client, *_FETCHER, message="the file is empty", reason="permanent", session="s2", photo="p-3"),
+    ]
+
+
+def test_alike_failures_are_listed_together_the_most_frequent_first(
+    erni: Callable[..., Ran], letters: list[str]
+) -> None:
+    document = erni("dead", "list", "--json").document
+    assert document["total"] == 3
+    assert [group["count"] for group in document["groups"]] == [2, 1]
+    assert [letter["id"] for letter in document["groups"][0]["letters"]] == letters[:2]
+    text = erni("dead", "list").out
+    assert "2 dead letters of sharepoint_uploader  exhausted  HttpStatusError" in text
+    assert "b.jpg" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (("--agent", "photo_fetcher"), 1),
+        (("--reason", "permanent"), 1),
+        (("--error-type", "HttpStatusError"), 3),
+        (("--session", "s1"), 2),
+        (("--photo", "p-2"), 1),
+        (("--photo", "b.jpg"), 1),
+        (("--newer-than", "1h"), 3),
+        (("--older-than", "1h"), 0),
+        (("--newer-than", "2000-01-01"), 3),
+        (("--limit", "1"), 1),
+        (("--session", "s1", "--photo", "p-3"), 0),
+    ],
+)
+def test_filters_narrow_it_down(
+    erni: Callable[..., Ran], letters: list[str], words: tuple[str, ...], found: int
+) -> None:
+    assert erni("dead", "list", *words, "--json").document["total"] == found
+
+
+def test_one_is_shown_with_its_entry_and_where_its_trace_is(erni: Callable[..., Ran], client: Redis) -> None:
+    dead_id = dies(client, *_UPLOADER, fields={"data": '{"photo_id":"p-1"}', "x-own": "Grüezi"})
+    document = erni("dead", "show", dead_id, "--json").document
+    assert document["original"] == [["data", '{"photo_id":"p-1"}'], ["x-own", "Grüezi"]]
+    assert document["trace"] == f"http://localhost:16686/trace/{TRACEPARENT[3:35]}"
+    text = erni("dead", "show", dead_id).out
+    assert text.startswith("SharePoint answered 503\n")
+    assert f"erni dead replay --fingerprint {document['letter']['fingerprint']}" in text
+
+
+def test_what_stands_in_a_message_is_text_and_no_markup(erni: Callable[..., Ran], client: Redis) -> None:
+    dies(client, *_UPLOADER, message="[bold]not[/] [link=x]markup[/link]")
+    assert "[bold]not[/] [link=x]markup[/link]" in erni("dead", "list").out
+
+
+def test_a_replay_moves_them_back_and_says_how_many(
+    erni: Callable[..., Ran], letters: list[str], client: Redis
+) -> None:
+    ran = erni("dead", "replay", "--agent", "sharepoint_uploader", "--json")
+    assert ran.code == 0
+    assert (ran.document["replayed"], ran.document["gone"], ran.document["refused"]) == (2, 0, 0)
+    assert client.xlen(KEYS.stream("photo.analyzed")) == 2
+    assert client.xlen(KEYS.dead("sharepoint_uploader")) == 0
+    assert client.xlen(KEYS.dead("photo_fetcher")) == 1
+
+
+def test_a_dry_run_changes_nothing(erni: Callable[..., Ran], letters: list[str], client: Redis) -> None:
+    ran = erni("dead", "replay", "--all", "--dry-run")
+    assert ran.out.endswith("3 dead letters would be replayed; nothing was changed\n")
+    assert client.xlen(KEYS.dead("sharepoint_uploader")) == 2
+    assert client.xlen(KEYS.stream("photo.analyzed")) == 0
+
+
+def test_an_interrupted_replay_says_how_far_it_came(
+    letters: list[str], client: Redis, redis_url: str
+) -> None:
+    words = [sys.executable, "-m", "console.main", "dead", "replay", "--all", "--rate", "1/h"]
+    with subprocess.Popen(
+        words, env={**os.environ, "REDIS_URL": redis_url}, stderr=subprocess.PIPE, text=True
+    ) as running:
+        # the first is moved at once, the second in an hour
+        assert client.xread({KEYS.stream("schema.extracted"): "0"}, block=20_000)
+        running.send_signal(signal.SIGINT)
+        said = running.communicate(timeout=20)[1]
+    assert running.returncode == 1
+    # the answer to the first may have been on its way to it
+    assert re.fullmatch(
+        r"(1 dead letter replayed so far; the others are where they were\n)?erni: interrupted\n", said
+    )
+    assert client.xlen(KEYS.dead("sharepoint_uploader")) == 2
+
+
+@pytest.mark.parametrize("words", [("replay",), ("replay", "--dry-run"), ("discard", "--yes")])
+def test_a_filter_that_nothing_matches_is_said(erni: Callable[..., Ran], words: tuple[str, ...]) -> None:
+    ran = erni("dead", *words, "--fingerprint", "000000000000")
+    assert ran.code == 0
+    assert ran.out.endswith(": nothing matches (erni dead list shows what there is)\n")
+
+
+def test_one_that_no_agent_wrote_is_refused_with_a_sentence(erni: Callable[..., Ran], client: Redis) -> None:
+    client.xadd(KEYS.dead("photo_fetcher"), {"foreign": "entry"})
+    ran = erni("dead", "replay", "--all", "--json")
+    assert ran.code == 1
+    assert ran.document["refused"] == 1
+    assert "it holds no original entry" in ran.err
+
+
+@pytest.mark.parametrize("verb", ["replay", "discard"])
+def test_without_a_filter_all_must_be_said(
+    erni: Callable[..., Ran], letters: list[str], client: Redis, verb: str
+) -> None:
+    assert erni("dead", verb).code == 2
+    assert erni("dead", verb, "--limit", "1").code == 2
+    assert erni("dead", verb, "--all", "--session", "s1").code == 2
+    assert client.xlen(KEYS.dead("sharepoint_uploader")) == 2
+
+
+def test_a_discard_asks(
+    erni: Callable[..., Ran], letters: list[str], client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = erni("dead", "discard", "--session", "s1")
+    assert nobody.code == 2
+    assert "say --yes" in nobody.err
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin.readline", lambda: "n\n", raising=False)
+    assert erni("dead", "discard", "--session", "s1").code == 1
+    assert client.xlen(KEYS.dead("sharepoint_uploader")) == 2
+    monkeypatch.setattr("sys.stdin.readline", lambda: "y\n", raising=False)
+    assert erni("dead", "discard", "--session", "s1", "--json").document == {"discarded": 2}
+    assert client.xlen(KEYS.dead("sharepoint_uploader")) == 0
+    assert client.xlen(KEYS.dead("photo_fetcher")) == 1
+
+
+def test_what_is_not_there_is_said(erni: Callable[..., Ran]) -> None:
+    assert erni("dead", "list").out == "no dead letter\n"
+    assert erni("dead", "list", "--session", "s1").out == "no dead letter matches\n"
+    gone = erni("dead", "show", "1-1")
+    assert gone.code == 1
+    assert "there is no dead letter 1-1" in gone.err
+    assert erni("dead", "show", "x").code == 2
+
+
+def test_an_entry_of_random_bytes_is_shown_without_steering_the_terminal(
+    erni: Callable[..., Ran], client: Redis
+) -> None:
+    fields = [b"data", b"\xff\x1b[2J\x00end", b"\x9b\x07" * 100, b"y" * 9000]
+    fields += [part for n in range(200) for part in (b"f%d" % n, b"1")]
+    letter = dies(
+        client, *_FETCHER, message="no event: \x1b]0;owned\x07", reason="undecodable", original=fields
+    )
+    text = erni("dead", "show", letter).out
+    assert not set(text) & set("\x1b\x07\x00\x9b")
+    assert r"\xff\x1b[2J\x00end" in text
+    assert "(9000 bytes)" in text
+    assert "and 162 fields more" in text
+    document = erni("dead", "show", letter, "--json").document
+    assert [base64.b64decode(part) for pair in document["original_base64"] for part in pair] == fields

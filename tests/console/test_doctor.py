@@ -1,0 +1,105 @@
+"""`erni doctor`: what is wrong, each in a line, with what to do; one part does not hide another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.local.valkey import Valkey
+from tests.console.pipeline import beats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from redis import Redis
+
+    from tests.console.conftest import Ran
+
+
+@pytest.fixture(autouse=True)
+def _nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything outside is at an address where nobody listens."""
+    for name, value in {
+        "GRAPH_URL": "http://127.0.0.1:1/v1.0",
+        "AZURE_AUTHORITY": "http://127.0.0.1:1",
+        "AZURE_TENANT_ID": "tenant",
+        "AZURE_CLIENT_ID": "client",
+        "AZURE_CLIENT_SECRET": "geheim",
+        "SHAREPOINT_SITE": "localhost:/sites/Bau",
+        "VISION_BACKEND": "openai",
+        "VISION_URL": "http://127.0.0.1:1/v1",
+        "VISION_MODEL": "some-model",
+        "VISION_API_KEY": "geheim",
+        "OTLP_ENDPOINT": "http://127.0.0.1:1",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+def _failed(ran: Ran) -> dict[str, str]:
+    return {
+        check["part"]: check["sentence"] for check in ran.document["checks"] if check["state"] == "failed"
+    }
+
+
+def test_every_part_that_is_away_is_named_with_what_to_do(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("PHOTO_STORE_URL", str(tmp_path / "file" / "store"))
+    monkeypatch.setenv("ENABLE_TRACING", "1")
+    ran = erni("doctor", "--json")
+    assert ran.code == 1
+    failed = _failed(ran)
+    assert failed.keys() == {"redis", "sharepoint", "vision", "store", "traces"}
+    assert "connection refused" in failed["redis"]
+    assert "check PHOTO_STORE_URL" in failed["store"]
+    assert "check VISION_URL" in failed["vision"]
+    assert "start a collector" in failed["traces"]
+    assert "geheim" not in ran.out + ran.err
+
+
+def test_a_redis_that_may_lose_photos_is_wrong(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    options = {"appendonly": "no", "maxmemory-policy": "allkeys-lru"}
+    with Valkey(tmp_path / "redis", options=options) as server:
+        monkeypatch.setenv("REDIS_URL", server.url)
+        sentences = [
+            check["sentence"]
+            for check in erni("doctor", "--json").document["checks"]
+            if check["part"] == "redis" and check["state"] == "failed"
+        ]
+    assert any("maxmemory-policy is allkeys-lru" in sentence for sentence in sentences)
+    assert any("keeps no append-only file" in sentence for sentence in sentences)
+
+
+def test_agents_that_do_not_run_are_named(erni: Callable[..., Ran], client: Redis) -> None:
+    beats(client, "photo_fetcher")
+    sentence = _failed(erni("doctor", "--json"))["agents"]
+    assert "schema_extractor" in sentence
+    assert "photo_fetcher" not in sentence
+
+
+def test_the_store_is_written_read_and_deleted(erni: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = erni("doctor")
+    assert "written, read and deleted" in ran.out
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file() and "doctor" in path.name]
+
+
+def test_tracing_that_is_off_is_no_failure(erni: Callable[..., Ran]) -> None:
+    ran = erni("doctor", "--json")
+    assert {"part": "traces", "state": "skipped", "sentence": "ENABLE_TRACING is off"} in ran.document[
+        "checks"
+    ]
+
+
+def test_wrong_settings_are_findings_too(erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANES", "0")
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    ran = erni("doctor", "--json")
+    assert ran.code == 1
+    assert len(ran.document["checks"]) == 2
+    assert {check["part"] for check in ran.document["checks"]} == {"settings"}

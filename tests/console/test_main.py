@@ -1,0 +1,160 @@
+"""What holds for every command: help with an example, one JSON document, exit codes, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from console.main import COMMANDS, main, parser
+from shared.local.valkey import Valkey
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.console.conftest import Ran
+
+_READING = (
+    ("status",),
+    ("session", "list"),
+    ("session", "show", "s1"),
+    ("photo", "list", "--session", "s1"),
+    ("photo", "show", "a.jpg"),
+    ("dead", "list"),
+    ("dead", "show", "1-1"),
+    ("dead", "replay", "--all"),
+    ("dead", "discard", "--all", "--yes"),
+    ("report", "s1"),
+    ("pause", "vision_analyzer"),
+    ("resume", "vision_analyzer"),
+    ("session", "close", "s1", "--expected", "1"),
+    ("session", "forget", "s1", "--yes"),
+)
+
+
+def _leaves(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The command, or its subcommands."""
+    top = parser(words)
+    group = next(action for action in top._actions if action.dest == "command")
+    chosen: argparse.ArgumentParser = group.choices[words[0]]  # type: ignore[index]  # a parser's is a dict
+    under = next((action for action in chosen._actions if action.dest == "subcommand"), None)
+    if under is None:
+        yield words
+    else:
+        yield from ((*words, name) for name in under.choices or ())
+
+
+_ALL = [leaf for name in COMMANDS for leaf in _leaves((name,))]
+
+
+@pytest.mark.parametrize("words", _ALL, ids=" ".join)
+def test_every_command_has_help_with_an_example_and_json(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"example:\n  erni {' '.join(words)}" in text or "example:\n  HTTP_PORT" in text
+    assert "--json" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("nonsense",), ("status", "--nope"), ("dead",), ("dead", "list", "--limit", "0")]
+)
+def test_wrong_usage_is_said_in_a_line_with_exit_code_2(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--help'" in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_wrong_usage_with_json_is_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--json", "--nope"]) == 2
+    assert "unrecognized arguments" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize("words", _READING, ids=" ".join)
+def test_with_redis_away_a_sentence_says_where_and_what_to_do(
+    words: tuple[str, ...], erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://somebody:geheim@127.0.0.1:1/0")
+    ran = erni(*words, "--json")
+    assert ran.code == 1
+    assert ran.document["error"].startswith(
+        "Redis at redis://127.0.0.1:1/0 does not answer (connection refused). Start everything"
+    )
+    assert "geheim" not in ran.out + ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_an_address_left_by_an_up_that_is_gone_is_named_as_that(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("REDIS_URL")
+    (tmp_path / ".erni").mkdir()
+    (tmp_path / ".erni" / "env").write_text("REDIS_URL='redis://127.0.0.1:1/0'\n")
+    assert "The address comes from .erni/env" in erni("session", "list").err
+
+
+def test_a_server_that_refuses_the_password_is_said(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with Valkey(tmp_path / "locked", options={"requirepass": "geheim"}) as server:
+        monkeypatch.setenv("REDIS_URL", server.url)
+        said = erni("session", "list").err
+        assert "does not let us in" in said
+        assert "Check REDIS_PASSWORD" in said
+        monkeypatch.setenv("REDIS_PASSWORD", "geheim")
+        assert erni("session", "list").code == 0
+
+
+def test_all_wrong_settings_are_named_at_once_with_exit_code_2(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANES", "many")
+    monkeypatch.setenv("VISION_BACKEND", "crystal ball")
+    ran = erni("status")
+    assert ran.code == 2
+    assert "LANES='many'" in ran.err
+    assert "VISION_BACKEND='crystal ball'" in ran.err
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("console.sessions.newest", broken)
+    with pytest.raises(ZeroDivisionError):
+        erni("session", "list")
+
+
+def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
+    code = "import sys; from console.main import main; sys.exit(main(['--help']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as typed:
+        assert typed.stdout
+        assert typed.stderr
+        typed.stdout.close()
+        assert b"Traceback" not in typed.stderr.read()
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from console.main import main; main(['publish', '--help'])\n"
+        "heavy = {'aiohttp', 'redis', 'rich', 'opentelemetry', 'structlog', 'obstore', 'PIL', 'numpy'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0

@@ -1,0 +1,238 @@
+"""`erni publish`: bytes into the store, events into the stream, nothing twice."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from redis import Redis
+
+from events.types import PhotoSubmitted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from shared.local.valkey import Valkey
+    from tests.console.conftest import Ran
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "Küssnacht Mai"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(b"first picture")
+    (folder / "b.jpg").write_bytes(b"")
+    (folder / "sub" / "c.HEIC").write_bytes(b"third picture")
+    (folder / "notes.txt").write_text("no photo")
+    return folder
+
+
+def _events(server: Valkey) -> list[tuple[dict[bytes, bytes], PhotoSubmitted]]:
+    with Redis.from_url(server.url, protocol=2) as client:
+        entries: Any = client.xrange("erni:photo.submitted")
+    return [(fields, msgspec.json.decode(fields[b"data"], type=PhotoSubmitted)) for _, fields in entries]
+
+
+def test_a_folders_photos_are_stored_and_published_into_a_new_session(
+    erni: Callable[..., Ran], photos: Path, tmp_path: Path, redis_server: Valkey
+) -> None:
+    ran = erni("publish", str(photos), "--json")
+    assert ran.code == 0
+    assert ran.document["session_id"].startswith("Kuessnacht-Mai-2")
+    assert (ran.document["published"], ran.document["already_published"], ran.document["skipped"]) == (
+        3,
+        0,
+        1,
+    )
+    events = _events(redis_server)
+    assert {event.file_name for _, event in events} == {"a.jpg", "b.jpg", "c.HEIC"}
+    for _, event in events:
+        assert event.session_id == ran.document["session_id"]
+        assert event.source_url.startswith("store:originals/")
+    first = hashlib.sha256(b"first picture").hexdigest()
+    assert (tmp_path / "store" / "originals" / first).read_bytes() == b"first picture"
+    shown = erni("session", "show", ran.document["session_id"], "--json").document["session"]
+    assert (shown["expected"], shown["status"]) == (3, "open")
+
+
+def test_published_again_into_the_same_session_nothing_is_published_twice(
+    erni: Callable[..., Ran], photos: Path, redis_server: Valkey
+) -> None:
+    first = erni("publish", str(photos), "--session", "s1", "--json").document
+    (photos / "d.jpg").write_bytes(b"fourth picture")
+    again = erni("publish", str(photos), "--session", "s1", "--json").document
+    assert (again["published"], again["already_published"]) == (1, 3)
+    assert len(_events(redis_server)) == 4
+    entries = {photo["file"]: photo["entry_id"] for photo in first["photos"]}
+    assert entries.items() <= {photo["file"]: photo["entry_id"] for photo in again["photos"]}.items()
+
+
+def test_published_again_without_a_session_it_is_another_one(
+    erni: Callable[..., Ran], photos: Path, redis_server: Valkey
+) -> None:
+    first = erni("publish", str(photos), "--json").document
+    second = erni("publish", str(photos), "--json").document
+    assert first["session_id"] != second["session_id"]
+    assert second["published"] == 3
+    assert len(_events(redis_server)) == 6
+
+
+def test_two_files_of_one_content_are_two_photos_of_one_blob(
+    erni: Callable[..., Ran], photos: Path, tmp_path: Path
+) -> None:
+    (photos / "copy.jpg").write_bytes(b"first picture")
+    document = erni("publish", str(photos), "--json").document
+    assert len({photo["photo_id"] for photo in document["photos"]}) == 4
+    assert len(list((tmp_path / "store" / "originals").iterdir())) == 3
+
+
+def test_what_is_known_of_the_photos_goes_along(
+    erni: Callable[..., Ran], photos: Path, redis_server: Valkey
+) -> None:
+    erni(
+        *(
+            "publish",
+            str(photos / "a.jpg"),
+            "--project",
+            "Wohnhaus",
+            "--place",
+            "Seewen",
+            "--taken-at",
+            "2026-05-12",
+        ),
+        *("--library", "Archiv", "--event-id", "mine-1"),
+    )
+    ((fields, event),) = _events(redis_server)
+    assert fields[b"id"] == b"mine-1"
+    assert event.hints
+    assert (event.hints.project, event.hints.place, event.hints.taken_at) == (
+        "Wohnhaus",
+        "Seewen",
+        "2026-05-12",
+    )
+    assert event.target
+    assert (event.target.library, event.target.site) == ("Archiv", None)
+
+
+def test_an_address_is_published_as_it_is(erni: Callable[..., Ran], redis_server: Valkey) -> None:
+    assert erni("publish", "https://example.com/x/a.jpg?sig=1").code == 0
+    ((_, event),) = _events(redis_server)
+    assert (event.source_url, event.file_name) == ("https://example.com/x/a.jpg?sig=1", "a.jpg")
+
+
+def test_a_file_that_cannot_be_read_is_told_and_the_others_are_published(
+    erni: Callable[..., Ran], photos: Path
+) -> None:
+    (photos / "z.jpg").symlink_to(photos / "nowhere")
+    ran = erni("publish", str(photos), "--session", "s1", "--json")
+    assert ran.code == 1
+    assert ran.document["published"] == 3
+    assert ran.document["failed"] == [{"file": str(photos / "z.jpg"), "reason": "a link to nothing"}]
+    assert "z.jpg cannot be read" in ran.err
+    assert erni("session", "show", "s1", "--json").document["session"]["expected"] == 3
+
+
+def test_a_file_that_vanishes_meanwhile_gets_its_event_so_that_the_session_ends(
+    erni: Callable[..., Ran], photos: Path, monkeypatch: pytest.MonkeyPatch, redis_server: Valkey
+) -> None:
+    from console import publishing
+
+    whole = publishing._sha256
+
+    def vanishing(path: Path) -> str:
+        if path.name == "b.jpg":
+            path.unlink()
+        return whole(path)
+
+    monkeypatch.setattr(publishing, "_sha256", vanishing)
+    ran = erni("publish", str(photos), "--session", "s1", "--json")
+    assert ran.code == 1
+    assert [failed["reason"] for failed in ran.document["failed"]] == ["No such file or directory"]
+    gone = next(event for _, event in _events(redis_server) if event.file_name == "b.jpg")
+    assert gone.source_url.startswith("file:///")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (("nowhere",), 2, "there is no such file or folder"),
+        (("Küssnacht Mai", "--event-id", "x"), 2, "--event-id is for one photo; there are 3"),
+        (("Küssnacht Mai/notes.txt", "--session", "a:b"), 2, "session_id 'a:b' cannot be used"),
+        (("empty",), 1, "there is no photo to publish"),
+    ],
+)
+def test_what_cannot_be_published_is_said(
+    erni: Callable[..., Ran], photos: Path, tmp_path: Path, words: tuple[str, ...], code: int, sentence: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    ran = erni("publish", *words)
+    assert ran.code == code
+    assert sentence in ran.err
+
+
+def test_a_full_backlog_is_waited_for(
+    erni: Callable[..., Ran],
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    redis_server: Valkey,
+) -> None:
+    monkeypatch.setenv("MAX_BACKLOG", "1")
+
+    async def make_room(seconds: float) -> None:
+        assert seconds > 0
+        with Redis.from_url(redis_server.url) as client:
+            client.xtrim("erni:photo.submitted", maxlen=0)
+
+    monkeypatch.setattr("console.publishing.asyncio.sleep", make_room)
+    ran = erni("publish", str(photos), "--json")
+    assert ran.code == 0
+    assert ran.document["published"] == 3
+    assert "waiting: photo.submitted holds" in ran.err
+
+
+def test_a_store_that_cannot_be_used_is_said(
+    erni: Callable[..., Ran], photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PHOTO_STORE_URL", str(tmp_path / "file" / "store"))
+    ran = erni("publish", str(photos), "--json")
+    assert ran.code == 1
+    assert ran.document["error"].startswith(f"the photo store {tmp_path}/file/store cannot be used (")
+
+
+def test_a_store_that_takes_no_more_stops_the_publish_and_says_how_to_go_on(
+    erni: Callable[..., Ran], photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "originals").write_text("a file where a folder has to be")
+    ran = erni("publish", str(photos), "--session", "s1")
+    assert ran.code == 1
+    assert "cannot be used" in ran.err
+    assert "0 photos are published. The same command with --session s1" in ran.err
+
+
+def test_cut_short_by_redis_it_says_how_to_go_on(
+    erni: Callable[..., Ran], photos: Path, monkeypatch: pytest.MonkeyPatch, own_redis_server: Valkey
+) -> None:
+    from console import publishing
+
+    monkeypatch.setenv("REDIS_URL", own_redis_server.url)
+    whole = publishing._sha256
+
+    def killing(path: Path) -> str:
+        if path.name == "c.HEIC":
+            own_redis_server.kill()
+        return whole(path)
+
+    monkeypatch.setattr(publishing, "_sha256", killing)
+    monkeypatch.setattr(publishing, "_AT_ONCE", 1)
+    ran = erni("publish", str(photos), "--session", "s1")
+    assert ran.code == 1
+    assert "2 photos are published. The same command with --session s1 publishes the others" in ran.err
+    own_redis_server.start()
+    monkeypatch.setattr(publishing, "_sha256", whole)
+    again = erni("publish", str(photos), "--session", "s1", "--json").document
+    assert (again["published"], again["already_published"]) == (1, 2)

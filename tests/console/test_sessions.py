@@ -1,0 +1,191 @@
+"""`erni session`, `erni photo` and `erni report`: how people ask whether their photos are through."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from events import topology
+from tests.console.pipeline import KEYS, TRACEPARENT, dies, went
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from redis import Redis
+
+    from tests.console.conftest import Ran
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> str:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"a picture")
+    return str(path)
+
+
+def _counts(client: Redis, session: str, **counters: int) -> None:
+    client.hset(KEYS.session(session), mapping={name: str(value) for name, value in counters.items()})
+
+
+def test_sessions_are_listed_last_used_first(erni: Callable[..., Ran], photo: str) -> None:
+    for name in ("s1", "s2", "s3"):
+        erni("publish", photo, "--session", name)
+    document = erni("session", "list", "--limit", "2", "--json").document
+    assert document["total"] == 3
+    assert [session["session_id"] for session in document["sessions"]] == ["s3", "s2"]
+    text = erni("session", "list", "--limit", "2").out
+    assert "1 more; --limit shows more of them" in text
+    assert text.index("s3") < text.index("s2")
+
+
+def test_without_a_session_it_says_how_to_make_one(erni: Callable[..., Ran]) -> None:
+    assert erni("session", "list").out == "there is no session yet; `erni publish PATH` makes one\n"
+
+
+def test_one_session_shows_counters_and_photos(erni: Callable[..., Ran], client: Redis, photo: str) -> None:
+    erni("publish", photo, "--session", "s1")
+    _counts(client, "s1", received=1, dead=1, schema_extractor=1)
+    went(client, "schema_extractor")
+    went(client, "photo_fetcher", "dead")
+    document = erni("session", "show", "s1", "--json").document
+    assert document["session"]["counters"] == {"schema_extractor": 1}
+    assert document["photos"] == [{"photo_id": "p-1", "file_name": "a.jpg", "status": "dead"}]
+    text = erni("session", "show", "s1").out
+    assert "status     open: 0 validated, 1 dead of 1" in text
+    assert "why they are dead:  erni dead list --session s1" in text
+
+
+def test_a_corrupt_session_is_none(erni: Callable[..., Ran], client: Redis, photo: str) -> None:
+    erni("publish", photo, "--session", "s1")
+    client.hset(KEYS.session("s1"), mapping={"expected": "many", "received": b"\xff\xfe", "created_at": ""})
+    assert "there is no session s1" in erni("session", "show", "s1").err
+    listed = erni("session", "list", "--json").document
+    assert listed["sessions"] == []
+    assert listed["statistics"]["errors"] > 0
+    assert erni("publish", photo, "--session", "s1").code == 0
+
+
+def test_the_memory_backend_has_nothing_to_show(
+    erni: Callable[..., Ran], client: Redis, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SESSION_BACKEND", "memory")
+    assert erni("publish", photo, "--session", "s1").code == 0
+    assert not client.exists(KEYS.session("s1"))
+    ran = erni("session", "list")
+    assert ran.code == 1
+    assert "SESSION_BACKEND=memory" in ran.err
+
+
+def test_closing_tells_the_number_once(erni: Callable[..., Ran], client: Redis, photo: str) -> None:
+    erni("publish", photo, "--session", "s1")
+    client.hdel(KEYS.session("s1"), "expected")
+    nothing = erni("session", "close", "s1")
+    assert nothing.code == 1
+    assert "say how many with --expected N" in nothing.err
+    _counts(client, "s1", received=2)
+    assert erni("session", "close", "s1", "--json").document == {"session_id": "s1", "expected": 2}
+    again = erni("session", "close", "s1", "--expected", "5", "--json")
+    assert again.document["expected"] == 2
+    assert "the first number counts" in again.err
+
+
+@pytest.mark.parametrize("words", [("show",), ("close", "--expected", "1"), ("forget", "--yes")])
+def test_a_session_that_is_not_there_is_said(erni: Callable[..., Ran], words: tuple[str, ...]) -> None:
+    ran = erni("session", words[0], "nope", *words[1:])
+    assert ran.code == 1
+    assert "there is no session nope (any more)" in ran.err
+
+
+def test_forgetting_removes_what_only_this_session_has(
+    erni: Callable[..., Ran], client: Redis, tmp_path: Path, photo: str
+) -> None:
+    (tmp_path / "b.jpg").write_bytes(b"another picture")
+    erni("publish", photo, str(tmp_path / "b.jpg"), "--session", "s1")
+    erni("publish", photo, "--session", "s2")
+    data = [fields[b"data"].decode() for _, fields in _entries(client, "photo.submitted")]
+    client.xtrim(KEYS.stream("photo.submitted"), maxlen=0)
+    # Both photos of s1 died; the one of s2, the same picture as one of them, is on its way.
+    for event in data[:2]:
+        dies(
+            client,
+            "photo_fetcher",
+            "schema.extracted",
+            fields={"data": event.replace("source_url", "dataref")},
+        )
+    client.xadd(KEYS.stream("schema.extracted"), {"data": data[2]})
+    went(client, "schema_extractor")
+    _counts(client, "s1", received=2, dead=2)
+    ran = erni("session", "forget", "s1", "--yes", "--json")
+    assert ran.document == {"session_id": "s1", "photos": 1, "dead_letters": 2, "blobs": 1}
+    assert "what is in SharePoint stays" in ran.err
+    left = [path.read_bytes() for path in (tmp_path / "store" / "originals").iterdir()]
+    assert left == [b"a picture"]
+    assert not client.exists(KEYS.session("s1"), KEYS.session_photos("s1"), KEYS.photo("p-1"))
+    assert client.xlen(KEYS.dead("photo_fetcher")) == 0
+    assert [s["session_id"] for s in erni("session", "list", "--json").document["sessions"]] == ["s2"]
+
+
+def _entries(client: Redis, stream: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    return msgspec.convert(client.xrange(KEYS.stream(stream)), list[tuple[bytes, dict[bytes, bytes]]])
+
+
+def test_a_session_with_photos_on_their_way_is_not_forgotten(
+    erni: Callable[..., Ran], client: Redis, photo: str
+) -> None:
+    erni("publish", photo, "--session", "s1")
+    _counts(client, "s1", received=1)
+    ran = erni("session", "forget", "s1", "--yes")
+    assert ran.code == 1
+    assert "1 photos of s1 are still on their way" in ran.err
+
+
+def test_forgetting_asks(erni: Callable[..., Ran], client: Redis, photo: str) -> None:
+    erni("publish", photo, "--session", "s1")
+    ran = erni("session", "forget", "s1")
+    assert ran.code == 2
+    assert "say --yes" in ran.err
+    assert client.exists(KEYS.session("s1"))
+
+
+@pytest.mark.parametrize("asked", ["p-1", "a.jpg"])
+def test_a_photo_is_found_by_id_and_by_file_name(erni: Callable[..., Ran], client: Redis, asked: str) -> None:
+    went(client, "schema_extractor")
+    went(client, "photo_fetcher", "dead")
+    (shown,) = erni("photo", "show", asked, "--json").document["photos"]
+    assert (shown["photo_id"], shown["status"], shown["session_id"]) == ("p-1", "dead", "s1")
+    assert shown["trace"] == f"http://localhost:16686/trace/{TRACEPARENT[3:35]}"
+    assert [agent["outcome"] for agent in shown["agents"]] == ["done", "dead"]
+    text = erni("photo", "show", asked).out
+    assert "2026-05-12 10:30:05" in text
+    assert "photo_fetcher: SharePoint answered 503" in text
+    assert all(agent in text for agent in topology.AGENTS)
+
+
+def test_a_photo_nobody_knows_is_said(erni: Callable[..., Ran]) -> None:
+    ran = erni("photo", "show", "nope.jpg")
+    assert ran.code == 1
+    assert "no photo has the id or file name nope.jpg" in ran.err
+    assert erni("photo", "list", "--session", "s1").code == 1
+
+
+def test_a_report_is_written_of_what_is_there(
+    erni: Callable[..., Ran], client: Redis, tmp_path: Path, photo: str
+) -> None:
+    erni("publish", photo, "--session", "s1")
+    dies(client, "photo_fetcher", "schema.extracted", message="the file is empty")
+    # The session's own completion among the dead letters is no photo.
+    dies(client, "validation_reporter", "session.completed", photo=None, file_name=None)
+    document = erni("report", "s1", "--json").document
+    assert (document["validated"], document["dead"]) == (0, 1)
+    assert document["report"] == str(tmp_path / "store" / "reports" / "s1" / "report.html")
+    assert "the file is empty" in (tmp_path / "store" / "reports" / "s1" / "report.html").read_text()
+
+
+def test_a_report_of_nothing_is_refused_and_leaves_nothing(erni: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = erni("report", "nope")
+    assert ran.code == 1
+    assert "nothing is known of a session nope" in ran.err
+    assert not list(tmp_path.rglob("report.html"))

@@ -1,0 +1,116 @@
+"""What is on the wire, and what cannot be an event."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from events import codec, identities
+from events.types import Hints, PhotoSubmitted, SchemaExtracted, Step
+
+STREAM = "photo.submitted"
+
+
+def fields(**named: str | bytes) -> list[bytes]:
+    flat: list[bytes] = []
+    for name, value in named.items():
+        flat += (name.encode(), value if isinstance(value, bytes) else value.encode())
+    return flat
+
+
+def test_what_is_encoded_is_decoded_again() -> None:
+    event = PhotoSubmitted(
+        source_url="store:originals/x",
+        photo_id=identities.photo_id("p-1"),
+        session_id=identities.session_id("s-1"),
+        hints=Hints(project="Seewen", taken_at="2026-05-12"),
+    )
+    flat = codec.encode(
+        event,
+        event_id="e-1",
+        source="test",
+        photo_id="p-1",
+        session_id="s-1",
+        traceparent="00-x",
+        extras=(b"k", b"v"),
+    )
+    wire = [part if isinstance(part, bytes) else part.encode() for part in flat]
+    envelope = codec.decode(STREAM, "1-1", wire)
+    assert envelope.event == event
+    assert (envelope.event_id, envelope.photo_id, envelope.session_id) == ("e-1", "p-1", "s-1")
+    assert envelope.traceparent == "00-x"
+    assert envelope.extras == (b"k", b"v")
+
+
+def test_data_alone_is_an_event() -> None:
+    envelope = codec.decode(STREAM, "7-1", fields(data='{"source_url": "file:/a.jpg"}'))
+    assert envelope.event_id == "7-1"
+    assert envelope.photo_id == identities.derived_photo_id(None, "file:/a.jpg")
+    assert isinstance(envelope.event, PhotoSubmitted)
+    assert envelope.event.photo_id == envelope.photo_id
+
+
+def test_a_newer_publishers_field_is_no_error() -> None:
+    codec.decode(STREAM, "1-1", fields(data='{"source_url": "file:/a", "colour": {"deep": [1, 2]}}'))
+
+
+def test_ids_come_from_the_attributes_where_the_data_has_none() -> None:
+    envelope = codec.decode(
+        STREAM, "1-1", fields(data='{"source_url": "file:/a"}', subject="photo-9", sessionid="s-9")
+    )
+    assert isinstance(envelope.event, PhotoSubmitted)
+    assert (envelope.event.photo_id, envelope.event.session_id) == ("photo-9", "s-9")
+
+
+@pytest.mark.parametrize(
+    ("flat", "says"),
+    [
+        (fields(x="1"), "no field `data`"),
+        (fields(data="{"), "truncated|malformed"),
+        (fields(data=b"\xff\xfe"), "no photo.submitted event"),
+        (fields(data="{}"), "source_url"),
+        (fields(data='{"source_url": 7}'), "source_url"),
+        (fields(data="[]"), "array"),
+        (fields(data='{"source_url": "x"}', type="photo.fetched"), "does not belong"),
+        (fields(data='{"source_url": "x"}', type=b"\xff"), "not UTF-8"),
+        (fields(data='{"source_url": "x", "session_id": "a b"}'), "session_id"),
+        (fields(data='{"source_url": "x", "session_id": "lru"}'), "reserved"),
+        (fields(data='{"source_url": "x", "session_id": "{1}:x"}'), "session_id"),
+        (fields(data='{"source_url": "x"}', subject="a\nb"), "photo_id"),
+        ([b"data", b"{}", b"data", b'{"source_url": "x"}'], "twice"),
+        ([part for n in range(100) for part in (b"f%d" % n, b"x")], "100 fields"),
+        (fields(data=b'{"source_url": "' + b"x" * codec.MAX_ENTRY_BYTES + b'"}'), "bytes"),
+        (
+            fields(data=b'{"source_url": "x", "hints": ' + b'{"a":' * 20_000 + b"1" + b"}" * 20_000 + b"}"),
+            "deep|recursion|no photo",
+        ),
+    ],
+)
+def test_what_is_no_event_says_why(flat: list[bytes], says: str) -> None:
+    with pytest.raises(codec.UndecodableError, match=says):
+        codec.decode(STREAM, "1-1", flat)
+
+
+def test_an_undecodable_entry_still_names_its_session() -> None:
+    with pytest.raises(codec.UndecodableError) as caught:
+        codec.decode(STREAM, "1-1", fields(data="{", sessionid="s-1"))
+    assert caught.value.session_id == "s-1"
+
+
+def test_a_step_is_added_without_touching_those_before() -> None:
+    one = codec.with_step(b"", Step(agent="a", started=1.0, seconds=2.0))
+    two = codec.with_step(one, Step(agent="b", started=3.0, seconds=4.0, attempts=2))
+    assert [step.agent for step in codec.read_steps(two)] == ["a", "b"]
+    assert codec.read_steps(b"nonsense") == ()
+
+
+def test_event_ids_sort_by_time_and_do_not_repeat() -> None:
+    made = [identities.new_event_id() for _ in range(1000)]
+    assert len(set(made)) == 1000
+    assert made[0][:8] <= made[-1][:8]
+
+
+def test_events_are_cumulative() -> None:
+    assert set(msgspec.structs.asdict(PhotoSubmitted(source_url="x"))) - {"target", "expected"} <= {
+        field.name for field in msgspec.structs.fields(SchemaExtracted)
+    }

@@ -1,0 +1,254 @@
+"""Procfile, containers and manifests run what the topology draws, and keep what the docs promise."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import msgspec
+import pytest
+
+from events import topology
+from events.keys import Keys
+from shared.settings import Settings
+from tests.project import manifests
+from tests.tools import ROOT
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+AGENT_COMMAND = ["python", "-m", "consumers"]
+SETTINGS = {name.upper() for name in Settings.__struct_fields__}
+GRACE = next(field.default for field in msgspec.structs.fields(Settings) if field.name == "grace_seconds")
+PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+(-[a-z0-9.-]+)?")
+DURABLE = {"--appendonly": "yes", "--appendfsync": "always", "--save": "", "--maxmemory-policy": "noeviction"}
+
+
+def kubernetes_name(agent: str) -> str:
+    return agent.replace("_", "-")
+
+
+def options(command: list[str]) -> dict[str, str]:
+    return dict(zip(command[1::2], command[2::2], strict=True))
+
+
+def environment(service: manifests.Manifest) -> dict[str, str]:
+    found: dict[str, str] = service["environment"]
+    return found
+
+
+def test_procfile_runs_every_agent_and_the_gateway() -> None:
+    expected = {agent: f"python -m consumers {agent}" for agent in topology.AGENTS}
+    assert manifests.procfile() == {**expected, "gateway": "erni gateway"}
+
+
+def test_compose_has_one_service_for_each_agent_and_what_they_need() -> None:
+    services = manifests.compose()["services"]
+    agents = {
+        name: service["command"]
+        for name, service in services.items()
+        if "consumers" in service.get("command", ())
+    }
+    assert agents == {agent: [*AGENT_COMMAND, agent] for agent in topology.AGENTS}
+    assert services.keys() - agents.keys() == {"redis", "jaeger", "prometheus", "gateway"}
+    for name in (*topology.AGENTS, "gateway"):
+        service = services[name]
+        assert service["depends_on"] == {"redis": {"condition": "service_healthy"}}
+        assert service["volumes"] == ["store:/var/lib/erni"]
+        assert service["env_file"] == [{"path": ".env", "required": False}]
+        assert service["restart"] == "unless-stopped"
+        assert environment(service).keys() <= SETTINGS
+        assert environment(service)["PHOTO_STORE_URL"] == "file:///var/lib/erni/store"
+
+
+def test_an_agents_container_gets_longer_to_stop_than_the_agent_takes() -> None:
+    services = manifests.compose()["services"]
+    deployments = manifests.of_kind("Deployment")
+    for agent in topology.AGENTS:
+        assert int(services[agent]["stop_grace_period"].removesuffix("s")) > GRACE
+        pod = deployments[kubernetes_name(agent)]["spec"]["template"]["spec"]
+        assert pod["terminationGracePeriodSeconds"] > GRACE
+
+
+def test_an_agent_can_be_scaled_in_compose() -> None:
+    for agent in topology.AGENTS:
+        service = manifests.compose()["services"][agent]
+        assert "container_name" not in service
+        assert "ports" not in service
+
+
+@pytest.mark.parametrize("where", ["compose", "kubernetes"])
+def test_redis_writes_everything_to_disk_and_evicts_nothing(where: str) -> None:
+    if where == "compose":
+        redis = manifests.compose()["services"]["redis"]
+        command = redis["command"]
+        assert redis["restart"] == "unless-stopped"
+        assert redis["volumes"] == ["redis:/data"]
+    else:
+        command = next(container for name, _, container in manifests.containers() if name == "redis")["args"]
+    assert command[0] == "redis-server"
+    assert DURABLE.items() <= options(command).items()
+
+
+def test_what_compose_opens_is_open_on_this_machine_alone() -> None:
+    services = manifests.compose()["services"]
+    ports = [port for service in services.values() for port in service.get("ports", ())]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    published = {port.rsplit(":", 1)[1] for port in ports}
+    assert {"16686", "4317", "8085"} <= published
+
+
+def test_every_file_that_compose_mounts_is_there() -> None:
+    document = manifests.compose()
+    for service in document["services"].values():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            assert source in document["volumes"] or (ROOT / source).exists(), source
+
+
+def test_images_are_pinned() -> None:
+    services = manifests.compose()["services"]
+    images = {service["image"] for service in services.values()}
+    images |= {container["image"] for _, _, container in manifests.containers()}
+    images |= set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))
+    assert all(PINNED.fullmatch(image) for image in images)
+    ours = {image for image in images if image.startswith("erni")}
+    assert ours == {f"erni-foto-agency:{_version()}"}
+    redis = {image for image in images if image.startswith("redis")}
+    assert len(redis) == 1
+
+
+def _version() -> str:
+    found = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def test_the_image_is_made_of_locked_packages_and_runs_as_nobody_in_particular() -> None:
+    assert "--require-hashes --requirement requirements.lock" in DOCKERFILE
+    assert "--no-index" in DOCKERFILE
+    last = DOCKERFILE.split("\nFROM ")[-1]
+    assert re.search(r"^USER [1-9]\d+$", last, re.MULTILINE)
+    assert not re.search(r"^(ADD|COPY \.)", DOCKERFILE, re.MULTILINE)
+
+
+def test_what_the_image_copies_is_let_through() -> None:
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = {
+        name
+        for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
+        for name in line.split()
+    }
+    assert copied == {line.removeprefix("!") for line in ignore if line.startswith("!")}
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_kubernetes_has_a_deployment_and_a_scaler_for_each_agent() -> None:
+    names = {kubernetes_name(agent) for agent in topology.AGENTS}
+    deployments, scalers = manifests.of_kind("Deployment"), manifests.of_kind("ScaledObject")
+    assert deployments.keys() == names | {"gateway"}
+    assert scalers.keys() == names
+    for agent in topology.AGENTS:
+        name = kubernetes_name(agent)
+        (container,) = deployments[name]["spec"]["template"]["spec"]["containers"]
+        assert container["command"] == [*AGENT_COMMAND, agent]
+        assert "replicas" not in deployments[name]["spec"]
+        assert scalers[name]["spec"]["scaleTargetRef"] == {"name": name}
+
+
+def test_each_stream_of_an_agent_scales_it_by_lag_and_by_pending_and_never_to_nothing() -> None:
+    for stage in topology.PIPELINE:
+        spec = manifests.of_kind("ScaledObject")[kubernetes_name(stage.agent)]["spec"]
+        assert 1 <= spec["minReplicaCount"] <= spec["maxReplicaCount"]
+        found = []
+        for trigger in spec["triggers"]:
+            metadata = dict(trigger["metadata"])
+            assert trigger["type"] == "redis-streams"
+            assert trigger["authenticationRef"]["name"] in manifests.of_kind("TriggerAuthentication")
+            assert metadata.pop("address") == "redis.erni.svc:6379"
+            assert metadata.pop("consumerGroup") == stage.agent
+            # KEDA reads every value as text
+            assert all(isinstance(value, str) for value in metadata.values())
+            found.append((metadata.pop("stream"), frozenset(metadata)))
+        expected = [
+            (Keys().stream(stream), what)
+            for stream in stage.reads
+            for what in (frozenset({"lagCount", "activationLagCount"}), frozenset({"pendingEntriesCount"}))
+        ]
+        assert sorted(found, key=repr) == sorted(expected, key=repr)
+
+
+def test_the_agents_deployments_differ_in_nothing_but_name_and_size() -> None:
+    shapes = []
+    for agent in topology.AGENTS:
+        text = repr(_without_size(manifests.of_kind("Deployment")[kubernetes_name(agent)]))
+        shapes.append(text.replace(agent, "AGENT").replace(kubernetes_name(agent), "AGENT"))
+    assert len(set(shapes)) == 1
+
+
+def _without_size(deployment: manifests.Manifest) -> manifests.Manifest:
+    copied: manifests.Manifest = copy.deepcopy(deployment)
+    (container,) = copied["spec"]["template"]["spec"]["containers"]
+    assert container.pop("resources")["limits"].keys() == {"memory"}
+    return copied
+
+
+def test_pods_run_without_rights() -> None:
+    for name, pod, container in manifests.containers():
+        assert pod["automountServiceAccountToken"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, name
+
+
+def test_agents_are_restarted_for_health_alone() -> None:
+    for name, _, container in manifests.containers():
+        if name == "redis":
+            continue
+        assert container["livenessProbe"]["httpGet"]["path"] == "/health"
+        assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
+
+
+def test_the_settings_that_manifests_give_exist() -> None:
+    given = set(manifests.of_kind("ConfigMap")["settings"]["data"])
+    for name, _, container in manifests.containers():
+        if name != "redis":
+            given |= {variable["name"] for variable in container["env"]}
+    given |= set(re.findall(r"^ +([A-Z_]+)=\S", DOCKERFILE, re.MULTILINE)) - {"PYTHONUNBUFFERED"}
+    assert given <= SETTINGS
+
+
+def test_every_secret_that_manifests_use_is_explained() -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    assert _secrets_of(manifests.kubernetes()) == set(re.findall(r"create secret generic (\S+)", page))
+
+
+def _secrets_of(node: Any) -> set[str]:
+    if isinstance(node, list):
+        return {name for item in node for name in _secrets_of(item)}
+    if not isinstance(node, dict):
+        return set()
+    found = {name for value in node.values() for name in _secrets_of(value)}
+    for key in ("secretRef", "secretKeyRef"):
+        if key in node:
+            found.add(node[key]["name"])
+    if isinstance(node.get("secret"), dict):
+        found.add(node["secret"]["secretName"])
+    found |= {each["name"] for each in node.get("secretTargetRef", ())}
+    return found
+
+
+def test_pods_talk_to_redis_in_their_role() -> None:
+    users = (ROOT / "deploy" / "redis" / "users.acl").read_text()
+    for name, _, container in manifests.containers():
+        if name == "redis":
+            continue
+        variables = {variable["name"]: variable for variable in container["env"]}
+        role = "operator" if name == "gateway" else "worker"
+        assert variables["REDIS_URL"]["value"] == f"redis://{role}@redis:6379/0"
+        assert variables["REDIS_PASSWORD"]["valueFrom"]["secretKeyRef"]["key"] == role
+        assert f"user {role} on " in users

@@ -1,0 +1,53 @@
+"""The figures of docs/performance.md are those of benchmarks/results."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.tools import ROOT
+
+PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+
+
+def result(name: str) -> Any:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["bare", "ours", "ours_with_sessions"])
+def test_hand_offs(name: str) -> None:
+    figures = result("handoff")
+    ratio = figures["ratio_to_bare"][name]
+    shown = "1" if name == "bare" else f"{ratio:.2f}"
+    assert f"| {figures['per_second'][name]:,} | {shown} |" in PAGE
+
+
+def test_one_process_hands_off_a_quarter_of_what_the_bare_loop_does() -> None:
+    assert result("handoff")["ratio_to_bare"]["ours"] >= 0.25
+
+
+def test_watching() -> None:
+    figures = result("telemetry")["microseconds"]
+    for name in ("full_before_export", "full_exported", "full_sampled_1_percent", "spans_off"):
+        assert f"{figures[name]:.1f}" in PAGE
+    assert f"{figures['ratio_full_exported_to_bare_exported']:.2f} \N{MULTIPLICATION SIGN}" in PAGE
+    assert result("telemetry")["within"]
+
+
+def test_a_collector_in_trouble() -> None:
+    ratios = result("collector")["ratio_to_works"]
+    assert f"{ratios['away']:.2f}, {ratios['never_answers']:.2f} and {ratios['refuses']:.2f}" in PAGE
+    megabytes = result("collector")["megabytes_after_each_round"]
+    assert f"between {min(megabytes)} and {max(megabytes)} MB" in PAGE
+
+
+def test_sessions() -> None:
+    figures = result("sessions")
+    growth = ", ".join(f"{row['touch_to_bare']:.1f}" for row in figures["growth"])
+    assert f"({growth})" in PAGE
+    assert f"take {figures['memory']['megabytes']:.1f} MB" in PAGE
+    bound = figures["bound"]
+    assert f"{bound['created']:,} were\ncreated by {bound['writers']} writers" in PAGE
+    assert bound["finished_sessions_at_most"] - bound["limit"] <= bound["writers"]

@@ -1,0 +1,243 @@
+"""The roles of deploy/redis/users.acl: what each may do is enough, and it may do no more."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis import Redis as PlainRedis
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
+
+from events.connection import connect
+from events.identities import SessionId
+from events.publisher import Publisher
+from events.types import PhotoSubmitted, SchemaExtracted
+from shared.local.valkey import Valkey
+from shared.retry.errors import PermanentError
+from shared.streams.dead import DeadFilter, DeadLetters
+from shared.streams.startup import check_redis
+from shared.streams.status import read_status
+from tests.shared.streams.harness import extracted, running, settings_for, until
+from tests.tools import ROOT, require
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+
+ACL = (ROOT / "deploy" / "redis" / "users.acl").read_text()
+ROLES = [line.split()[1] for line in ACL.splitlines()]
+
+
+@pytest.fixture(
+    scope="module",
+    params=["the bundled server", pytest.param("redis-server", marks=pytest.mark.needs("redis-server"))],
+)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """A server with the file's users, each with its own name as password, and one for the test itself.
+
+    Rules that one server knows another may refuse at its start, so each kind there is reads them.
+    """
+    folder = tmp_path_factory.mktemp("roles")
+    users = ACL.replace(
+        "user default off resetkeys resetchannels -@all", "user default on nopass ~* &* +@all"
+    )
+    for role in ROLES:
+        users = users.replace(f"user {role} on ", f"user {role} on >{role} ")
+    (folder / "users.acl").write_text(users)
+    options = {"aclfile": str(folder / "users.acl"), "enable-debug-command": "local"}
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "redis-server":
+            patch.setattr("shared.local.valkey._candidates", lambda: [require("redis-server")])
+        server = Valkey(folder, options=options).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def admin(server: Valkey) -> AsyncIterator[Redis]:
+    """An empty server, seen by a user who may do everything."""
+    async with Redis.from_url(server.url, protocol=2) as client:
+        await client.flushall()
+        yield client
+
+
+def url_of(server: Valkey, role: str) -> str:
+    return server.url.replace("redis://", f"redis://{role}:{role}@")
+
+
+def photo(number: int) -> PhotoSubmitted:
+    return PhotoSubmitted(source_url=f"store:originals/{number}", session_id=SessionId("s1"))
+
+
+async def send(client: Redis, *words: str) -> Any:
+    fetch: Callable[..., Awaitable[Any]] = client.execute_command
+    return await fetch(*words)
+
+
+def test_nobody_gets_in_until_passwords_are_set() -> None:
+    assert ROLES == ["default", "worker", "operator", "upstream", "scaler"]
+    assert ACL.startswith("user default off ")
+    words = ACL.split()
+    assert "nopass" not in words
+    assert not [word for word in words if word.startswith((">", "#"))]
+
+
+async def test_a_user_of_the_file_as_it_stands_cannot_log_in(server: Valkey, admin: Redis) -> None:
+    rules = next(line for line in ACL.splitlines() if line.startswith("user worker ")).split()[2:]
+    await send(admin, "ACL", "SETUSER", "as-it-stands", *rules)
+    for password in ("", "worker", "as-it-stands"):
+        async with Redis.from_url(server.url, username="as-it-stands", password=password) as client:
+            with pytest.raises(AuthenticationError):
+                await client.ping()
+
+
+def test_the_commands_of_the_docs_give_every_role_a_password_of_its_own(
+    own_redis_server: Valkey, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    loop = page[page.index("    cp deploy/redis/users.acl") : page.index("    kubectl create namespace")]
+    (tmp_path / "deploy" / "redis").mkdir(parents=True)
+    (tmp_path / "deploy" / "redis" / "users.acl").write_text(ACL)
+    subprocess.run(["/bin/sh", "-euc", textwrap.dedent(loop)], cwd=tmp_path, check=True)
+
+    users = (tmp_path / "users.acl").read_text().splitlines()
+    with PlainRedis.from_url(own_redis_server.url) as client:
+        for line in users[1:]:
+            client.execute_command("ACL", "SETUSER", *line.split()[1:])
+    passwords = {role: (tmp_path / f"{role}.password").read_text() for role in ROLES[1:]}
+    assert len(set(passwords.values())) == len(passwords)
+    for role, password in passwords.items():
+        with PlainRedis.from_url(own_redis_server.url, username=role, password=password) as client:
+            assert client.ping()
+
+
+async def test_upstream_publishes_workers_hand_off_operators_replay(server: Valkey, admin: Redis) -> None:
+    mended = asyncio.Event()
+
+    async def do(event: PhotoSubmitted) -> SchemaExtracted:
+        if event.source_url.endswith("2") and not mended.is_set():
+            raise PermanentError("no such library")
+        return extracted(event)
+
+    upstream = connect(url_of(server, "upstream"))
+    publisher = Publisher(upstream)
+    operator = connect(url_of(server, "operator"))
+    async with running(settings_for(url_of(server, "worker")), do):
+        await publisher.open_session("s1", expected=2)
+        assert (await publisher.publish(photo(1), event_id="e-1")).fresh
+        assert not (await publisher.publish(photo(1), event_id="e-1")).fresh
+        await publisher.publish(photo(2))
+        await until(lambda: admin.xlen("erni:dead:schema_extractor"))
+        await until(lambda: admin.xlen("erni:schema.extracted"))
+        status = await read_status(operator)
+        assert [process.consumer for process in status.agents[0].processes]
+
+        mended.set()
+        dead = DeadLetters(operator)
+        (letter,) = [letter async for letter in dead.find(DeadFilter(session="s1"))]
+        assert (await dead.replay(letter)).outcome == "replayed"
+        await until(lambda: _is(admin, "erni:schema.extracted", 2))
+    # counters move under pcall, where a forbidden command would go unnoticed
+    session = await admin.hgetall("erni:session:s1")
+    assert {name: session[name] for name in (b"expected", b"received", b"schema_extractor", b"dead")} == {
+        b"expected": b"2",
+        b"received": b"2",
+        b"schema_extractor": b"2",
+        b"dead": b"0",
+    }
+    assert await admin.zscore("erni:session:open", "s1")
+    assert await admin.exists("erni:beats:schema_extractor") == 0
+    for client in (upstream, operator):
+        await client.aclose()
+
+
+async def _is(client: Redis, stream: str, length: int) -> bool:
+    return bool(await client.xlen(stream) == length)
+
+
+@pytest.mark.parametrize("lane", ["", "{3}:"])
+async def test_upstream_publishes_by_hand_and_listens_with_a_group_of_its_own(
+    server: Valkey, admin: Redis, lane: str
+) -> None:
+    validated = f"erni:{lane}photo.validated"
+    await admin.xadd(validated, {"data": "{}"})
+    await admin.xadd(f"erni:{lane}dead:photo_fetcher", {"raw": "x"})
+    async with Redis.from_url(url_of(server, "upstream"), protocol=2) as client:
+        await client.xadd(f"erni:{lane}photo.submitted", {"data": '{"source_url": "store:originals/1"}'})
+        await client.xgroup_create(validated, "archive", "0")
+        ((_, ((entry_id, _),)),) = await send(
+            client, "XREADGROUP", "GROUP", "archive", "one", "STREAMS", validated, ">"
+        )
+        assert await client.xack(validated, "archive", entry_id) == 1
+        assert await client.xrange(f"erni:{lane}dead:photo_fetcher")
+
+
+async def test_the_scaler_sees_lag_and_pending_of_a_group_whose_entries_are_deleted_as_they_end(
+    server: Valkey, admin: Redis
+) -> None:
+    stream, group = "erni:photo.fetched", "vision_analyzer"
+    await admin.xgroup_create(stream, group, "0", mkstream=True)
+    for _ in range(4):
+        await admin.xadd(stream, {"data": "{}"})
+    ((_, ((entry_id, _), _)),) = await send(
+        admin, "XREADGROUP", "GROUP", group, "one", "COUNT", "2", "STREAMS", stream, ">"
+    )
+    await admin.xack(stream, group, entry_id)
+    await admin.xdel(stream, entry_id)
+    async with Redis.from_url(url_of(server, "scaler"), protocol=2) as client:
+        assert (await client.info("server"))["redis_version"]
+        (told,) = await client.xinfo_groups(stream)
+        assert told["lag"] == 2
+        assert (await client.xpending(stream, group))["pending"] == 1
+
+
+async def test_the_operator_sees_how_the_server_is_set_the_worker_does_not(server: Valkey) -> None:
+    seen = {}
+    for role in ("operator", "worker"):
+        client = connect(url_of(server, role))
+        findings = await check_redis(client, lanes=1, allow_volatile=False)
+        assert all(finding.ok for finding in findings)
+        seen[role] = findings[-1].sentence
+        await client.aclose()
+    assert seen == {
+        "operator": "append-only file on, appendfsync always",
+        "worker": "append-only file on (appendfsync not visible to this user)",
+    }
+
+
+FORBIDDEN = {
+    "every role": (
+        ("worker", "operator", "upstream", "scaler"),
+        ["FLUSHALL", "FLUSHDB", "KEYS *", "SHUTDOWN", "DEBUG SLEEP 0", "CONFIG SET maxmemory 1", "MONITOR",
+         "ACL LIST", "ACL SETUSER x on", "REPLICAOF h 1", "SCRIPT FLUSH", "FUNCTION FLUSH", "GET other",
+         "SET other 1", "MIGRATE h 1 k 0 1", "CLIENT KILL ID 1", "MODULE LIST", "PUBLISH channel x"],
+    ),
+    "workers": (("worker", "upstream", "scaler"), ["CONFIG GET *", "CLIENT LIST", "ROLE"]),
+    "upstream": (
+        ("upstream", "scaler"),
+        ["DEL erni:photo.submitted", "SET erni:photo.submitted x", "XDEL erni:photo.submitted 1-1",
+         "XTRIM erni:photo.submitted MAXLEN 0", "XADD erni:photo.validated * data {}",
+         "DEL erni:photo.validated",
+         "XDEL erni:dead:photo_fetcher 1-1", "XADD erni:dead:photo_fetcher * raw x", "DEL erni:session:s1",
+         "HSET erni:paused photo_fetcher 1", "XREADGROUP GROUP g c STREAMS erni:photo.submitted >"],
+    ),
+    "scaler": (("scaler",), ["XADD erni:photo.submitted * data {}", "XRANGE erni:photo.submitted - +"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ROLES[1:])
+async def test_what_a_role_does_not_need_it_may_not_do(server: Valkey, admin: Redis, role: str) -> None:
+    commands = [command for roles, commands in FORBIDDEN.values() if role in roles for command in commands]
+    allowed = []
+    async with Redis.from_url(url_of(server, role), protocol=2) as client:
+        for command in commands:
+            try:
+                await send(client, *command.split())
+            except NoPermissionError:
+                continue
+            allowed.append(command)
+    assert not allowed

@@ -1,0 +1,91 @@
+"""``rediss://`` as docs/deploy.md has it: the server's certificate is verified."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from events.connection import connect
+from shared.local.valkey import Valkey, free_port
+from tests.tools import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.needs("redis-server")  # the bundled server is built without TLS
+
+
+def certify(folder: Path) -> None:
+    """Write ca.pem, server.pem and server.key: an authority, and a server at 127.0.0.1."""
+    now = dt.datetime.now(dt.UTC)
+
+    def builder(subject: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, subject)]))
+            .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(days=1))
+        )
+
+    authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca = builder("authority", authority).add_extension(
+        x509.BasicConstraints(ca=True, path_length=0), critical=True
+    )
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))])
+    signed = builder("server", server).add_extension(names, critical=False)
+    pem = serialization.Encoding.PEM
+    (folder / "ca.pem").write_bytes(ca.sign(authority, hashes.SHA256()).public_bytes(pem))
+    (folder / "server.pem").write_bytes(signed.sign(authority, hashes.SHA256()).public_bytes(pem))
+    (folder / "server.key").write_bytes(
+        server.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+@pytest.fixture
+def tls_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Host and port of a server that speaks TLS; its authority is in ca.pem."""
+    certify(tmp_path)
+    monkeypatch.setattr("shared.local.valkey._candidates", lambda: [require("redis-server")])
+    port = free_port()
+    options = {
+        "bind": "127.0.0.1 127.0.0.2",
+        "tls-port": str(port),
+        "tls-cert-file": str(tmp_path / "server.pem"),
+        "tls-key-file": str(tmp_path / "server.key"),
+        "tls-ca-cert-file": str(tmp_path / "ca.pem"),
+        "tls-auth-clients": "no",
+    }
+    with Valkey(tmp_path / "redis", options=options):
+        yield f"127.0.0.1:{port}"
+
+
+async def test_a_certificate_of_the_named_authority_is_accepted(tls_address: str, tmp_path: Path) -> None:
+    client = connect(f"rediss://{tls_address}/0?ssl_ca_certs={tmp_path / 'ca.pem'}")
+    assert await client.ping()
+    await client.aclose()
+
+
+async def test_a_certificate_of_an_unknown_authority_is_refused(tls_address: str) -> None:
+    client = connect(f"rediss://{tls_address}/0")
+    with pytest.raises(RedisConnectionError, match="certificate verify failed"):
+        await client.ping()
+    await client.aclose()
+
+
+async def test_a_certificate_of_another_host_is_refused(tls_address: str, tmp_path: Path) -> None:
+    other = tls_address.replace("127.0.0.1", "127.0.0.2")
+    client = connect(f"rediss://{other}/0?ssl_ca_certs={tmp_path / 'ca.pem'}")
+    with pytest.raises(RedisConnectionError, match="certificate verify failed"):
+        await client.ping()
+    await client.aclose()

@@ -1,0 +1,18 @@
+"""A photo store of one's own for the tests of reports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.blobs import BlobStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BlobStore:
+    """An empty photo store in a folder."""
+    return BlobStore(str(tmp_path / "store"))

@@ -1,0 +1,207 @@
+"""Every script touches the keys it was given and no others: in a cluster they are all one slot has."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+import events
+import shared
+from events import scripts as event_scripts
+from events.identities import SessionId
+from events.publisher import Publisher
+from events.types import PhotoSubmitted
+from shared.retry.errors import PermanentError, PostponeError
+from shared.settings import Settings
+from shared.streams.dead import DeadFilter, DeadLetters
+from shared.vision.analyzer import Usage
+from shared.vision.budget import Budget
+from tests.shared.sessions.chain import chain
+from tests.shared.sessions.places import Place, age, call, store_at
+from tests.shared.streams.harness import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+ROOTS: Final = [Path(package.__path__[0]) for package in (events, shared)]
+SCRIPTS: Final = {path.stem for root in ROOTS for path in root.rglob("lua/*.lua")} - {"session"}
+"""All there are; `session` is a part of others."""
+WORDS: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+class Watch:
+    """What MONITOR tells: for each script call the keys it was given and the keys its commands name."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
+        self.called: set[str] = set()
+        self.undeclared: list[str] = []
+        self.all_told = asyncio.Event()
+        self._script = ""
+        self._keys: set[str] = set()
+
+    def line(self, text: str, *, lua: bool) -> None:
+        words = [_plain(word) for word in WORDS.findall(text)]
+        command = words[0].upper()
+        if not lua:
+            self._keys = set()
+            if command in ("EVALSHA", "EVAL"):
+                digest = words[1]
+                if command == "EVAL":
+                    digest = hashlib.sha1(digest.encode(), usedforsecurity=False).hexdigest()
+                self._script = self.names[digest]
+                self.called.add(self._script)
+                self._keys = set(words[3 : 3 + int(words[2])])
+            return
+        for key in _keys_of(command, words[1:]):
+            if key not in self._keys:
+                self.undeclared.append(f"{self._script}: {' '.join(words)[:200]}")
+
+
+def _plain(word: str) -> str:
+    return word.encode().decode("unicode_escape").encode("latin-1").decode("utf-8", "replace")
+
+
+def _keys_of(command: str, words: list[str]) -> list[str]:
+    """The keys of a command that scripts use; one that is not known here is an error."""
+    if command == "TIME":
+        return []
+    if command in ("DEL", "EXISTS"):
+        return words
+    if command in ("XINFO", "XGROUP"):
+        return words[1:2]
+    if command in {
+        "GET", "SET", "INCRBY", "TYPE", "PEXPIRE", "HGET", "HMGET", "HSET", "HSETNX", "HDEL", "HGETALL",
+        "HEXISTS", "HINCRBY", "ZADD", "ZREM", "ZCARD", "ZSCORE", "ZCOUNT", "ZRANGE", "XADD", "XACK", "XDEL",
+        "XLEN", "XRANGE", "XPENDING", "XCLAIM",
+    }:  # fmt: skip
+        return words[:1]
+    raise AssertionError(f"a script calls {command}: say here which of its words are keys")
+
+
+@pytest.fixture
+async def watch(place: Place) -> AsyncIterator[Watch]:
+    """Everything the server is told during the test."""
+    names: dict[str, str] = {}
+    for name in SCRIPTS:
+        path = next(path for root in ROOTS for path in root.rglob(f"lua/{name}.lua"))
+        package = ".".join(path.parent.parent.relative_to(ROOTS[0].parent).parts)
+        for parts in ((), ("session",)):
+            script = event_scripts.load(package, name, *parts)
+            names[script.digest] = name
+    watch = Watch(names)
+    host, port = place.url.removeprefix("redis://").removesuffix("/0").split(":")
+    # not the client's own monitor, which takes the quotes off the words
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 24)
+    writer.write(b"MONITOR\r\n")
+    assert await reader.readline() == b"+OK\r\n"
+    listening = asyncio.create_task(_listen(reader, watch))
+    yield watch
+    listening.cancel()
+    writer.close()
+
+
+async def _listen(reader: asyncio.StreamReader, watch: Watch) -> None:
+    while line := await reader.readline():
+        head, _, words = line.decode("utf-8", "replace").partition("] ")
+        if words.startswith('"ECHO" "all told"'):
+            watch.all_told.set()
+        else:
+            watch.line(words, lua=head.endswith(" lua"))
+
+
+async def _use_everything(client: Redis, place: Place) -> None:
+    """Make every script do what it can."""
+    free: list[bool] = []
+
+    def do(agent: str, url: str) -> None:
+        if agent == "photo_fetcher" and url.endswith("/0") and not free:
+            raise PermanentError("not there")
+        if agent == "vision_analyzer" and url.endswith("/1") and not free:
+            raise PostponeError("asked to wait", 60.0)
+
+    publisher = Publisher(client, lanes=place.lanes)
+    store = store_at(client, place, most=place.lanes)
+    async with chain(place, do, lease_seconds=0.5) as running:
+        await publisher.open_session("s1", expected=3)
+        for number in range(3):
+            event = PhotoSubmitted(
+                source_url=f"https://bau.invalid/s1/{number}", session_id=SessionId("s1"), expected=3
+            )
+            await publisher.publish(event)
+        dead = DeadLetters(client, lanes=place.lanes)
+        await until(lambda: call(client, "XLEN", place.lane("s1").dead("photo_fetcher")))
+        await until(lambda: call(client, "ZCARD", place.lane("s1").delayed("vision_analyzer")))
+        free.append(True)
+        for letter in [letter async for letter in dead.find(DeadFilter())]:
+            await dead.replay(letter)
+        await _a_dead_consumer(client, place)
+        await running.drain()
+    for name in place.one_lane(6):
+        await store.set(name)
+        await store.get(name)
+    await age(client, place, place.one_lane(6)[-1], 7200)
+    await store.get(place.one_lane(6)[-1])
+    await store.set("gone")
+    await age(client, place, "gone", 7200)
+    await store.sweep()
+    await store.set("other", site="x", expected=2)
+    await store.delete("other")
+    prices: dict[str, Any] = {"vision_price_input": 5.0, "vision_price_output": 50.0}
+    budget = Budget(Settings(vision_budget_day=5.0, vision_budget_session=5.0, **prices), client)
+    async with budget.call(SessionId("s1")) as asked:
+        asked.used(Usage(prompt_tokens=1, completion_tokens=1))
+
+
+async def _a_dead_consumer(client: Redis, place: Place) -> None:
+    """One that read an entry and never beat: the living take over from it."""
+    lane = place.lane("s1")
+    stream = lane.stream("photo.submitted")
+    async with client.pipeline(transaction=True) as together:
+        together.xadd(stream, {"data": '{"source_url": "https://bau.invalid/s1/9"}'})
+        together.execute_command(
+            "XREADGROUP", "GROUP", "schema_extractor", "nobody", "COUNT", 1, "STREAMS", stream, ">"
+        )
+        await together.execute()
+    started = time.monotonic()
+    await until(lambda: _taken(client, stream))
+    assert time.monotonic() - started < 20
+
+
+async def _taken(client: Redis, stream: str) -> bool:
+    consumers = await call(client, "XINFO", "CONSUMERS", stream, "schema_extractor")
+    return not any(b"nobody" in consumer for consumer in consumers)
+
+
+async def test_no_script_touches_a_key_it_does_not_declare(client: Redis, place: Place, watch: Watch) -> None:
+    await _use_everything(client, place)
+    await call(client, "ECHO", "all told")
+    await watch.all_told.wait()
+    assert watch.undeclared == []
+    assert SCRIPTS - watch.called == set()
+
+
+def test_the_watch_sees_a_key_that_was_not_declared() -> None:
+    watch = Watch({"abc": "settle"})
+    watch.line('"EVALSHA" "abc" "1" "erni:{1}:a" "x"', lua=False)
+    watch.line('"hset" "erni:{1}:a" "f" "\\xc3\\xa4"', lua=True)
+    assert watch.undeclared == []
+    watch.line('"DEL" "erni:{1}:a" "erni:{1}:b"', lua=True)
+    assert watch.undeclared == ["settle: DEL erni:{1}:a erni:{1}:b"]
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_every_script_says_that_it_is_one(name: str) -> None:
+    path = next(path for root in ROOTS for path in root.rglob(f"lua/{name}.lua"))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert re.fullmatch(r"#!lua( flags=(allow-oom|no-writes))?", lines[0])
+    assert any(line.startswith("--   KEYS  1 ") for line in lines)
+    assert any(line.startswith("--   ->") for line in lines)

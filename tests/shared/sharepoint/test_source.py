@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.retry.errors import PermanentError
+from shared.settings import Settings
+from shared.sharepoint.answers import GraphError
+from shared.sharepoint.source import ByIds, ByPath, SharePointSource, parse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.shared.sharepoint.desk import Desk
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("sharepoint:b!aB-_1/01ABC", ByIds(drive_id="b!aB-_1", item_id="01ABC")),
+        (
+            "sharepoint:/sites/Bau/Referenzfotos/2024/a%20b.jpg",
+            ByPath(site="/sites/Bau", library="Referenzfotos", path="2024/a b.jpg"),
+        ),
+        ("sharepoint:/teams/Bau/Fotos/", ByPath(site="/teams/Bau", library="Fotos", path="")),
+        ("sharepoint:/Dokumente/a.jpg", ByPath(site="/", library="Dokumente", path="a.jpg")),
+        (
+            "sharepoint://contoso.sharepoint.com/sites/Bau/Fotos/B%C3%BCro/a.jpg",
+            ByPath(site="contoso.sharepoint.com:/sites/Bau", library="Fotos", path="Büro/a.jpg"),
+        ),
+    ],
+)
+def test_an_address_is_by_ids_or_by_names(url: str, place: ByIds | ByPath) -> None:
+    assert parse(url) == place
+    if isinstance(place, ByIds):
+        assert str(place) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sharepoint:",
+        "sharepoint:b!1",
+        "sharepoint:b!1/2/3",
+        "sharepoint:/",
+        "sharepoint:/sites/Bau",
+        "sharepoint:/sites/Bau/Fotos/../Geheim/a.jpg",
+        "sharepoint:/sites/Bau/Fotos/%2E%2E/a.jpg",
+        "https://contoso.sharepoint.com/sites/Bau/Fotos/a.jpg",
+        "sharepoint:/sites/Bau/Fotos/a.jpg?sig=SECRET",
+    ],
+)
+def test_other_addresses_say_what_is_expected(url: str) -> None:
+    with pytest.raises(PermanentError, match="expected sharepoint:<drive id>/<item id>") as caught:
+        parse(url)
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.fixture
+async def source(desk: Desk) -> AsyncIterator[SharePointSource]:
+    source = SharePointSource(desk.settings)
+    yield source
+    await source.close()
+
+
+async def _read(source: SharePointSource, url: str) -> bytes:
+    async with aclosing(source.download(url)) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+async def test_a_file_is_downloaded_by_ids_and_by_names(desk: Desk, source: SharePointSource) -> None:
+    data = os.urandom(700_000)
+    item = (await desk.filing.file(await desk.photo({}, data))).item
+    assert await _read(source, f"sharepoint:{desk.library.drive_id}/{item.item_id}") == data
+    assert await _read(source, f"sharepoint:/sites/Bau/referenzfotos/{item.name}") == data
+
+
+async def test_what_is_not_there_is_told(desk: Desk, source: SharePointSource) -> None:
+    with pytest.raises(GraphError, match=r"downloading nix\.jpg: SharePoint answered 404"):
+        await _read(source, "sharepoint:/sites/Bau/Referenzfotos/nix.jpg")
+    with pytest.raises(GraphError, match="404"):
+        await _read(source, f"sharepoint:{desk.library.drive_id}/01NIX")
+    with pytest.raises(PermanentError, match="has no library 'Nix'"):
+        await _read(source, "sharepoint:/sites/Bau/Nix/a.jpg")
+    with pytest.raises(PermanentError, match="is a library, not a photo"):
+        await _read(source, "sharepoint:/sites/Bau/Referenzfotos")
+
+
+async def test_without_access_only_its_use_fails() -> None:
+    source = SharePointSource(Settings())
+    for _ in range(2):
+        with pytest.raises(PermanentError, match="set AZURE_TENANT_ID"):
+            await _read(source, "sharepoint:b!1/2")
+    await source.close()

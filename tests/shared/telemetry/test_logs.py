@@ -1,0 +1,216 @@
+"""One line per event: what is on it, who may write it, and what never is."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from shared.settings import Secret, Settings
+from shared.telemetry.logs import configure_logging
+from shared.telemetry.tracing import DeliverySpans, traced_span
+from tests.shared.telemetry.conftest import parent_of, tags
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.telemetry.manager import TelemetryManager
+    from shared.telemetry.tracing import DeliverySpan
+    from tests.shared.telemetry.conftest import Lines, Traces
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03"
+
+
+def delivery(spans: DeliverySpans, photo_id: str = "p-1", traceparent: str = PARENT) -> DeliverySpan:
+    return spans.start(
+        "photo_fetcher",
+        "photo_fetch",
+        {"traceparent": traceparent},
+        "1780000000000-0",
+        "erni:schema.extracted",
+        1,
+        "seewen-2026",
+        photo_id,
+    )
+
+
+def test_a_line_is_json_with_event_level_time_service_environment_agent_and_consumer(logged: Lines) -> None:
+    structlog.get_logger().info("started", lanes=4)
+    (line,) = logged.lines
+    assert datetime.now(UTC) - datetime.fromisoformat(line.pop("timestamp")) < timedelta(seconds=10)
+    assert line == {
+        "level": "info",
+        "event": "started",
+        "service": "erni-foto-agency",
+        "environment": "development",
+        "agent": "photo_fetcher",
+        "consumer": "bau-1-7",
+        "lanes": 4,
+    }
+
+
+def test_a_line_inside_a_delivery_has_its_ids_also_when_tracing_is_off(logged: Lines) -> None:
+    log = structlog.get_logger()
+    with delivery(DeliverySpans()).activate():
+        log.info("inside")
+    log.info("outside")
+    inside, outside = logged.lines
+    assert inside["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert inside["span_id"] == "b7ad6b7169203331"
+    assert inside["session_id"] == "seewen-2026"
+    assert inside["photo_id"] == "p-1"
+    assert inside["entry_id"] == "1780000000000-0"
+    assert not {"trace_id", "span_id", "session_id", "photo_id", "entry_id"} & outside.keys()
+
+
+def test_the_ids_on_a_line_are_those_of_the_span_that_arrives(
+    logged: Lines, start: Callable[..., TelemetryManager], traces: Traces, photo_id: str
+) -> None:
+    manager = start()
+
+    @traced_span("measure")
+    def measure() -> None:
+        structlog.get_logger().info("in the function")
+
+    span = delivery(manager.deliveries, photo_id, traceparent="")
+    with span.activate():
+        structlog.get_logger().info("in the delivery")
+        measure()
+        logging.getLogger("library").warning("from a library")
+    span.end("done")
+    manager.shutdown()
+    outer, inner, library = logged.lines
+    found = {one["operationName"]: one for one in traces.spans_of(outer["trace_id"])}
+    assert outer["span_id"] == found["agent_handoff.photo_fetcher"]["spanID"] == library["span_id"]
+    assert inner["span_id"] == found["measure"]["spanID"]
+    assert parent_of(found["measure"]) == outer["span_id"]
+    assert {line["trace_id"] for line in logged.lines} == {outer["trace_id"]}
+    assert tags(found["agent_handoff.photo_fetcher"])["photo.id"] == inner["photo_id"] == photo_id
+
+
+def test_library_logs_and_warnings_go_the_same_way(logged: Lines) -> None:
+    logging.getLogger("some.library").warning("it took %d s", 3)
+    logging.getLogger("some.library").info("chatter")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    first, second = logged.lines
+    assert (first["event"], first["logger"], first["level"]) == ("it took 3 s", "some.library", "warning")
+    assert "DeprecationWarning: old" in second["event"]
+
+
+def test_no_secret_and_no_position_is_on_a_line_wherever_it_was_put(logged: Lines) -> None:
+    log = structlog.get_logger()
+    canary = "kanarienvogel-4711"
+    sentence = f"fetching https://host/x?sig={canary}"
+    log.info(sentence)
+    log.info(
+        "fetching",
+        url=f"https://u:{canary}@host/x",
+        headers={"Authorization": canary},
+        key=[f"token={canary}"],
+    )
+    log.info("configured", setting=Secret(canary), vision_api_key=canary, body=f"password={canary}".encode())
+    log.info("taken", latitude=47.376888, at="47.376888, 8.541694")
+    try:
+        int(f"https://host/x?{canary}")
+    except ValueError:
+        log.exception("failed")
+        logging.getLogger("aiohttp").exception("failed")
+    text = logged.getvalue().decode()
+    assert canary not in text
+    assert "47.37" not in text
+    assert "8.54" not in text
+    assert len(logged.lines) == 6
+
+
+def test_an_exception_is_a_field_with_its_traceback(logged: Lines) -> None:
+    try:
+        vars(structlog)["the store"]
+    except KeyError:
+        structlog.get_logger().exception("failed")
+    (line,) = logged.lines
+    assert line["level"] == "error"
+    assert line["exception"].startswith("Traceback")
+    assert line["exception"].endswith("KeyError: 'the store'")
+
+
+def test_what_json_cannot_say_is_said_as_text(logged: Lines) -> None:
+    structlog.get_logger().info(
+        "odd", a={1: {2, 3}}, b=object, c=float("nan"), d=b"\xff\xfe", e=10**30, f="\ud800"
+    )
+    assert logged.lines[0]["event"] == "odd"
+
+
+def test_the_level_is_the_settings(capfd: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "import structlog, logging\n"
+        "from shared.settings import Settings\n"
+        "from shared.telemetry.logs import configure_logging\n"
+        "configure_logging(Settings(log_format='json', log_level='warning'))\n"
+        "log = structlog.get_logger()\n"
+        "log.info('quiet'); log.warning('loud'); logging.getLogger('x').info('quiet')\n"
+        "logging.getLogger('x').error('loud too')\n"
+    )
+    root = Path(__file__).resolve().parents[3]
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(root)})
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert [json.loads(line)["event"] for line in err.splitlines()] == ["loud", "loud too"]
+
+
+def test_lines_of_threads_do_not_mix(logged: Lines) -> None:
+    log = structlog.get_logger()
+
+    def write(number: int) -> None:
+        for index in range(200):
+            log.info("line", number=number, index=index, filler="x" * 500)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(logged.lines) == 800
+
+
+@pytest.mark.usefixtures("logged")
+def test_a_reader_that_went_away_does_not_stop_the_work() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as stream:
+        configure_logging(Settings(log_format="json"), stream=stream)
+        os.close(reading)
+        structlog.get_logger().info("nobody reads this")
+        configure_logging(Settings(log_format="json"), stream=io.BytesIO())
+        with pytest.raises(BrokenPipeError):
+            stream.flush()
+        # so that closing has nothing left to write
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@pytest.mark.usefixtures("logged")
+def test_the_console_form_is_short_and_keeps_what_one_searches_by() -> None:
+    stream = io.BytesIO()
+    configure_logging(
+        Settings(log_format="console"), agent="photo_fetcher", consumer="bau-1-7", stream=stream
+    )
+    with delivery(DeliverySpans()).activate():
+        structlog.get_logger().info("delivery", outcome="done", url="https://host/x?sig=abcd")
+    text = stream.getvalue().decode()
+    assert "delivery" in text
+    assert "photo_id=p-1" in text
+    assert "agent=photo_fetcher" in text
+    assert "abcd" not in text
+    assert "bau-1-7" not in text
+    assert text.count("\n") == 1
