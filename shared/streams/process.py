@@ -386,9 +386,12 @@ def _calm_collector() -> None:
     The objects of a hand-off die by their count; the collector's default, a look every 700 allocations,
     finds nothing among them.
     """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    if (
+        not gc.get_freeze_count()
+    ):  # once: frozen a second time, what an earlier agent left would stay for good
+        gc.collect()
+        gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:
