@@ -386,9 +386,8 @@ def _calm_collector() -> None:
     The objects of a hand-off die by their count; the collector's default, a look every 700 allocations,
     finds nothing among them.
     """
-    if (
-        not gc.get_freeze_count()
-    ):  # once: frozen a second time, what an earlier agent left would stay for good
+    if not gc.get_freeze_count():
+        # once: frozen a second time, what an earlier agent of this process left would stay for good
         gc.collect()
         gc.freeze()
     gc.set_threshold(10_000, 10, 10)
