@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 
@@ -43,15 +44,30 @@ def checked(reader: Callable[[str], T]) -> Callable[[str], T]:
     return read
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """An argument type: a whole number of at least this."""
+def whole(least: int, most: int = 1_000_000) -> Callable[[str], int]:
+    """An argument type: a whole number between these two."""
 
     def read(text: str) -> int:
-        if not text.strip().isdecimal() or int(text) < least:
-            raise ValueError(f"{text[:40]!r}: give a whole number, {least} or more")
-        return int(text)
+        digits = text.strip()
+        # counted first: Python refuses to read thousands of digits, in words of its own
+        if not digits.isdecimal() or len(digits) > 20 or not least <= int(digits) <= most:
+            raise ValueError(f"{text[:40]!r}: give a whole number from {least} to {most}")
+        return int(digits)
 
     return checked(read)
+
+
+def hint(words: Sequence[str], message: str) -> str:
+    """What to do about a value or a name that begins with "-", which was taken for an option; else ''."""
+    strange = next((word for word in words if re.match("-[^-]", word) and word != "-h"), None)
+    if strange is None:
+        return ""
+    if message.endswith("expected one argument"):
+        option = words[max(list(words).index(strange) - 1, 0)]
+        return f"A value that begins with '-' is written {option}={strange}"
+    if "unrecognized arguments" in message or "are required" in message:
+        return f"A name that begins with '-' is written ./{strange} if it is a file, or comes after --"
+    return ""
 
 
 def subcommands(

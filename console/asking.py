@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from console.errors import CommandError
@@ -14,6 +15,14 @@ def sure(question: str) -> bool:
     """
     if not sys.stdin.isatty():
         raise CommandError("nobody is here to ask: say --yes to do it without asking", code=2)
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    # asyncio's handler would cancel a task that does not run while we wait here: Ctrl-C would do nothing
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)

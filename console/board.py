@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from console.rows import one_line, padded, short
 from events import topology
 
 if TYPE_CHECKING:
@@ -130,12 +131,7 @@ def _head(agent: str) -> str:
 def _draw_row(
     text: Text, row: Row, cells: Mapping[str, int], *, name_width: int, width: int, marks: Mapping[str, str]
 ) -> None:
-    name = row.name
-    if len(name) > name_width:
-        # The names of a batch begin alike and differ at their end.
-        tail = name_width * 2 // 3
-        name = f"{name[: name_width - tail - 1]}…{name[-tail:]}"
-    text.append(f"  {name.ljust(name_width)}")
+    text.append(f"  {padded(short(one_line(row.name), name_width), name_width)}")
     used = name_width + 2
     here = not row.ended
     for agent, cell in cells.items():

@@ -15,7 +15,7 @@ from obstore.exceptions import BaseError as StoreError
 from console.errors import CommandError
 from console.explain import bare, open_store, redis_trouble, store_trouble
 from events.connection import RedisError, connect
-from shared.settings import Settings, SettingsError
+from shared.settings import Settings, SettingsError, merged_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -67,7 +67,10 @@ async def _redis(settings: Settings) -> list[Check]:
         findings = await check_redis(
             redis, lanes=settings.lanes, allow_volatile=settings.allow_volatile_redis
         )
-        checks = [_ok("redis", f"answers at {bare(settings.redis_url)}")]
+        where, default = bare(settings.redis_url), not _names_redis()
+        checks = [
+            _ok("redis", f"answers at {where}{', the default: REDIS_URL is not set' if default else ''}")
+        ]
         checks += [
             Check(part="redis", state="ok" if finding.ok else "failed", sentence=finding.sentence)
             for finding in findings
@@ -78,18 +81,25 @@ async def _redis(settings: Settings) -> list[Check]:
             checks.append(
                 _failed(
                     "agents",
-                    f"no process of {', '.join(missing)} runs: start `erni up`, or each with"
+                    f"no process of {', '.join(missing)} runs on {where}: start `erni up`, or each with"
                     " python -m consumers AGENT",
                 )
             )
         else:
-            checks.append(_ok("agents", f"{sum(len(a.processes) for a in status.agents)} processes run"))
+            count = sum(len(agent.processes) for agent in status.agents)
+            whose = "; they may be another system's, as REDIS_URL is not set" if default else ""
+            checks.append(_ok("agents", f"{count} processes run on {where}{whose}"))
     except RedisError as error:
         return [_failed("redis", redis_trouble(error, settings))]
     else:
         return checks
     finally:
         await redis.aclose()
+
+
+def _names_redis() -> bool:
+    """Whether somebody said which Redis; else it is whatever listens at the default address."""
+    return not {"REDIS_URL", "SESSION_REDIS_URL"}.isdisjoint(merged_environment())
 
 
 async def _sharepoint(settings: Settings) -> list[Check]:

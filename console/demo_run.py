@@ -14,7 +14,8 @@ from console.board import Column, Picture, Row, draw, plain_line
 from console.errors import CommandError
 from console.news import Reported
 from console.places import place_of
-from console.publishing import Batch, BatchPublisher, tracing
+from console.publish_traces import tracing
+from console.publishing import Batch, BatchPublisher
 from events.types import Hints
 from shared.blobs import BlobStore
 from shared.streams import photos

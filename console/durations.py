@@ -6,24 +6,34 @@ import re
 from datetime import UTC, datetime
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_LONGEST = 365_000 * 86_400.0
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_DURATION = re.compile(f"(?:{_PART.pattern})+")
 _RULE = "give a number with a unit, such as 30s, 10m, 2h, 1d or 1h30m"
 
 
 def seconds(text: str) -> float:
     """A duration in seconds. Raises ValueError with what is allowed."""
     text = text.strip()
-    if not re.fullmatch(f"(?:{_PART.pattern})+", text):
+    if not _DURATION.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is no duration: {_RULE}")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    if total > _LONGEST:
+        raise ValueError(f"{text[:40]!r} is too long: at most 365000d")
+    return total
+
+
+def span(text: str) -> float:
+    """A duration above nothing, in seconds. Raises ValueError with what is allowed."""
+    if not (length := seconds(text)):
+        raise ValueError(f"{text[:40]!r} is no time at all: {_RULE}")
+    return length
 
 
 def moment(text: str, now: float) -> float:
     """A point in time as Unix seconds: a duration means so long before `now`. Raises ValueError."""
-    try:
+    if _DURATION.fullmatch(text.strip()):
         return now - seconds(text)
-    except ValueError:
-        pass
     try:
         when = datetime.fromisoformat(text.strip())
     except ValueError:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from obstore.exceptions import BaseError as StoreError
-from redis.exceptions import RedisError
+from redis.exceptions import InvalidResponse, NoPermissionError, RedisError
 
 from console.errors import CommandError
+from events import keys, topology
 from events.connection import Trouble, connect, trouble_of
 from events.identities import InvalidIdError
 from events.publisher import InvalidEventError, PublishRefusedError
@@ -20,7 +23,7 @@ from shared.blobs import BlobStore
 from shared.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from redis.asyncio import Redis
 
@@ -43,8 +46,14 @@ def explain(error: Exception) -> CommandError | None:
 
 @asynccontextmanager
 async def redis_client(settings: Settings) -> AsyncIterator[Redis]:
-    """A client for one command. Makes no connection yet: the first question does."""
-    redis = connect(settings.redis_url, password=str(settings.redis_password), client_name="erni-cli")
+    """A client for one command. Makes no connection yet: the first question does.
+
+    Raises CommandError for an address that cannot be read.
+    """
+    try:
+        redis = connect(settings.redis_url, password=str(settings.redis_password), client_name="erni-cli")
+    except ValueError as error:
+        raise CommandError(f"REDIS_URL cannot be used: {error}", code=2) from None
     try:
         yield redis
     finally:
@@ -61,9 +70,8 @@ def open_store(settings: Settings) -> BlobStore:
 
 def store_trouble(error: Exception, settings: Settings) -> str:
     """What is wrong with the photo store, and what to do."""
-    cause = (str(error) or type(error).__name__).splitlines()[0][:200]
     return (
-        f"the photo store {bare(settings.photo_store_url)} cannot be used ({cause}): check"
+        f"the photo store {bare(settings.photo_store_url)} cannot be used ({cause_of(error)}): check"
         f" PHOTO_STORE_URL and"
         " its credentials"
     )
@@ -74,7 +82,7 @@ def redis_trouble(error: Exception, settings: Settings) -> str:
     where = f"Redis at {bare(settings.redis_url)}"
     trouble = trouble_of(error)
     if trouble is None or trouble is Trouble.AWAY:
-        return f"{where} does not answer ({_cause(error)}). {_where_the_address_is_from(settings)}"
+        return f"{where} does not answer ({cause_of(error)}). {_where_the_address_is_from(settings)}"
     return _ANSWERED[trouble].format(where=where, error=error)
 
 
@@ -95,14 +103,53 @@ def bare(url: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
-def _cause(error: Exception) -> str:
-    """The root of a connection error in a few words; redis-py's own are long."""
+def cause_of(error: BaseException) -> str:
+    """The root of an error in a few words: what the system says, else the error's own first line."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno:
-            return os.strerror(cause.errno).lower()
+        if isinstance(cause, socket.gaierror):
+            # its numbers are not those of other system errors
+            return "there is no host of that name"
+        if isinstance(cause, OSError) and (cause.errno or 0) > 0:
+            return os.strerror(cause.errno or 0).lower()
         cause = cause.__cause__ or cause.__context__
-    return (str(error) or type(error).__name__).splitlines()[0]
+    # redis-py may have lost the system's error, but not its number
+    if found := re.match(r"Error (\d+) connecting", str(error)):
+        return os.strerror(int(found[1])).lower()
+    if isinstance(error, InvalidResponse) or "Protocol error" in str(error):
+        return "what answers there is no Redis"
+    said = str(error).strip().splitlines()
+    if said:
+        return said[0][:200]
+    return "no answer in time" if isinstance(error, TimeoutError) else "no reason given"
+
+
+async def strange_redis(redis: Redis, settings: Settings) -> str:
+    """`no_trace` as a line more of a sentence that says that something is not there."""
+    sentence = await no_trace(redis, settings)
+    return f"\n{sentence}" if sentence else ""
+
+
+async def no_trace(redis: Redis, settings: Settings) -> str:
+    """A sentence where this Redis holds nothing of ours: perhaps it is not the one that is meant. Else ''.
+
+    Raises what redis-py raises.
+    """
+    ask: Callable[..., Awaitable[int]] = redis.execute_command
+    for lane in keys.all_lanes(settings.lanes):
+        streams = (lane.stream(name) for name in topology.TYPES)
+        agents = (key for name in topology.AGENTS for key in (lane.processes(name), lane.dead(name)))
+        try:
+            found = await ask("EXISTS", *streams, *agents, lane.session_open, lane.session_lru)
+        except NoPermissionError:
+            # who may not look at all of it was let in by somebody who knows us
+            return ""
+        if found:
+            return ""
+    return (
+        f"Redis at {bare(settings.redis_url)} has no trace of agents: if another one is meant, set REDIS_URL;"
+        " `erni up` starts everything on this machine"
+    )
 
 
 def _where_the_address_is_from(settings: Settings) -> str:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from events import keys, topology
 from events.identities import SessionId
-from shared.blobs import SCHEME, BlobMissingError
+from shared.blobs import CONTENT, SCHEME, BlobMissingError
 from shared.reports.photo import photos_of_session, read_photo_report, session_prefix
+from shared.retention import CONTENT_FOLDERS
 from shared.streams.dead import DeadFilter, DeadLetters
 from shared.streams.letters import DeadLetter
+from shared.streams.used import contents_in, on_their_way
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from redis.asyncio import Redis
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from shared.blobs import BlobStore
     from shared.sessions.shared_store import SharedSessions
 
-_CONTENT = re.compile(rb"store:originals/([0-9a-f]{64})")
+_PAGE = 500
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,11 +36,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     letters: list[DeadLetter]
     blobs: list[str]
     """Keys in the store."""
+    public: list[tuple[str, bytes]]
+    """Entries of the public streams: the stream's key and the entry's id."""
 
     @property
     def empty(self) -> bool:
         """Whether nothing is kept."""
-        return not (self.photos or self.letters or self.blobs)
+        return not (self.photos or self.letters or self.blobs or self.public)
 
     @property
     def sentence(self) -> str:
@@ -48,6 +51,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             (self.photos, "photo records"),
             (self.letters, "dead letters"),
             (self.blobs, "stored files"),
+            (self.public, "public events"),
         )
         return ", ".join(f"{len(these)} {what}" for these, what in counts)
 
@@ -58,10 +62,10 @@ async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int
     Looks through all dead letters, entries on their way and photo reports: one picture may have many users.
     """
     dead = DeadLetters(redis, lanes=lanes)
-    mine, others = set[bytes](), set[bytes]()
+    mine, others = set[str](), set[str]()
     letters: list[DeadLetter] = []
     async for letter in dead.find(DeadFilter()):
-        contents = {sha for field in await dead.original(letter) for sha in _CONTENT.findall(field)}
+        contents = contents_in(await dead.original(letter))
         if letter.session_id == session:
             letters.append(letter)
             mine |= contents
@@ -69,50 +73,74 @@ async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int
             others |= contents
     own = session_prefix(session)
     blobs = [key async for key in store.keys(own)]
-    mine |= {report.sha256.encode() for report in await photos_of_session(store, session)}
+    mine |= {report.sha256 for report in await photos_of_session(store, session)}
     async for key in store.keys("reports/"):
         if not key.startswith(own) and "/photos/" in key:
             try:
-                others.add((await read_photo_report(store, SCHEME + key)).sha256.encode())
+                others.add((await read_photo_report(store, SCHEME + key)).sha256)
             except (BlobMissingError, msgspec.MsgspecError):
                 continue
-    others |= await _on_their_way(redis, lanes)
-    free = {sha.decode() for sha in mine - others}
-    for folder in ("originals/", "previews/", "facts/"):
-        blobs += [key async for key in store.keys(folder) if key.removeprefix(folder)[:64] in free]
-    fetch: Callable[..., Awaitable[Any]] = redis.zrange
-    photos = [raw.decode() for raw in await fetch(_lane(session, lanes).session_photos(session), 0, -1)]
-    return Plan(session=session, photos=photos, letters=letters, blobs=blobs)
+    others |= (await on_their_way(redis, lanes))[0]
+    # What the uploader noted has the values it wrote, so it goes as well: what stands in SharePoint then
+    # counts as written by people, which errs on their side.
+    for folder in (*CONTENT_FOLDERS, "sharepoint/"):
+        # An answer says what the hints of its question said, and only saves asking again: it goes even if
+        # another session has the picture.
+        gone = mine if folder == "vision/" else mine - others
+        blobs += [
+            key async for key in store.keys(folder) if (sha := CONTENT.search(key)) and sha.group() in gone
+        ]
+    lane = keys.lane_of(session, lanes)
+    return Plan(
+        session=session,
+        photos=[photo async for photo in _records(redis, lane, session)],
+        letters=letters,
+        blobs=blobs,
+        public=[entry async for entry in _public(redis, lane, session)],
+    )
 
 
 async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSessions, *, lanes: int) -> None:
     """Remove what was found. Cut short, it can be done again."""
     dead = DeadLetters(redis, lanes=lanes)
-    for letter in plan.letters:
-        await dead.discard(letter)
-    for key in plan.blobs:
-        await store.delete(SCHEME + key)
-    lane = _lane(plan.session, lanes)
+    lane = keys.lane_of(plan.session, lanes)
     for photo in plan.photos:
         await redis.delete(lane.photo(photo))
+    for stream, entry_id in plan.public:
+        await redis.xdel(stream, entry_id)
+    # Letters and reports, which tell the contents, after these: else a second attempt would not find them.
+    own = session_prefix(plan.session)
+    # somebody may have submitted the same picture while we asked whether to remove it
+    needed, _ = await on_their_way(redis, lanes)
+    for key in sorted(plan.blobs, key=lambda key: key.startswith(own)):
+        sha = CONTENT.search(key)
+        if not key.startswith(own) and sha and sha.group() in needed and not key.startswith("vision/"):
+            continue
+        await store.delete(SCHEME + key)
+    for letter in plan.letters:
+        await dead.discard(letter)
     await sessions.delete(plan.session)
 
 
-def _lane(session: SessionId, lanes: int) -> Keys:
-    return keys.lane_of(session, lanes)
-
-
-async def _on_their_way(redis: Redis, lanes: int) -> set[bytes]:
-    """Contents that entries refer to which wait or are in hand now."""
+async def _records(redis: Redis, lane: Keys, session: SessionId) -> AsyncIterator[str]:
+    """The photos with a record of that session; the session's own list may be gone before them."""
+    prefix = lane.photo("")
+    found: AsyncIterator[bytes] = redis.scan_iter(
+        match="".join(f"[{c}]" if c in "*?[]{}" else c for c in prefix) + "*", count=_PAGE, _type="hash"
+    )
     fetch: Callable[..., Awaitable[Any]] = redis.execute_command
-    found: set[bytes] = set()
-    for lane in keys.all_lanes(lanes):
-        for stage in topology.PIPELINE:
-            for name in stage.reads:
-                start = "-"
-                while page := await fetch("XRANGE", lane.stream(name), start, "+", "COUNT", 500):
-                    found |= {sha for _, flat in page for field in flat for sha in _CONTENT.findall(field)}
-                    start = "(" + page[-1][0].decode()
-            for member in await fetch("ZRANGE", lane.delayed(stage.agent), 0, -1):
-                found |= set(_CONTENT.findall(member))
-    return found
+    async for key in found:
+        if await fetch("HGET", key, "session") == session.encode():
+            yield key.decode().removeprefix(prefix)
+
+
+async def _public(redis: Redis, lane: Keys, session: SessionId) -> AsyncIterator[tuple[str, bytes]]:
+    """The session's entries in the public streams, which keep them for days."""
+    fetch: Callable[..., Awaitable[Any]] = redis.execute_command
+    for stream in map(lane.stream, sorted(topology.PUBLIC)):
+        start = "-"
+        while page := await fetch("XRANGE", stream, start, "+", "COUNT", _PAGE):
+            for entry_id, flat in page:
+                if (b"sessionid", session.encode()) in zip(flat[::2], flat[1::2], strict=True):
+                    yield stream, entry_id
+            start = "(" + page[-1][0].decode()

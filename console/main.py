@@ -1,6 +1,6 @@
 """The `erni` command line: finds the command, runs it, turns what goes wrong into a sentence.
 
-Exit codes: 0 done, 1 the thing failed or something was found wrong, 2 wrong usage.
+Exit codes: 0 done, 1 the thing failed or something was found wrong, 2 wrong usage, 130 interrupted (Ctrl-C).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from console.arguments import HelpText
-from console.errors import CommandError
+from console.arguments import HelpText, hint
+from console.errors import INTERRUPTED, CommandError
 from console.output import Output
 from shared.leaving import leave
 
@@ -43,16 +43,24 @@ COMMANDS: Final = {
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line and points at --help; with --json the document says it too."""
 
-    as_json = False
+    words: Sequence[str] = ()
+    """What was typed."""
 
     def error(self, message: str) -> NoReturn:
-        if type(self).as_json:
-            Output(as_json=True).answer({"error": message})
-        sys.stderr.write(f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
+        self.complain(message, self.prog)
+
+    def complain(self, message: str, prog: str) -> NoReturn:
+        """Say what is wrong with the words of the command `prog`, and end."""
+        output = Output(as_json="--json" in self.words)
+        output.answer({"error": message})
+        output.warn(f"{prog}: {message}")
+        if what_to_do := hint(self.words, message):
+            output.warn(f"{what_to_do}.")
+        output.warn(f"Try '{prog} --help'.")
         raise SystemExit(2)
 
 
-def parser(words: Sequence[str]) -> argparse.ArgumentParser:
+def parser(words: Sequence[str]) -> _Parser:
     """The parser for these words: only the command they name has its arguments, the others cost nothing."""
     top = _Parser(
         prog="erni",
@@ -81,19 +89,33 @@ class _Version(argparse.Action):
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; the entry point of the `erni` script."""
     words = sys.argv[1:] if words is None else words
-    _Parser.as_json = "--json" in words
+    _Parser.words = words
     try:
-        options = parser(words).parse_args(words)
+        options = _options(words)
+        return _run(options, Output(as_json=options.json))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
-    output = Output(as_json=options.json)
-    _log_to_stderr()
+    except KeyboardInterrupt:
+        Output(as_json=False).warn("erni: interrupted")
+        return INTERRUPTED
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    """What was typed, read; what nobody knows is told by the command, where argparse leaves it to `erni`."""
+    top = parser(words)
+    options, unknown = top.parse_known_args(words)
+    if unknown:
+        names = (top.prog, options.command, getattr(options, "subcommand", None))
+        top.complain(f"unrecognized arguments: {' '.join(unknown)}", " ".join(filter(None, names)))
+    return options
+
+
+def _run(options: argparse.Namespace, output: Output) -> int:
+    """Run what was chosen, and say what goes wrong."""
     try:
+        _log_to_stderr()
         result: Any = options.run(options, output)
         code = asyncio.run(result) if inspect.iscoroutine(result) else result
-    except KeyboardInterrupt:
-        output.warn("erni: interrupted")
-        return 1
     except BrokenPipeError:
         # Whoever read us (`| head`) has gone; Python must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

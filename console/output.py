@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
+import textwrap
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -39,13 +41,24 @@ class Output:
             self._console = Console(file=file, highlight=False, soft_wrap=False, width=width)
         return self._console
 
+    @property
+    def width(self) -> int | None:
+        """Cells of a line where people read on a terminal; None: lines stay whole."""
+        return self.console.width if self.console.is_terminal or "COLUMNS" in os.environ else None
+
     def say(self, text: str = "") -> None:
         """A line for people, as it is: no markup, no colours."""
         _line(sys.stderr if self.as_json else sys.stdout, text)
 
+    def tell(self, text: str, *, style: str, indent: int = 0) -> None:
+        """A sentence with a colour, as it is; on a terminal its lines break between words."""
+        folded = _folded(printable(text), self.width, indent)
+        self.console.print(folded, style=style, markup=False, soft_wrap=True)
+
     def warn(self, text: str) -> None:
-        """A message that is no result."""
-        _line(sys.stderr, text)
+        """A message that is no result; on a terminal its lines break between words."""
+        width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+        _line(sys.stderr, _folded(text, width))
 
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:
@@ -68,6 +81,25 @@ class Output:
 def printable(text: str) -> str:
     """The text with control characters as escapes: what stands in an entry must not steer the terminal."""
     return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _folded(text: str, width: int | None, indent: int = 0) -> str:
+    """The text in lines of that width, if one is given. A word that is longer stays whole, to be copied."""
+    margin = " " * indent
+    if width is None:
+        return margin + text
+    return "\n".join(
+        textwrap.fill(
+            line,
+            width,
+            initial_indent=margin,
+            subsequent_indent=margin,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        )
+        for line in text.split("\n")
+    )
 
 
 def _line(file: TextIO, text: str) -> None:

@@ -9,11 +9,12 @@ import time
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from console.errors import CommandError
+from events import submission
 from events.identities import SessionId
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def find(words: Sequence[str]) -> Found:
     skipped = 0
     for word in words:
         if _ADDRESS.match(word):
-            photos.append(PhotoFile(url=word, name=unquote(_parts(word).path).rpartition("/")[2]))
+            photos.append(_address(word))
             continue
         if not word.strip():
             raise CommandError("an empty path: name a file, a folder or an address", code=2)
@@ -100,16 +101,13 @@ def _no_photo_file(path: Path) -> str | None:
     return None if path.is_file() else "not a file"
 
 
-def _parts(address: str) -> SplitResult:
-    """Take an address apart. Raises CommandError (code 2) where a photo can never be."""
+def _address(word: str) -> PhotoFile:
+    """A photo somewhere else. Raises CommandError (code 2) where a photo can never be."""
     try:
-        parts = urlsplit(address)
-        nowhere = not parts.hostname and parts.scheme.startswith("http")
-    except ValueError:
-        nowhere = True
-    if nowhere:
-        raise CommandError(f"{address}: an address without a host", code=2)
-    return parts
+        parts = urlsplit(submission.source_url(word))
+    except ValueError as error:
+        raise CommandError(f"{word}: {str(error).removeprefix('source_url ')}", code=2) from None
+    return PhotoFile(url=word, name=unquote(parts.path).rpartition("/")[2])
 
 
 def _files(root: Path, unreadable: list[tuple[str, str]]) -> Iterator[tuple[Path, str]]:

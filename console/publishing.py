@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 from obstore import exceptions as blob_errors
 from opentelemetry import trace
 
+from console.publish_traces import command_span, photo_span, traceparent
 from events import identities
 from events.identities import SessionId
 from events.publisher import Publisher, PublishRefusedError
 from events.types import Hints, PhotoSubmitted, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from opentelemetry.trace import SpanContext, Tracer
@@ -29,6 +27,9 @@ if TYPE_CHECKING:
     from shared.blobs import BlobStore
     from shared.settings import Settings
 
+T = TypeVar("T")
+_SOMEWHERE: Final = f"store:originals/{'0' * 64}"
+"""An address as long as that of a file which is not in the store yet."""
 _AT_ONCE: Final = 8
 """Photos on their way into the store at the same time."""
 
@@ -74,7 +75,9 @@ class BatchPublisher:
         )
         self.submitted: list[Submission] = []
         self.failed: list[tuple[str, str]] = []
-        """Files that could not be read any more: published by their address, so that the session ends."""
+        """Files that could not be read any more: not published, and not counted."""
+        self.expected = 0
+        """Photos the session has, as far as it was told; the first number counts. 0: not told."""
 
     async def publish(
         self,
@@ -85,27 +88,25 @@ class BatchPublisher:
         on_photo: Callable[[], None] = lambda: None,
         on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Open the session, then publish all; `submitted` and `failed` grow meanwhile.
+        """Publish all, then tell the session how many those were; `submitted` and `failed` grow meanwhile.
 
+        Nothing is stored or sent before every event is known to be one that can be published. The number
+        comes last: who is cut short leaves no session that waits for photos which never come.
         `on_wait` gets the sentence when there is no room and we wait for the agents to make some.
-        Raises InvalidEventError, InvalidIdError, or what redis-py raises when Redis is away.
+        Raises InvalidEventError, InvalidIdError, StoreError, or what redis-py raises when Redis is away.
         """
+        for photo in photos:
+            event, event_id = _event(photo, photo.url or _SOMEWHERE, batch)
+            self._publisher.check(event, event_id=event_id)
         rest = iter(photos)
 
         async def work(around: SpanContext | None) -> None:
             for photo in rest:
-                with _photo_span(tracer, around, batch.session_id):
+                with photo_span(tracer, around, batch.session_id):
                     await self._publish_one(photo, batch, on_wait)
                 on_photo()
 
-        with _command_span(tracer, batch.session_id, len(photos)) as around:
-            if self._sessions:
-                await self._publisher.open_session(
-                    batch.session_id,
-                    expected=len(photos),
-                    target=batch.target,
-                    traceparent=_traceparent(around) if around else "",
-                )
+        with command_span(tracer, batch.session_id, len(photos)) as around:
             try:
                 async with asyncio.TaskGroup() as workers:
                     for _ in range(min(_AT_ONCE, len(photos))):
@@ -113,31 +114,34 @@ class BatchPublisher:
             except ExceptionGroup as errors:
                 # The others were cancelled because of it, or failed alike.
                 raise errors.exceptions[0] from None
+            await self._announce(batch, around, on_wait)
+
+    async def _announce(
+        self, batch: Batch, around: SpanContext | None, on_wait: Callable[[str], None]
+    ) -> None:
+        """Tell the session its number of photos, target and trace; it completes when they have ended."""
+        # An id of the caller's own that was known before may be another photo's, of another session.
+        mine = [one for one in self.submitted if one.fresh or batch.event_id is None]
+        if self._sessions and mine:
+            self.expected = await _with_room(
+                lambda: self._publisher.open_session(
+                    batch.session_id,
+                    expected=len(mine),
+                    target=batch.target,
+                    traceparent=traceparent(around) if around else "",
+                ),
+                on_wait,
+            )
 
     async def _publish_one(self, photo: PhotoFile, batch: Batch, on_wait: Callable[[str], None]) -> None:
         source_url = photo.url
         if photo.path is not None:
-            source_url = await self._stored(photo.path)
-        # Two files of one content are two photos, and the same file again is the same photo.
-        photo_id = identities.derived_photo_id(
-            batch.session_id, f"{source_url}#{photo.name}#{photo.version}".removesuffix("#")
-        )
-        event = PhotoSubmitted(
-            source_url=source_url,
-            photo_id=photo_id,
-            session_id=batch.session_id,
-            file_name=photo.file_name,
-            target=batch.target,
-            hints=batch.hints,
-        )
-        event_id = batch.event_id or f"{batch.session_id}/{photo_id}"
-        while True:
-            try:
-                published = await self._publisher.publish(event, event_id=event_id)
-                break
-            except PublishRefusedError as refusal:
-                on_wait(str(refusal))
-                await asyncio.sleep(refusal.retry_after)
+            stored = await self._stored(photo.path)
+            if stored is None:
+                return
+            source_url = stored
+        event, event_id = _event(photo, source_url, batch)
+        published = await _with_room(lambda: self._publisher.publish(event, event_id=event_id), on_wait)
         trace.get_current_span().set_attributes(
             {"photo.id": published.photo_id, "messaging.message.id": published.entry_id}
         )
@@ -151,95 +155,57 @@ class BatchPublisher:
             )
         )
 
-    async def _stored(self, path: Path) -> str:
-        """Put a file into the store; gives its address there. Raises StoreError if that is the trouble."""
+    async def _stored(self, path: Path) -> str | None:
+        """Put a file into the store; gives its address there, None if the file cannot be read any more.
+
+        Raises StoreError if the store is the trouble.
+        """
         try:
             sha256 = await asyncio.to_thread(_sha256, path)
         except OSError as error:
-            return await self._unreadable(path, error)
+            self._unreadable(path, error)
+            return None
         try:
             return await self._store.put_file(f"originals/{sha256}", path)
         except (blob_errors.BaseError, OSError) as error:
             try:
                 await asyncio.to_thread(_sha256, path)
             except OSError as gone:
-                return await self._unreadable(path, gone)
+                self._unreadable(path, gone)
+                return None
             raise StoreError(str(error)) from error
 
-    async def _unreadable(self, path: Path, error: OSError) -> str:
-        """The session counts on this photo: the dead letter of its address says what became of it."""
+    def _unreadable(self, path: Path, error: OSError) -> None:
         self.failed.append((str(path), error.strerror or str(error)))
-        return await asyncio.to_thread(lambda: path.resolve().as_uri())
+
+
+def _event(photo: PhotoFile, source_url: str, batch: Batch) -> tuple[PhotoSubmitted, str]:
+    """A photo's event and the event's id."""
+    # Two files of one content are two photos, and the same file again is the same photo.
+    photo_id = identities.derived_photo_id(
+        batch.session_id, f"{source_url}#{photo.name}#{photo.version}".removesuffix("#")
+    )
+    event = PhotoSubmitted(
+        source_url=source_url,
+        photo_id=photo_id,
+        session_id=batch.session_id,
+        file_name=photo.file_name,
+        target=batch.target,
+        hints=batch.hints,
+    )
+    return event, f"{batch.session_id}/{photo_id}" if batch.event_id is None else batch.event_id
+
+
+async def _with_room(call: Callable[[], Awaitable[T]], on_wait: Callable[[str], None]) -> T:
+    """The result of a call, once there is room for it."""
+    while True:
+        try:
+            return await call()
+        except PublishRefusedError as refusal:
+            on_wait(str(refusal))
+            await asyncio.sleep(refusal.retry_after)
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def tracing(settings: Settings) -> Iterator[Tracer | None]:
-    """A tracer for a publish, if somebody listens: else each photo's trace begins at the first agent."""
-    endpoint = urlsplit(settings.otlp_endpoint)
-    if not settings.enable_tracing or not _listens(endpoint.hostname or "localhost", endpoint.port or 4317):
-        yield None
-        return
-    from shared.telemetry.manager import TelemetryManager
-    from shared.telemetry.tracing import SCOPE
-
-    telemetry = TelemetryManager(settings, consumer="erni-publish")
-    telemetry.start()
-    try:
-        yield trace.get_tracer(SCOPE) if telemetry.tracing else None
-    finally:
-        telemetry.shutdown()
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        with socket.create_connection((host, port), timeout=1):
-            return True
-    except OSError:
-        return False
-
-
-@contextmanager
-def _command_span(tracer: Tracer | None, session_id: str, photos: int) -> Iterator[SpanContext | None]:
-    """The command's own span: each photo's trace links to it."""
-    if tracer is None:
-        yield None
-        return
-    with tracer.start_as_current_span(
-        "erni publish", attributes={"session.id": session_id, "messaging.batch.message_count": photos}
-    ) as span:
-        yield span.get_span_context()
-
-
-def _traceparent(span: SpanContext) -> str:
-    """A span's context as W3C Trace Context writes it: a session's report belongs to the command's trace."""
-    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
-
-
-@contextmanager
-def _photo_span(tracer: Tracer | None, around: SpanContext | None, session_id: str) -> Iterator[None]:
-    """Where a photo's trace begins: a root span of its own, linked to the command's."""
-    if tracer is None or around is None:
-        yield
-        return
-    from opentelemetry.context import Context
-    from opentelemetry.trace import Link, SpanKind
-
-    with tracer.start_as_current_span(
-        "publish photo.submitted",
-        context=Context(),
-        kind=SpanKind.PRODUCER,
-        links=[Link(around)],
-        attributes={
-            "session.id": session_id,
-            "messaging.system": "redis",
-            "messaging.operation.name": "publish",
-            "messaging.operation.type": "send",
-            "messaging.destination.name": "photo.submitted",
-        },
-    ):
-        yield

@@ -10,7 +10,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from console.errors import CommandError
+from console.errors import INTERRUPTED, CommandError
 from console.supervisor import StartError, Supervisor
 from shared.local.claims import ClaimedError, FolderClaim
 
@@ -87,7 +87,7 @@ async def unless(asked: asyncio.Event, work: Coroutine[None, None, T]) -> T:
     try:
         await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise CommandError("stopped before it was done")
+            raise CommandError("interrupted before it was done", code=INTERRUPTED)
         return working.result()
     finally:
         await end(working, waiting)

@@ -25,6 +25,7 @@ async def steps(settings: Settings) -> AsyncIterator[str]:
     from shared.sharepoint.client import GraphClient
     from shared.sharepoint.columns import read_columns
     from shared.sharepoint.sites import find_library, find_site
+    from shared.sharepoint.token import authority
     from shared.sharepoint.uploads import Uploader
 
     site_name = settings.sharepoint_site
@@ -32,10 +33,12 @@ async def steps(settings: Settings) -> AsyncIterator[str]:
         raise CommandError("no site is named: set SHAREPOINT_SITE to host:/sites/Name")
     client = GraphClient(settings)
     try:
-        with _explained(settings.azure_authority, "AZURE_AUTHORITY"):
+        where = authority(settings)
+        with _explained(where, "AZURE_AUTHORITY"):
             await client.open()
             await client.sign_in()
-        yield f"signed in at {bare(settings.azure_authority)}"
+        managed = settings.azure_credential == "managed"
+        yield "signed in with the managed identity" if managed else f"signed in at {bare(where)}"
         with _explained(settings.graph_url, "GRAPH_URL"):
             site = await find_site(client, site_name)
             yield f"the app may see the site {site_name}"
@@ -74,10 +77,6 @@ def _explained(url: str, setting: str) -> Iterator[None]:
         raise CommandError(
             f"{bare(url)} does not answer ({said}): check {setting} and the network"
         ) from error
-    except TimeoutError:
-        raise
-    except (OSError, ValueError) as error:
-        raise CommandError(f"the credential cannot be used ({error}): check the AZURE_ settings") from error
 
 
 def _filled(library: str, columns: Sequence[Column]) -> str:

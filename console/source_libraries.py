@@ -8,6 +8,7 @@ import aiohttp
 import msgspec
 
 from console.errors import CommandError
+from console.explain import cause_of
 from console.photo_files import PhotoFile
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class SourceLibraries:
             except (PermanentError, TransientError, HttpStatusError) as error:
                 raise CommandError(str(error)) from error
             except (aiohttp.ClientError, OSError) as error:
-                raise CommandError(f"listing {word}: SharePoint does not answer ({error})") from error
+                raise CommandError(
+                    f"listing {word}: SharePoint does not answer ({cause_of(error)})"
+                ) from error
         return Listed(photos=tuple(photos), libraries=tuple(libraries), others=tuple(others))
 
     async def keep(self) -> None:

@@ -18,6 +18,7 @@ from shared.photos.preview import make_preview
 from shared.streams.agent import Agent
 from shared.vision.analyzer import Answer, PhotoContext, Usage, make_analyzer
 from shared.vision.cache import AnswerCache, answer_key
+from shared.vision.people import face_finder, hinted, people_columns
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -29,7 +30,11 @@ _TURNED = 5
 
 
 class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
-    """Shows the analyzer a preview, never the original. The same question is asked once."""
+    """Shows the analyzer a preview, never the original. The same question is asked once.
+
+    A face hint (VISION_FACES) is no part of the answer that is kept: to switch it on or off asks, and pays,
+    nothing again.
+    """
 
     name = "vision_analyzer"
     # no failure of the local analyzer is one of this dependency, so its breaker never opens there
@@ -39,12 +44,15 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
         super().__init__(settings, redis)
         self._store = BlobStore(settings.photo_store_url)
         self._analyzer = make_analyzer(settings, redis)
+        self._faces = face_finder(settings)
         # An original has up to MAX_PHOTO_BYTES: only the one that is decoded next is in memory.
         self._one_original = asyncio.Lock()
         self._answers = AnswerCache(self._store, redis, lease=settings.lease_seconds)
 
     async def open(self) -> None:
         """Load the model, or make the connections."""
+        if self._faces is not None:
+            await self._faces.open()
         await self._analyzer.open()
 
     async def close(self) -> None:
@@ -61,6 +69,12 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
             preview = await self._preview(event)
             await self._store.put(f"previews/{event.sha256}.jpg", preview)
         answer, cached = await self._answer(event, schema, preview)
+        prompt_version = self._analyzer.prompt_version
+        if self._faces is not None and people_columns(schema):
+            prompt_version += f"-{self._faces.version}"
+            # as the library's people see it in the report: the stored one, whatever its size
+            seen = await off_loop(self._faces.look, preview or await self._store.get(preview_ref))
+            answer = answer if seen is None else hinted(answer, schema, seen)
         merged = merge(
             schema,
             Sources(
@@ -80,7 +94,7 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
             needs_person=merged.needs_person,
             analysis=Analysis(
                 model=self._analyzer.model,
-                prompt_version=self._analyzer.prompt_version,
+                prompt_version=prompt_version,
                 cached=cached,
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from events import codec, identities, keys, scripts, topology
+from events import codec, identities, keys, scripts, submission, topology
 from events.connection import RedisError, Trouble, trouble_of
 from events.identities import EntryId, EventId, PhotoId, SessionId
 from events.types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
@@ -22,8 +22,6 @@ WINDOW_SECONDS: Final = 24 * 3600
 """How long an event id is remembered: publishing it again within this time is the same event."""
 DEFAULT_MAX_EVENT_BYTES: Final = 262_144
 DEFAULT_MAX_BACKLOG: Final = 100_000
-SCHEMES: Final = ("http", "https", "file", "store", "sharepoint")
-"""Where a photo's bytes may be."""
 SESSION_TTL: Final = 3600
 SESSION_TTL_IN_FLIGHT: Final = 7 * 24 * 3600
 
@@ -85,24 +83,8 @@ class Publisher:
         """
         chosen = _event_id(event_id) if event_id is not None else identities.new_event_id()
         event, photo, session = _identified(event)
+        fields = self._fields(event, chosen)
         lane = keys.lane_of(session or photo, self._lanes)
-        carrier: dict[str, str] = {}
-        _PROPAGATOR.inject(carrier)
-        fields = codec.encode(
-            event,
-            event_id=chosen,
-            source=self._source,
-            photo_id=photo,
-            session_id=session,
-            traceparent=carrier.get("traceparent") or _new_trace(),
-            tracestate=carrier.get("tracestate", ""),
-        )
-        size = sum(map(len, fields))
-        if size > self._max_event_bytes:
-            raise InvalidEventError(
-                f"the event has {size} bytes; {self._max_event_bytes} are allowed (bytes of the photo go into"
-                " the store, the event carries a reference)"
-            )
         outcome, value, fresh = await self._run(
             _PUBLISH,
             [lane.stream(topology.INTAKE), lane.published(chosen), lane.refused],
@@ -121,6 +103,32 @@ class Publisher:
             entry_id=EntryId(value.decode()),
             fresh=bool(fresh),
         )
+
+    def check(self, event: PhotoSubmitted, *, event_id: str | None = None) -> None:
+        """Raise InvalidEventError where `publish` would; nothing is sent."""
+        chosen = _event_id(event_id) if event_id is not None else identities.new_event_id()
+        self._fields(_identified(event)[0], chosen)
+
+    def _fields(self, event: PhotoSubmitted, event_id: EventId) -> list[str | bytes]:
+        """The entry of an event that was identified. Raises InvalidEventError if it is too big."""
+        carrier: dict[str, str] = {}
+        _PROPAGATOR.inject(carrier)
+        fields = codec.encode(
+            event,
+            event_id=event_id,
+            source=self._source,
+            photo_id=event.photo_id,
+            session_id=event.session_id,
+            traceparent=carrier.get("traceparent") or _new_trace(),
+            tracestate=carrier.get("tracestate", ""),
+        )
+        size = sum(map(len, fields))
+        if size > self._max_event_bytes:
+            raise InvalidEventError(
+                f"the event has {size} bytes; {self._max_event_bytes} are allowed (bytes of the photo go into"
+                " the store, the event carries a reference)"
+            )
+        return fields
 
     async def _run(
         self, script: scripts.Script, keys: list[str], args: list[str | bytes | int | float]
@@ -145,6 +153,11 @@ class Publisher:
         `expected` is the number of photos in it, 0 if not known yet; the first number given counts.
         Raises InvalidIdError, InvalidEventError, PublishRefusedError.
         """
+        return await self._open(session_id, expected, target, traceparent, close=False)
+
+    async def _open(
+        self, session_id: str, expected: int, target: Target | None, traceparent: str, *, close: bool
+    ) -> int:
         if not 0 <= expected <= MAX_EXPECTED:
             raise InvalidEventError(
                 f"expected={expected}: give the number of photos in the session, at most {MAX_EXPECTED}, or 0"
@@ -168,18 +181,20 @@ class Publisher:
                 self._session_ttl * 1000,
                 SESSION_TTL_IN_FLIGHT * 1000,
                 traceparent,
+                int(close),
             ],
         )
         return int(reply)
 
     async def close_session(self, session_id: str, *, expected: int) -> int:
-        """Say how many photos were published into a session that did not say so before.
+        """Say how many photos were published into a session, whatever was said before.
 
-        If they have all ended the session completes at once. Returns the `expected` that counts.
+        If they have all ended the session completes at once. Returns the `expected` that counts: 0 where
+        something that is no session stands in its place.
         """
         if expected < 1:
             raise InvalidEventError(f"expected={expected}: give the number of photos that were published")
-        return await self.open_session(session_id, expected=expected)
+        return await self._open(session_id, expected, None, "", close=True)
 
 
 async def move_to_lane(redis: Redis, lane: keys.Keys, event_id: str, fields: Sequence[bytes]) -> None:
@@ -211,18 +226,11 @@ def _identified(event: PhotoSubmitted) -> tuple[PhotoSubmitted, PhotoId, Session
             if event.photo_id
             else identities.derived_photo_id(session, event.source_url)
         )
+        submission.refuse(event)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise InvalidEventError(f"this is no photo.submitted event: {codec.reason(error)}") from error
-    except identities.InvalidIdError as error:
+    except ValueError as error:
         raise InvalidEventError(str(error)) from error
-    scheme, colon, _ = event.source_url.partition(":")
-    if not colon or scheme.lower() not in SCHEMES:
-        what = f"has the scheme {scheme[:20]!r}" if colon else "has no scheme"
-        raise InvalidEventError(
-            f"source_url {what}: give an address that begins with http:, https:, file:, store: or sharepoint:"
-        )
-    if event.expected == 0:
-        raise InvalidEventError("expected=0: give the number of photos in the session, or leave it out")
     return msgspec.structs.replace(event, photo_id=photo, session_id=session), photo, session
 
 

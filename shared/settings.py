@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -93,9 +95,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How the answer's JSON schema is sent: OpenAI's way, llama.cpp's, or not at all."""
     vision_preview_side: int = 1024
     """Pixels of the long side of the preview, which is what the model sees."""
+    vision_faces: bool = False
+    """Look for a face in each preview, on this machine, as a hint for columns about people."""
     photo_store_url: str = "./.erni/store"
     store_retention_days: int = 0
-    """Days after which blobs may be removed; 0: kept."""
+    """Days after which photos, answers and reports are removed from the store; 0: kept."""
     source_hosts: tuple[str, ...] = ()
     """Hosts that `http(s):` sources may be on, comma-separated; ``*`` allows every public host."""
     source_roots: tuple[str, ...] = ()
@@ -225,18 +229,40 @@ def load(environ: Mapping[str, str] | None = None, *, folder: Path | None = None
 def merged_environment(
     environ: Mapping[str, str] | None = None, *, folder: Path | None = None
 ) -> dict[str, str]:
-    """The environment over `.env` over `.erni/env`."""
+    """The environment over `.env` over `.erni/env`. Raises SettingsError for a line that cannot be read."""
     from dotenv import dotenv_values
 
     base = folder or Path.cwd()
     merged: dict[str, str] = {}
     for path in (base / ".erni" / "env", base / ".env"):
         if path.is_file():
-            merged.update({key: value for key, value in dotenv_values(path).items() if value})
+            text = _readable(path)
+            merged.update({k: v for k, v in dotenv_values(stream=io.StringIO(text)).items() if v})
     merged.update(
         {key: value for key, value in (os.environ if environ is None else environ).items() if value}
     )
     return merged
+
+
+def _readable(path: Path) -> str:
+    """The text of an environment file, each line of which can be read. What stands there may be secret."""
+    from dotenv.parser import parse_stream
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{path}, line {line}: not UTF-8; write it as text, NAME=value") from None
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            source = binding.original.string
+            # empty lines before it are counted as its own
+            line = binding.original.line + source[: -len(source.lstrip()) or None].count("\n")
+            raise SettingsError(
+                f"{path}, line {line}: cannot be read; write NAME=value, a value with spaces"
+                " in quotes, or # before a remark"
+            )
+    return text
 
 
 def _contradictions(values: Mapping[str, object]) -> list[str]:
@@ -252,9 +278,18 @@ def _contradictions(values: Mapping[str, object]) -> list[str]:
         ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError):
         wrong.append(f"SHAREPOINT_TIME_ZONE={zone[:80]!r}: expected an IANA zone such as Europe/Zurich")
-    for name in ("redis_url", "session_redis_url"):
-        url = str(values.get(name) or "")
-        if url and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
+    for name in sorted(name for name in values if name.endswith("_url")):
+        try:
+            parts = urlsplit(str(values[name]))
+            _ = parts.port
+        except ValueError:
+            wrong.append(f"{name.upper()}: expected an address with a host, and a port from 0 to 65535")
+            continue
+        if parts.scheme in ("redis", "rediss") and not re.fullmatch(r"(/\d*)?", parts.path, re.ASCII):
+            wrong.append(
+                f"{name.upper()}: expected a number behind the host, such as redis://localhost:6379/0"
+            )
+        if "redis" in name and parts.scheme not in ("redis", "rediss", "unix"):
             wrong.append(
                 f"{name.upper()}: expected an address that starts with redis://, rediss:// or unix://"
             )

@@ -25,7 +25,6 @@ USED_FROM_OUTSIDE: Final[Mapping[str, str]] = MappingProxyType(
     {
         # overridden or implemented for a library that calls them
         "Export": "the method of OTLP's trace service, called by gRPC",
-        "_read_dpi_from_exif": "Pillow calls it when it opens a JPEG",
         "_translate_data": "OpenTelemetry's exporter calls it",
         "add_link": "part of OpenTelemetry's Span",
         "find_class": "pickle.Unpickler calls it",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from console import durations
 from console.arguments import checked, describe, subcommands, whole
 from console.errors import CommandError
-from console.output import printable
+from console.rows import fitted, one_line
 from events import topology
 
 if TYPE_CHECKING:
@@ -72,7 +72,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         run=replay,
     )
     replaying.add_argument(
-        "--rate", metavar="N/s", type=checked(durations.per_second), help="at most so many"
+        "--rate",
+        metavar="N/s",
+        type=checked(durations.per_second),
+        help="at most so many, such as 5/s or 100/m",
     )
     replaying.add_argument("--dry-run", action="store_true", help="show what would be replayed")
     discarding = add("discard", "delete them for good")
@@ -95,8 +98,8 @@ def _filters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--reason", choices=_REASONS, metavar="REASON", help=", ".join(_REASONS))
     group.add_argument("--error-type", metavar="TYPE", help="such as HttpStatusError")
     group.add_argument("--fingerprint", metavar="HEX", help="one kind of failure")
-    group.add_argument("--session", metavar="ID")
-    group.add_argument("--photo", metavar="ID|FILENAME")
+    group.add_argument("--session", metavar="ID", help="of one session")
+    group.add_argument("--photo", metavar="ID|FILENAME", help="of one photo")
     when = "a duration (10m, 2h) or a time (2026-05-12T10:30, UTC)"
     group.add_argument("--older-than", metavar="WHEN", type=checked(_age), help=when)
     group.add_argument("--newer-than", metavar="WHEN", type=checked(_age), help=when)
@@ -139,13 +142,14 @@ def _changing(options: argparse.Namespace, verb: str) -> DeadFilter:
 
 async def list_(options: argparse.Namespace, output: Output) -> int:
     """Group what matches by kind of failure."""
-    from console.explain import redis_client
+    from console.explain import redis_client, strange_redis
     from shared import settings as settings_module
     from shared.streams.dead import DeadLetters
 
     settings = settings_module.load()
     async with redis_client(settings) as redis:
         letters = [letter async for letter in DeadLetters(redis, lanes=settings.lanes).find(_filter(options))]
+        strange = "" if letters else await strange_redis(redis, settings)
     groups: dict[str, list[DeadLetter]] = {}
     for letter in letters:
         groups.setdefault(letter.fingerprint, []).append(letter)
@@ -172,12 +176,16 @@ async def list_(options: argparse.Namespace, output: Output) -> int:
         return 0
     for fingerprint, group in ordered:
         _tell_group(output, fingerprint, group)
-    output.say(
-        _count(len(letters)) if letters else "no dead letter" + ("" if _filter(options).empty else " matches")
-    )
-    if letters:
+    if not letters:
+        output.say(f"no dead letter{'' if _filter(options).empty else ' matches'}{strange}")
+    else:
+        output.say(_count(len(letters)))
         output.say("one in full:  erni dead show ID     again:  erni dead replay --fingerprint HEX")
     return 0
+
+
+def _name(letter: DeadLetter) -> str:
+    return letter.file_name or letter.photo_id or "(unreadable)"
 
 
 def _count(number: int) -> str:
@@ -189,10 +197,10 @@ def _tell_group(output: Output, fingerprint: str, group: Sequence[DeadLetter]) -
     ago = durations.short(time.time() - last.failed_at)
     head = f"{_count(len(group))} of {last.agent}  {last.reason}  {last.error_type}"
     output.console.print(head, style="bold", markup=False)
-    output.console.print(printable(f"    {last.message}"), style="red", markup=False, soft_wrap=True)
+    output.tell(last.message, style="red", indent=4)
     output.say(f"    fingerprint {fingerprint}, last {ago} ago")
     for letter in group[-_EXAMPLES:]:
-        output.say(f"    {letter.id:<20} {letter.file_name or letter.photo_id or '(unreadable)'}")
+        output.say(f"    {letter.id:<20} {fitted(_name(letter), output.width, 25)}")
     if len(group) > _EXAMPLES:
         output.say(f"    … and {len(group) - _EXAMPLES} more")
     output.say()
@@ -200,7 +208,7 @@ def _tell_group(output: Output, fingerprint: str, group: Sequence[DeadLetter]) -
 
 async def show(options: argparse.Namespace, output: Output) -> int:
     """Everything about one."""
-    from console.explain import redis_client
+    from console.explain import redis_client, strange_redis
     from shared import settings as settings_module
     from shared.streams.dead import DeadLetters
 
@@ -216,6 +224,7 @@ async def show(options: argparse.Namespace, output: Output) -> int:
             where = f" of {options.agent}" if options.agent else ""
             raise CommandError(
                 f"there is no dead letter {options.id}{where} (any more): replayed or discarded?"
+                f"{await strange_redis(redis, settings)}"
             )
         fields = await dead.original(letter)
     link = trace_link(settings, letter.traceparent)
@@ -258,15 +267,15 @@ def trace_link(settings: Settings, traceparent: str) -> str:
 def _tell_letter(output: Output, letter: DeadLetter, fields: Sequence[bytes], link: str) -> None:
     rows = (
         ("dead letter", f"{letter.id} of {letter.agent}, entry {letter.entry_id} of {letter.stream}"),
-        ("photo", " ".join(filter(None, (letter.file_name, letter.photo_id))) or "(unreadable)"),
+        ("photo", one_line(" ".join(filter(None, (letter.file_name, letter.photo_id))) or "(unreadable)")),
         ("session", letter.session_id or "-"),
         ("reason", f"{letter.reason} ({letter.error_type}), fingerprint {letter.fingerprint}"),
-        ("failed", f"{durations.clock(letter.failed_at)}, at delivery {letter.deliveries}"),
+        ("failed", f"{durations.clock(letter.failed_at)}, at delivery {letter.deliveries}{_before(letter)}"),
         ("replayed", {0: "never", 1: "once"}.get(letter.replays, f"{letter.replays} times")),
         ("trace", link or "-"),
         ("consumer", f"{letter.consumer} ({letter.version})"),
     )
-    output.console.print(printable(letter.message), style="bold red", markup=False, soft_wrap=True)
+    output.tell(letter.message, style="bold red")
     output.say()
     for name, value in rows:
         output.say(f"{name:<12} {value}")
@@ -282,6 +291,13 @@ def _tell_letter(output: Output, letter: DeadLetter, fields: Sequence[bytes], li
     if link:
         output.say(f"log lines    grep {letter.traceparent[3:35]} in the agents' logs")
     output.say(f"again        erni dead replay --fingerprint {letter.fingerprint}")
+
+
+def _before(letter: DeadLetter) -> str:
+    """Why there are more deliveries than attempts: only those of the last one are kept."""
+    if letter.deliveries == 1 or not letter.attempts:
+        return ""
+    return "; the attempts below were made in that one, the others ended in a postponement or a crash"
 
 
 async def replay(options: argparse.Namespace, output: Output) -> int:
@@ -322,9 +338,7 @@ async def _dry_run(dead: DeadLetters, wanted: DeadFilter, output: Output) -> int
     output.answer({"dry_run": True, "would_replay": len(letters), "letters": letters})
     if not output.as_json:
         for letter in letters:
-            output.say(
-                f"{letter.id:<20} {letter.agent:<20} {letter.file_name or letter.photo_id or '(unreadable)'}"
-            )
+            output.say(f"{letter.id:<20} {letter.agent:<20} {fitted(_name(letter), output.width, 42)}")
         output.say(
             f"{_count(len(letters))} would be replayed{'; nothing was changed' if letters else _NOTHING}"
         )

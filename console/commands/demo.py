@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 FOLDER: Final = Path(".erni") / "demo"
 """Everything of the last demo, for people to look at; the next one begins anew."""
 
+_MOST: Final = 10_000
+"""Photos: they are some 0.4 MB each, three times (photo, store, library), and a demo ends."""
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """`erni demo`."""
@@ -40,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--photos",
         metavar="N",
-        type=whole(1),
+        type=whole(1, _MOST),
         default=12,
         help="good photos, beside the three broken (default: 12)",
     )

@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--for",
         dest="seconds",
         metavar="DURATION",
-        type=checked(durations.seconds),
+        type=checked(durations.span),
         default=60.0,
         help="how long (default: 60s)",
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from console import durations
 from console.arguments import checked, describe, subcommands
 from console.errors import CommandError
+from console.rows import fitted, padded
 from events import identities, topology
 
 if TYPE_CHECKING:
@@ -46,39 +47,52 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def list_(options: argparse.Namespace, output: Output) -> int:
     """List a session's photos."""
-    from console.explain import redis_client
+    from rich.cells import cell_len
+
+    from console.explain import redis_client, strange_redis
     from shared import settings as settings_module
     from shared.streams import photos
 
     settings = settings_module.load()
     async with redis_client(settings) as redis:
         records = await photos.of_session(redis, options.session, lanes=settings.lanes)
+        strange = "" if records else await strange_redis(redis, settings)
     output.answer({"session_id": options.session, "photos": [document(settings, one) for one in records]})
     if not records:
-        raise CommandError(f"no photo of {options.session} has come in yet, or its records are gone")
+        raise CommandError(f"no photo of {options.session} has come in yet, or its records are gone{strange}")
     if not output.as_json:
-        for record in records:
-            output.say(f"{record.status:<34} {record.file_name or '-':<32} {record.photo_id}")
+        status, last = (max(map(len, column)) for column in zip(*map(_ends, records), strict=True))
+        names = [fitted(one.file_name or "-", output.width, status + last + 4) for one in records]
+        wide = max(map(cell_len, names))
+        for record, name in zip(records, names, strict=True):
+            output.say(f"{record.status:<{status}}  {padded(name, wide)}  {record.photo_id}")
     return 0
+
+
+def _ends(record: PhotoRecord) -> tuple[str, str]:
+    """What stands before and behind the name in a row."""
+    return record.status, record.photo_id
 
 
 async def show(options: argparse.Namespace, output: Output) -> int:
     """Show one photo, or all of that file name."""
-    from console.explain import redis_client
+    from console.explain import redis_client, strange_redis
     from shared import settings as settings_module
     from shared.streams import photos
 
+    if not options.photo.strip():
+        raise CommandError("an empty name: give a photo's id or its file name", code=2)
     settings = settings_module.load()
     async with redis_client(settings) as redis:
         one = await photos.show(redis, options.photo, lanes=settings.lanes)
         found = [one] if one else await photos.by_file_name(redis, options.photo, lanes=settings.lanes)
+        strange = "" if found else await strange_redis(redis, settings)
     # The newest last, where eyes are on a terminal.
     found.sort(key=lambda record: max((part.started for part in record.parts), default=0.0))
     if not found:
         raise CommandError(
-            f"no photo has the id or file name {options.photo}: its record appears when the first agent"
-            f" is done"
-            f" with it, and is kept for {settings.photo_record_hours:g} hours"
+            f"no photo has the id or file name {options.photo}: its record appears when the first agent is"
+            f" done with it, and is kept for {settings.photo_record_hours:g} hours{strange}"
         )
     output.answer({"photos": [document(settings, record) for record in found]})
     if not output.as_json:
@@ -108,7 +122,8 @@ def _tell(output: Output, settings: Settings, record: PhotoRecord) -> None:
     from rich.table import Table
 
     style = {"dead": "bold red", "validated": "bold green"}.get(record.status, "bold")
-    output.console.print(f"{record.file_name or record.photo_id}: {record.status}", style=style, markup=False)
+    name = fitted(record.file_name or record.photo_id, output.width, len(record.status) + 2)
+    output.console.print(f"{name}: {record.status}", style=style, markup=False)
     output.say(f"photo    {record.photo_id}")
     output.say(f"session  {record.session_id or '-'}")
     output.say(f"trace    {_link(settings, record) or '-'}")
@@ -135,7 +150,8 @@ def _tell(output: Output, settings: Settings, record: PhotoRecord) -> None:
     output.console.print(table)
     for part in record.parts:
         if part.message:
-            output.console.print(f"{part.agent}: {part.message}", style="red", markup=False, soft_wrap=True)
+            output.tell(f"{part.agent}: {part.message}", style="red")
+    output.say("attempts: of the last delivery; deliveries: since a postponement or replay")
     if record.status == "dead":
         output.say(f"more:  erni dead list --photo {record.photo_id}")
     output.say()

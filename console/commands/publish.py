@@ -11,14 +11,15 @@ import msgspec
 from console import photo_files
 from console.arguments import checked, describe
 from console.errors import CommandError
-from events import identities
+from console.rows import one_line
+from events import identities, submission
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
     from console.output import Output
-    from console.publishing import BatchPublisher
+    from console.publishing import Batch, BatchPublisher
     from console.source_libraries import Listed
     from shared.blobs import BlobStore
     from shared.settings import Settings
@@ -52,14 +53,46 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--event-id", metavar="ID", help="the event's id, for a single photo")
     hints = parser.add_argument_group("what you know about all of them")
-    hints.add_argument("--project", metavar="TEXT", help="building project")
-    hints.add_argument("--place", metavar="TEXT", help="where they were taken, if the photos don't say")
-    hints.add_argument("--photographer", metavar="TEXT")
-    hints.add_argument("--taken-at", metavar="TIME", help="when, if the photos don't say: 2026-05-12")
-    hints.add_argument("--text", metavar="TEXT", help="anything else, in words")
+    hints.add_argument("--project", type=_said("hints.project"), metavar="TEXT", help="building project")
+    hints.add_argument(
+        "--place",
+        type=_said("hints.place"),
+        metavar="TEXT",
+        help="where they were taken, if the photos don't say",
+    )
+    hints.add_argument(
+        "--photographer", type=_said("hints.photographer"), metavar="TEXT", help="who took them"
+    )
+    hints.add_argument(
+        "--taken-at",
+        metavar="TIME",
+        type=_words(submission.taken_at, "taken_at"),
+        help="when, if the photos don't say: 2026-05-12",
+    )
+    hints.add_argument("--text", type=_said("hints.text"), metavar="TEXT", help="anything else, in words")
     place = parser.add_argument_group("where they go (default: SHAREPOINT_SITE and SHAREPOINT_LIBRARY)")
-    place.add_argument("--site", metavar="SITE", help="such as /sites/Bau, or the site's address")
-    place.add_argument("--library", metavar="NAME", help="such as Referenzfotos")
+    place.add_argument(
+        "--site", type=_said("target.site"), metavar="SITE", help="such as /sites/Bau, or the site's address"
+    )
+    place.add_argument(
+        "--library", type=_said("target.library"), metavar="NAME", help="such as Referenzfotos"
+    )
+
+
+def _said(name: str) -> Callable[[str], str]:
+    return _words(lambda text: submission.text(text, name), name)
+
+
+def _words(reader: Callable[[str], str], name: str) -> Callable[[str], str]:
+    """An argument type that does not call a value by its name in the event: argparse names the argument."""
+
+    def read(text: str) -> str:
+        try:
+            return reader(text)
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix(f"{name} ")) from None
+
+    return checked(read)
 
 
 async def publish(options: argparse.Namespace, output: Output) -> int:
@@ -85,18 +118,19 @@ async def publish(options: argparse.Namespace, output: Output) -> int:
 async def _publish(
     options: argparse.Namespace, output: Output, settings: Settings, store: BlobStore, listed: Listed
 ) -> int:
-    from console.explain import redis_client, redis_trouble, store_trouble
-    from console.publishing import Batch, BatchPublisher, StoreError, tracing
+    from console.explain import no_trace, redis_client, redis_trouble, store_trouble
+    from console.publish_traces import tracing
+    from console.publishing import Batch, BatchPublisher, StoreError
     from events.connection import RedisError
     from events.types import Hints, Target
 
     found = photo_files.find(listed.others)
     found = msgspec.structs.replace(found, photos=(*listed.photos, *found.photos))
     for path, reason in found.unreadable:
-        output.warn(f"erni: {path} cannot be read: {reason}")
+        output.warn(f"erni: {one_line(path)} cannot be read: {reason}")
     if not found.photos:
         raise CommandError("there is no photo to publish" + _skipped(found.skipped))
-    if options.event_id and len(found.photos) != 1:
+    if options.event_id is not None and len(found.photos) != 1:
         raise CommandError(f"--event-id is for one photo; there are {len(found.photos)}", code=2)
     known = (options.project, options.place, options.photographer, options.taken_at, options.text)
     target = Target(site=options.site, library=options.library)
@@ -115,20 +149,20 @@ async def _publish(
         target=target if target != Target() else None,
     )
     async with redis_client(settings) as redis:
+        # asked before, since what is published is a trace of us
+        strange = await no_trace(redis, settings)
         publisher = BatchPublisher(redis, store, settings, source="erni:publish")
-        with tracing(settings) as tracer, _progress(output, len(found.photos)) as (advance, told):
-            try:
+        try:
+            with tracing(settings) as tracer, _progress(output, len(found.photos)) as (advance, told):
                 await publisher.publish(found.photos, batch, tracer=tracer, on_photo=advance, on_wait=told)
-            except (RedisError, StoreError) as error:
-                trouble = redis_trouble if isinstance(error, RedisError) else store_trouble
-                raise CommandError(
-                    f"{trouble(error, settings)}\n{_so_far(publisher, batch.session_id)}"
-                ) from error
-            except asyncio.CancelledError:
-                output.warn(_so_far(publisher, batch.session_id))
-                raise
-    fresh = sum(submission.fresh for submission in publisher.submitted)
+        except (RedisError, StoreError) as error:
+            trouble = redis_trouble if isinstance(error, RedisError) else store_trouble
+            raise CommandError(f"{trouble(error, settings)}\n{_so_far(publisher, batch, options)}") from error
+        except asyncio.CancelledError:
+            output.warn(_so_far(publisher, batch, options))
+            raise
     failed = [*found.unreadable, *publisher.failed]
+    fresh = sum(submission.fresh for submission in publisher.submitted)
     output.answer(
         {
             "session_id": batch.session_id,
@@ -140,29 +174,60 @@ async def _publish(
         }
     )
     if not output.as_json:
-        _tell(output, publisher, batch.session_id, found.skipped)
-    for path, reason in publisher.failed:
-        output.warn(f"erni: {path} could not be read any more: {reason}")
+        output.say(f"{_photos(fresh)} published{_skipped(found.skipped)}")
+        if publisher.expected or settings.session_backend == "memory":
+            output.say(f"session  {batch.session_id}")
+            output.say(f"follow   erni status --watch    or    erni session show {batch.session_id}")
+    _warn(output, publisher, batch, strange)
     return 1 if failed else 0
 
 
-def _tell(output: Output, publisher: BatchPublisher, session_id: str, skipped: int) -> None:
-    fresh = sum(submission.fresh for submission in publisher.submitted)
-    before = len(publisher.submitted) - fresh
-    again = f" ({before} had been published before)" if before else ""
-    output.say(f"{fresh} photo{'' if fresh == 1 else 's'} published{again}{_skipped(skipped)}")
-    output.say(f"session  {session_id}")
-    output.say(f"follow   erni status --watch    or    erni session show {session_id}")
+def _warn(output: Output, publisher: BatchPublisher, batch: Batch, strange: str) -> None:
+    """Everything that is no failure, and not what was meant either."""
+    for path, reason in publisher.failed:
+        output.warn(f"erni: {one_line(path)} could not be read any more: {reason}")
+    known = [submission for submission in publisher.submitted if not submission.fresh]
+    if known and batch.event_id is not None:
+        output.warn(
+            f"erni: the event id {batch.event_id} was published before (as entry {known[0].entry_id}):"
+            " nothing was done now. Another photo needs another event id"
+        )
+    elif known:
+        output.warn(
+            f"erni: {len(known)} of {_photos(len(publisher.submitted))} had been published into"
+            f" {batch.session_id} before: nothing was done for {'it' if len(known) == 1 else 'them'}"
+        )
+    counted = len(publisher.submitted)
+    if publisher.expected > counted:
+        output.warn(
+            f"erni: {batch.session_id} was told before that it has {_photos(publisher.expected)}, and waits"
+            f" for all of them; if there are no more, say so: erni session close {batch.session_id}"
+        )
+    elif 0 < publisher.expected < counted and len(known) < counted:
+        output.warn(
+            f"erni: {batch.session_id} was told before that it has {_photos(publisher.expected)}: its report"
+            " is written anew once the others have ended"
+        )
+    if strange:
+        output.warn(f"erni: {strange}. The photos wait there for agents")
+
+
+def _photos(number: int) -> str:
+    return f"{number} photo{'' if number == 1 else 's'}"
 
 
 def _skipped(number: int) -> str:
     return f"; {number} other file{'' if number == 1 else 's'} skipped" if number else ""
 
 
-def _so_far(publisher: BatchPublisher, session_id: str) -> str:
+def _so_far(publisher: BatchPublisher, batch: Batch, options: argparse.Namespace) -> str:
+    number = len(publisher.submitted)
+    same = "The same command" + ("" if options.session else f" with --session {batch.session_id}")
     return (
-        f"{len(publisher.submitted)} photos are published. The same command with --session {session_id}"
-        " publishes the others, and none twice."
+        f"{_photos(number)} {'is' if number == 1 else 'are'} published. {same} publishes the others, and none"
+        " twice"
+        + (f"; if there are none, `erni session close {batch.session_id}` ends it" if number else "")
+        + "."
     )
 
 

@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 async def report(options: argparse.Namespace, output: Output) -> int:
     """Write it anew."""
     from console import sessions
-    from console.explain import open_store, redis_client
+    from console.explain import open_store, redis_client, strange_redis
     from console.places import place_of
     from shared import settings as settings_module
     from shared.reports.session import SessionFacts, write_session_report
@@ -40,6 +40,7 @@ async def report(options: argparse.Namespace, output: Output) -> int:
     async with redis_client(settings) as redis:
         view = await sessions.read(redis, options.session, settings)
         letters = await dead_of_session(redis, options.session, settings.lanes)
+        strange = "" if view or letters else await strange_redis(redis, settings)
     # The session's own completion may be a dead letter too; it is no photo.
     dead = [letter for letter in letters if letter.stream != topology.COMPLETED]
     facts = SessionFacts(session_id=options.session)
@@ -61,7 +62,7 @@ async def report(options: argparse.Namespace, output: Output) -> int:
     written = await write_session_report(store, facts, dead, jaeger_url=settings.jaeger_url)
     if view is None and not written.validated and not written.dead:
         await store.delete(written.report_ref)
-        raise CommandError(f"nothing is known of a session {options.session} (any more)")
+        raise CommandError(f"nothing is known of a session {options.session} (any more){strange}")
     where = place_of(settings, written.report_ref)
     output.answer(
         {

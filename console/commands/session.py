@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from console import durations
 from console.arguments import checked, describe, subcommands, whole
 from console.errors import CommandError
+from console.rows import fitted
 from events import identities, topology
+from events.types import MAX_EXPECTED
 
 if TYPE_CHECKING:
     import argparse
@@ -40,19 +42,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     closing = add("close", "say how many photos it has")
     describe(
         closing,
-        "Say how many photos were published into a session, if the publisher did not. When all of them have "
+        "Say how many photos were published into a session, whatever was said before. When all of them have "
         "ended the session completes and its report is written.",
         "erni session close seewen-2026-05-12 --expected 84",
         run=close,
     )
     closing.add_argument(
-        "--expected", metavar="N", type=whole(1), help="photos published (default: as many as have come in)"
+        "--expected",
+        metavar="N",
+        type=whole(1, MAX_EXPECTED),
+        help="photos published (default: as many as have come in)",
     )
     forgetting = add("forget", "remove everything that is kept about it")
     describe(
         forgetting,
-        "Remove a session: its counters, photo records, dead letters, reports, and the photos and previews "
-        "in the store that no other session has. What is in SharePoint stays.",
+        "Remove a session: its counters, photo records, dead letters, public events and reports, and the "
+        "photos, previews and answers in the store that no other session needs. What is in SharePoint stays.",
         "erni session forget seewen-2026-05-12",
         run=forget,
     )
@@ -64,18 +69,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 async def list_(options: argparse.Namespace, output: Output) -> int:
     """List sessions."""
     from console import sessions
-    from console.explain import redis_client
+    from console.explain import redis_client, strange_redis
     from shared import settings as settings_module
 
     settings = settings_module.load()
     async with redis_client(settings) as redis:
         views, stats = await sessions.newest(redis, settings, most=options.limit)
+        strange = "" if views else await strange_redis(redis, settings)
     total = stats.sessions
     output.answer({"total": total, "sessions": views, "statistics": stats})
     if output.as_json:
         return 0
     if not views:
-        output.say("there is no session yet; `erni publish PATH` makes one")
+        output.say(f"there is no session yet; `erni publish PATH` makes one{strange}")
         return 0
     from rich import box
     from rich.table import Table
@@ -104,25 +110,24 @@ async def list_(options: argparse.Namespace, output: Output) -> int:
 def _numbers(stats: SessionStats) -> str:
     """What there is and what has become of all there were."""
     return (
-        f"{stats.sessions} sessions, {stats.open} with photos on their way; so far {stats.created} created,"
-        f" {stats.expired} expired, {stats.evicted} evicted, {stats.errors} corrupt; asked for"
-        f" {stats.hits + stats.misses} times, {stats.hit_rate:.0%} found"
+        f"{stats.sessions} sessions, {stats.open} with photos on their way\nso far {stats.created} created,"
+        f" {stats.expired} expired, {stats.evicted} evicted, {stats.errors} corrupt"
     )
 
 
 async def show(options: argparse.Namespace, output: Output) -> int:
     """Show one session and its photos."""
     from console import sessions
-    from console.explain import redis_client
+    from console.explain import redis_client, strange_redis
     from shared import settings as settings_module
     from shared.streams import photos
 
     settings = settings_module.load()
     async with redis_client(settings) as redis:
         view = await sessions.read(redis, options.session, settings)
+        if view is None:
+            raise _unknown(options.session, await strange_redis(redis, settings))
         records = await photos.of_session(redis, options.session, lanes=settings.lanes)
-    if view is None:
-        raise _unknown(options.session)
     output.answer(
         {
             "session": view,
@@ -142,8 +147,10 @@ async def show(options: argparse.Namespace, output: Output) -> int:
     if view.postponed:
         output.say(f"postponed  {view.postponed} wait for a part that asked for time")
     output.say()
+    wide = max((len(record.status) for record in records), default=0)
     for record in records:
-        output.say(f"  {record.status:<34} {record.file_name or record.photo_id}")
+        name = fitted(record.file_name or record.photo_id, output.width, wide + 4)
+        output.say(f"  {record.status:<{wide}}  {name}")
     if view.dead:
         output.say()
         output.say(f"why they are dead:  erni dead list --session {view.session_id}")
@@ -157,7 +164,8 @@ def _short(agent: str) -> str:
 def _state(view: SessionView) -> str:
     ended = f"{view.validated} validated, {view.dead} dead"
     if view.status == "completed":
-        again = f" (for the {view.completion}. time)" if view.completion > 1 else ""
+        # a replayed dead letter opens a session again, and ends it again
+        again = f" again after a replay ({view.completion} times in all)" if view.completion > 1 else ""
         return f"completed{again}: {ended}"
     if not view.expected:
         return f"open: {ended}, {view.in_flight} on their way; nobody has said how many photos it has"
@@ -167,7 +175,7 @@ def _state(view: SessionView) -> str:
 async def close(options: argparse.Namespace, output: Output) -> int:
     """Tell how many photos the session has."""
     from console import sessions
-    from console.explain import redis_client
+    from console.explain import redis_client, strange_redis
     from events.publisher import Publisher
     from shared import settings as settings_module
 
@@ -175,7 +183,7 @@ async def close(options: argparse.Namespace, output: Output) -> int:
     async with redis_client(settings) as redis:
         view = await sessions.read(redis, options.session, settings)
         if view is None:
-            raise _unknown(options.session)
+            raise _unknown(options.session, await strange_redis(redis, settings))
         expected = options.expected or view.received
         if not expected:
             raise CommandError(
@@ -184,9 +192,9 @@ async def close(options: argparse.Namespace, output: Output) -> int:
         publisher = Publisher(redis, lanes=settings.lanes, session_ttl=settings.session_ttl)
         counts = await publisher.close_session(options.session, expected=expected)
     output.answer({"session_id": options.session, "expected": counts})
-    if counts != expected:
-        output.warn(
-            f"erni: {options.session} was told before to have {counts} photos; the first number counts"
+    if not counts:
+        raise CommandError(
+            f"what stands in the place of {options.session} is no session: see docs/sessions.md"
         )
     if not output.as_json:
         output.say(f"{options.session} is complete when {counts} photos have ended")
@@ -197,7 +205,7 @@ async def forget(options: argparse.Namespace, output: Output) -> int:
     """Remove the session and what only it needs."""
     from console import forgetting, sessions
     from console.asking import sure
-    from console.explain import open_store, redis_client
+    from console.explain import open_store, redis_client, strange_redis
     from shared import settings as settings_module
 
     settings = settings_module.load()
@@ -206,13 +214,12 @@ async def forget(options: argparse.Namespace, output: Output) -> int:
         view = await sessions.read(redis, options.session, settings)
         if view is not None and view.in_flight:
             raise CommandError(
-                f"{view.in_flight} photos of {options.session} are still on their way: forget it when"
-                f" they have"
-                f" ended (erni session show {options.session})"
+                f"{view.in_flight} photos of {options.session} are still on their way: forget it when they"
+                f" have ended (erni session show {options.session})"
             )
         plan = await forgetting.look(redis, store, options.session, lanes=settings.lanes)
         if view is None and plan.empty:
-            raise _unknown(options.session)
+            raise _unknown(options.session, await strange_redis(redis, settings))
         output.warn(f"{options.session}: {plan.sentence}; what is in SharePoint stays")
         if not options.yes and not sure("Remove all of it?"):
             raise CommandError("nothing was removed")
@@ -223,6 +230,7 @@ async def forget(options: argparse.Namespace, output: Output) -> int:
             "photos": len(plan.photos),
             "dead_letters": len(plan.letters),
             "blobs": len(plan.blobs),
+            "public_events": len(plan.public),
         }
     )
     if not output.as_json:
@@ -230,9 +238,8 @@ async def forget(options: argparse.Namespace, output: Output) -> int:
     return 0
 
 
-def _unknown(session_id: str) -> CommandError:
+def _unknown(session_id: str, strange: str) -> CommandError:
     return CommandError(
-        f"there is no session {session_id} (any more): `erni session list` shows those there are; a"
-        f" finished one"
-        " is forgotten SESSION_TTL after its last use"
+        f"there is no session {session_id} (any more): `erni session list` shows those there are; a finished"
+        f" one is forgotten SESSION_TTL after its last use{strange}"
     )

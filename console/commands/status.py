@@ -49,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def status(options: argparse.Namespace, output: Output) -> int:
     """Print it once, or again and again."""
-    from console.explain import redis_client
+    from console.explain import no_trace, redis_client
     from shared import settings as settings_module
 
     if options.watch and options.json:
@@ -61,13 +61,14 @@ async def status(options: argparse.Namespace, output: Output) -> int:
         before = await _look(redis, settings)
         await asyncio.sleep(_BEAT)
         now = await _look(redis, settings)
+        strange = await no_trace(redis, settings)
     rates = _rates(before, now)
-    wrong = problems(now, options.max_age)
+    wrong = [*problems(now, options.max_age), *filter(None, [strange])]
     output.answer(document(now, rates, wrong))
     if not output.as_json:
         output.console.print(_table(now, rates))
         for sentence in wrong:
-            output.console.print(f"  {sentence}", style="red", markup=False, soft_wrap=True)
+            output.tell(sentence, style="red", indent=2)
     return 1 if wrong else 0
 
 

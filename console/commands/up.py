@@ -48,10 +48,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _number_of(text: str) -> tuple[str, int]:
-    agent, _, number = text.partition("=")
+    agent, given, number = text.partition("=")
     if agent not in topology.AGENTS:
         raise ValueError(f"{agent[:40]!r} is no agent; there are {', '.join(topology.AGENTS)}")
-    return agent, whole(1)(number)
+    if not given:
+        raise ValueError(f"how many? Write {agent}=3, for example")
+    return agent, whole(1, 64)(number)
 
 
 def up(options: argparse.Namespace, output: Output) -> int:

@@ -102,11 +102,12 @@ local function session_file(k, id, s, accessed, ttl, long_ttl)
 end
 
 -- If the session's last expected photo has ended: write session.completed and count the completion, once. The stream
--- first: where it cannot be written the session stays open, and the next move tries again.
+-- first: where it cannot be written the session stays open, and the next move tries again. Photos that came in beyond
+-- `expected`, into a completed session too, are waited for: they belong into its report.
 local function session_complete(k, id, now, s)
   local ended = s.validated + s.dead
   if s.expected <= 0 then return false end
-  if ended < s.expected then
+  if ended < math.max(s.expected, s.received) then
     if s.status == 'completed' then redis.call('HSET', k.hash, 'status', 'open') end
     return false
   end

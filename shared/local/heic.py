@@ -12,6 +12,8 @@ import struct
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from shared.photos.heif import Item, Reference, box, full_box, heif_file
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -27,71 +29,61 @@ _RANGE_LPS: Final = (
 )  # fmt: skip
 
 
-def heic(picture: Image.Image, *, exif: bytes = b"", quarter_turns: int = 0) -> bytes:
+def heic(
+    picture: Image.Image,
+    *,
+    exif: bytes = b"",
+    quarter_turns: int = 0,
+    tile: int = 0,
+    repeat: tuple[int, int] | None = None,
+) -> bytes:
     """A HEIC file of a picture, its last odd row and column left out (colour is stored at half the size).
 
     `exif` is a TIFF structure. `quarter_turns` says how often a reader shall turn the stored pixels by 90
-    degrees anticlockwise; unlike in a JPEG, the orientation in EXIF has no say.
+    degrees anticlockwise; unlike in a JPEG, the orientation in EXIF has no say. `tile` is the side of the
+    tiles that the picture is cut into, as phones do with 512; 0 is one piece. With `repeat` the picture is
+    one tile, which fills that size.
     """
-    width, height = picture.width // 2 * 2, picture.height // 2 * 2
-    sets = (_video_parameters(), _sequence_parameters(width, height), _picture_parameters())
-    coded = _nal(20, _slice(picture, width, height))
-    items = [struct.pack(">I", len(coded)) + coded]
+    width, height = repeat or (picture.width // 2 * 2, picture.height // 2 * 2)
+    side = (tile, tile) if tile else (width, height)
+    sets = (_video_parameters(), _sequence_parameters(*side), _picture_parameters())
+    properties = b"".join(
+        (
+            box(b"hvcC", _decoder_record(sets)),
+            full_box(b"ispe", struct.pack(">II", *side)),
+            # BT.709 primaries, sRGB transfer, BT.601 matrix, full range: how Pillow makes YCbCr.
+            box(b"colr", b"nclx", struct.pack(">HHHB", 1, 13, 6, 0x80)),
+            box(b"irot", bytes([quarter_turns % 4])),
+            full_box(b"ispe", struct.pack(">II", width, height)),
+        )
+    )
+    references = []
+    if tile:
+        across, down = -(-width // tile), -(-height // tile)
+        grid = struct.pack(">BBBBII", 0, 1, down - 1, across - 1, width, height)
+        corners = [(x * tile, y * tile) for y in range(down) for x in range(across)]
+        coded = (
+            [_coded(picture, *side)] * len(corners)
+            if repeat
+            # Beyond the picture's edge a tile is black, and not shown.
+            else [_coded(picture.crop((x, y, x + tile, y + tile)), *side) for x, y in corners]
+        )
+        items = [Item(kind=b"grid", data=grid, used=b"\x85\x83\x84")]
+        items += [Item(kind=b"hvc1", data=data, used=b"\x81\x82\x83") for data in coded]
+        references.append(Reference(b"dimg", 1, list(range(2, len(items) + 1))))
+    else:
+        items = [Item(kind=b"hvc1", data=_coded(picture, *side), used=b"\x81\x82\x83\x84")]
     if exif:
         # The offset to the TIFF header, past a marker that some readers want to see.
-        items.append(struct.pack(">I", 6) + b"Exif\0\0" + exif)
-    head = _box(b"ftyp", b"heic\0\0\0\0mif1heic")
-    place = 0
-    # The items' places depend on the length of the box that tells them, which does not depend on them.
-    for _ in range(2):
-        meta = _meta(sets, (width, height), items, place, quarter_turns)
-        place = len(head) + len(meta) + 8
-    return head + meta + _box(b"mdat", *items)
+        items.append(Item(kind=b"Exif", data=struct.pack(">I", 6) + b"Exif\0\0" + exif))
+        references.append(Reference(b"cdsc", len(items), [1]))
+    return heif_file(items, properties, references)
 
 
-def _box(name: bytes, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    return struct.pack(">I", 8 + len(body)) + name + body
-
-
-def _full(name: bytes, *parts: bytes, version: int = 0, flags: int = 0) -> bytes:
-    return _box(name, struct.pack(">I", version << 24 | flags), *parts)
-
-
-def _meta(
-    sets: tuple[bytes, ...], size: tuple[int, int], items: list[bytes], place: int, quarter_turns: int
-) -> bytes:
-    """The box that says which items there are, where they lie and what they are like."""
-    kinds = (b"hvc1", b"Exif")
-    entries = [
-        _full(b"infe", struct.pack(">HH", number, 0), kinds[number - 1], b"\0", version=2)
-        for number in range(1, len(items) + 1)
-    ]
-    places = b""
-    for number, item in enumerate(items, 1):
-        places += struct.pack(">HHHII", number, 0, 1, place, len(item))
-        place += len(item)
-    properties = [
-        _box(b"hvcC", _decoder_record(sets)),
-        _full(b"ispe", struct.pack(">II", *size)),
-        # BT.709 primaries, sRGB transfer, BT.601 matrix, full range: how Pillow makes YCbCr.
-        _box(b"colr", b"nclx", struct.pack(">HHHB", 1, 13, 6, 0x80)),
-        _box(b"irot", bytes([quarter_turns % 4])),
-    ]
-    used = bytes(0x80 | index for index in range(1, len(properties) + 1))  # each one essential
-    return _full(
-        b"meta",
-        _full(b"hdlr", b"\0\0\0\0pict", bytes(13)),
-        _full(b"pitm", struct.pack(">H", 1)),
-        _full(b"iinf", struct.pack(">H", len(entries)), *entries),
-        _full(b"iref", _box(b"cdsc", struct.pack(">HHH", 2, 1, 1))) if len(items) > 1 else b"",
-        _box(
-            b"iprp",
-            _box(b"ipco", *properties),
-            _full(b"ipma", struct.pack(">IHB", 1, 1, len(used)), used),
-        ),
-        _full(b"iloc", b"\x44\x00", struct.pack(">H", len(items)), places),
-    )
+def _coded(picture: Image.Image, width: int, height: int) -> bytes:
+    """One picture as an item holds it: each unit of the stream behind its length."""
+    unit = _nal(20, _slice(picture, width, height))
+    return struct.pack(">I", len(unit)) + unit
 
 
 def _decoder_record(sets: tuple[bytes, ...]) -> bytes:

@@ -242,7 +242,7 @@ def _encoded(plan: _Photo, pictures: Mapping[str, Image.Image]) -> bytes:
     target = io.BytesIO()
     match Path(plan.name).suffix.lower():
         case ".heic":
-            return heic(picture, exif=exif, quarter_turns=_QUARTER_TURNS[plan.orientation])
+            return heic(picture, exif=exif, quarter_turns=_QUARTER_TURNS[plan.orientation], tile=256)
         case ".png":
             picture.save(target, "PNG", exif=exif)
         case ".webp":

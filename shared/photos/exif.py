@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import pyvips
 
 from shared.photos.kinds import HEIC, PNG, png_chunks
 from shared.photos.tiff import Directory, Tiff, Value
@@ -74,14 +75,14 @@ def facts_of(photo: OpenPhoto, *, now: datetime | None = None) -> PhotoFacts:
 
 def _exif_block(photo: OpenPhoto) -> bytes:
     """The EXIF bytes, wherever the format keeps them."""
-    info = photo.image.info
-    block = info.get("exif")
-    if block is None and photo.kind is PNG:
-        # The chunk may stand behind the pixels, where Pillow has not read yet.
-        block = next((photo.data[a:b] for name, a, b in png_chunks(photo.data) if name == b"eXIf"), None)
-        if block is None:
-            block = _raw_profile(info.get("Raw profile type exif"))
-    return block if isinstance(block, bytes) else b""
+    if photo.exif or photo.kind is not PNG:
+        return photo.exif
+    # The chunk may stand behind the pixels, where nobody has read yet.
+    block = next((photo.data[a:b] for name, a, b in png_chunks(photo.data) if name == b"eXIf"), None)
+    if block is None and isinstance(photo.picture, pyvips.Image):
+        old = (name for name in photo.picture.get_fields() if name.endswith("-Raw profile type exif"))
+        block = next((_raw_profile(photo.picture.get(name)) for name in old), None)
+    return block or b""
 
 
 def _raw_profile(text: object) -> bytes | None:

@@ -21,25 +21,26 @@ class PhotoKind(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str
     extension: str
     max_pixels: int
-    """Above that we don't decode. From measured memory per pixel, so that one photo takes at most 160 MB: the
-    agent with the local model, which needs 180 MB itself, stays below 400 MB."""
+    """Above that we don't decode. This and the limits below are from measured memory: one photo takes at most
+    160 MB, so that the agent with the local model, which needs 180 MB itself, stays below 400 MB."""
 
 
-JPEG: Final = PhotoKind(
-    name="JPEG", media_type="image/jpeg", extension="jpg", max_pixels=120 * _MEGA
-)  # decoded downscaled, row by row: 120 MP (the largest cameras) take less than 50 MB
-PNG: Final = PhotoKind(
-    name="PNG", media_type="image/png", extension="png", max_pixels=28 * _MEGA
-)  # 4 bytes a pixel, and 50 MB while it is made smaller
-WEBP: Final = PhotoKind(
-    name="WebP", media_type="image/webp", extension="webp", max_pixels=12_500_000
-)  # 12 bytes a pixel: its decoder keeps two canvases and hands out a third; cameras' 12 MP fit
-HEIC: Final = PhotoKind(
-    name="HEIC", media_type="image/heic", extension="heic", max_pixels=25 * _MEGA
-)  # 6 bytes a pixel; phones make 12 and 24 MP, and 48 where somebody asks for it
+JPEG: Final = PhotoKind(name="JPEG", media_type="image/jpeg", extension="jpg", max_pixels=120 * _MEGA)
+PNG: Final = PhotoKind(name="PNG", media_type="image/png", extension="png", max_pixels=120 * _MEGA)
+# Four bytes a pixel if it was compressed without loss.
+WEBP: Final = PhotoKind(name="WebP", media_type="image/webp", extension="webp", max_pixels=40 * _MEGA)
+HEIC: Final = PhotoKind(name="HEIC", media_type="image/heic", extension="heic", max_pixels=120 * _MEGA)
+
+# JPEG and PNG are decoded row by row, 120 megapixels (the largest cameras) in less than 100 MB. Except:
 JPEG_SCANS_MAX_SAMPLES: Final = 72 * _MEGA
 """A JPEG of several scans (a progressive one) is buffered whole: 2 bytes for each sample of each component.
 There are 1.5 samples a pixel where colour is stored at half the size, as is usual, and up to 4 in CMYK."""
+PNG_INTERLACED_MAX_BYTES: Final = 120 * _MEGA
+"""An interlaced PNG is buffered whole: a byte for each channel of a pixel, two with 16 bits."""
+PNG_ROW_MAX_BYTES: Final = 65_536
+"""A PNG is made smaller over many rows at a time, which takes 140 MB for rows of that length."""
+HEIC_PIECE_MAX_PIXELS: Final = 25 * _MEGA
+"""What is decoded in one piece takes 6 bytes a pixel. Phones store tiles, which are decoded row by row."""
 
 _HEIC_BRANDS: Final = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}

@@ -76,7 +76,7 @@ def retry_after_of(error: BaseException) -> float | None:
 
 
 def sentence_of(error: BaseException) -> str:
-    """The failure in words: its own message, or its kind where it has none."""
+    """The failure in words: its own message, or its kind where it has none. The kind stands beside it."""
     if isinstance(error, (PermanentError, TransientError, PostponeError, HttpStatusError)):
         return str(error)
     if isinstance(error, msgspec.ValidationError):
@@ -86,4 +86,4 @@ def sentence_of(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, KeyError):
         return f"missing key {text}"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text or f"failed without a reason ({type(error).__name__})"

@@ -61,8 +61,16 @@ class MemorySessions:
         self.unmerged[session_id] = self.unmerged.get(session_id, 0) + 1
         return session
 
-    def put(self, session_id: SessionId, *, expected: int = 0, site: str = "", library: str = "") -> Session:
-        """Create a session or write what is said of it; the first `expected` counts."""
+    def put(
+        self,
+        session_id: SessionId,
+        *,
+        expected: int = 0,
+        site: str = "",
+        library: str = "",
+        close: bool = False,
+    ) -> Session:
+        """Create a session or write what is said of it; the first `expected` counts, or a closing one."""
         now = self._clock()
         old = self.peek(session_id)
         if old is None:
@@ -73,7 +81,7 @@ class MemorySessions:
             last_accessed=now,
             site=site or old.site,
             library=library or old.library,
-            expected=old.expected or expected,
+            expected=expected if close else old.expected or expected,
         )
         self._keep(session)
         self.unmerged.setdefault(session_id, 0)

@@ -157,10 +157,11 @@ class SessionStore:
         )
 
     async def close(self, session_id: str, *, expected: int) -> int:
-        """Say how many photos were published; completes the session if they have all ended.
+        """Say how many photos were published, whatever was said before; completes it if all have ended.
 
         Gives the `expected` that counts. Raises InvalidEventError for a number below 1. While Redis is
-        away the number is merged later, and completes the session with its next hand-off.
+        away the number is merged later, if none is known there, and completes the session with its next
+        hand-off.
         """
         checked = identities.session_id(session_id)
         if expected < 1:
@@ -172,7 +173,9 @@ class SessionStore:
                 raise RuntimeError("a store with Redis has a publisher")
             return await publisher.close_session(checked, expected=expected)
 
-        return await self._ask(in_redis, lambda: self._memory.put(checked, expected=expected).expected)
+        return await self._ask(
+            in_redis, lambda: self._memory.put(checked, expected=expected, close=True).expected
+        )
 
     async def delete(self, session_id: str) -> bool:
         """Forget a session; False if there was none."""

@@ -2,7 +2,8 @@
 
 Bodies are written ``{"error": {"code", "message", "innerError": {"code", …}}}``, also with
 ``innererror``, with codes nested to any depth; the sign-in endpoint writes
-``{"error", "error_description"}``. Nothing branches on the message.
+``{"error", "error_description"}``. Nothing branches on the message, but for advice: that hangs on the number
+that Entra ID puts into it.
 """
 
 from __future__ import annotations
@@ -22,13 +23,38 @@ _LONGEST_MESSAGE: Final = 300
 _DEEPEST: Final = 8
 
 _WHAT_TO_DO: Final[Mapping[int, str]] = {
-    401: "check tenant, client id and secret of the app registration",
+    401: "it does not take our token: check AZURE_TENANT_ID, and GRAPH_URL if this is a national cloud",
     403: "grant the app write access to this site (Sites.Selected, role write)",
     413: "the file is larger than SharePoint accepts here",
     423: "somebody has the file checked out or open: it can be written once they are done",
     429: "SharePoint is throttling this app",
     507: "the site's storage quota is used up: make room or raise it",
 }
+
+_NO_TENANT: Final = (
+    "AZURE_TENANT_ID names no tenant of this cloud: copy the Directory (tenant) ID from the app's overview"
+)
+_NOT_FEDERATED: Final = (
+    "the app trusts no such workload: its federated credential must name the issuer, subject"
+    " (system:serviceaccount:NAMESPACE:NAME) and audience of the token"
+)
+_AADSTS: Final[Mapping[int, str]] = {
+    70021: _NOT_FEDERATED,
+    90002: _NO_TENANT,
+    700016: "AZURE_CLIENT_ID is no app of this tenant: copy the Application (client) ID from the app's"
+    " overview, and check AZURE_TENANT_ID",
+    700024: "the assertion has ended or is not valid yet: check this machine's clock, and that the federated"
+    " token is renewed",
+    700027: "the certificate is not one of the app's: upload it under Certificates & secrets",
+    700211: _NOT_FEDERATED,
+    700212: _NOT_FEDERATED,
+    700213: _NOT_FEDERATED,
+    900023: _NO_TENANT,
+    7000215: "AZURE_CLIENT_SECRET is no secret of this app: set the secret's value, not its id",
+    7000222: "the client secret has expired: make a new one under Certificates & secrets and set"
+    " AZURE_CLIENT_SECRET to its value",
+}
+"""Source: "Microsoft Entra authentication and authorization error codes"."""
 
 
 class GraphError(HttpStatusError):
@@ -49,12 +75,17 @@ class GraphError(HttpStatusError):
         self.location = location
 
 
-def error_of(doing: str, status: int, headers: Mapping[str, str], body: bytes) -> GraphError:
-    """The exception for an answer. `doing` begins the sentence: ``reading the columns of Referenzfotos``."""
+def error_of(
+    doing: str, status: int, headers: Mapping[str, str], body: bytes, *, advice: str | None = None
+) -> GraphError:
+    """The exception for an answer. `doing` begins the sentence: ``reading the columns of Referenzfotos``.
+
+    `advice`: what to do if the answer gives no closer hint.
+    """
     codes, message = _read(body)
     said = " ".join(part for part in ("/".join(codes), f"({message})" if message else "") if part)
     sentence = f"{doing}: SharePoint answered {status}{' ' + said if said else ''}"
-    if advice := _WHAT_TO_DO.get(status):
+    if advice := entra_advice(message) or advice or _WHAT_TO_DO.get(status):
         sentence += f"; {advice}"
     if request_id := headers.get("request-id"):
         sentence += f" [request-id {request_id}]"
@@ -67,6 +98,12 @@ def error_of(doing: str, status: int, headers: Mapping[str, str], body: bytes) -
     )
 
 
+def entra_advice(said: str) -> str | None:
+    """What to do about a refusal of Entra ID's, by the AADSTS number in its words."""
+    number = re.search(r"\bAADSTS(\d{4,9})\b", said)
+    return _AADSTS.get(int(number[1])) if number else None
+
+
 def _read(body: bytes) -> tuple[tuple[str, ...], str]:
     """The codes, outermost first, and the message. Both empty if the body is not an error of Graph's."""
     try:
@@ -75,7 +112,7 @@ def _read(body: bytes) -> tuple[tuple[str, ...], str]:
         return (), ""
     error = document.get("error") if isinstance(document, dict) else None
     if isinstance(error, str):
-        return (error,), _shorten(document.get("error_description"))
+        return (error,), shorten(document.get("error_description"))
     if not isinstance(error, dict):
         return (), ""
     codes: list[str] = []
@@ -87,10 +124,10 @@ def _read(body: bytes) -> tuple[tuple[str, ...], str]:
         if isinstance(code, str) and code and code not in codes:
             codes.append(code)
         level = level.get("innerError", level.get("innererror"))
-    return tuple(codes), _shorten(error.get("message"))
+    return tuple(codes), shorten(error.get("message"))
 
 
-def _shorten(message: object) -> str:
+def shorten(message: object) -> str:
     """The first sentence or two; addresses in it lose their query, where tokens live."""
     if not isinstance(message, str):
         return ""

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from shared.sharepoint.client import GraphClient
 
 _LIBRARY_TEMPLATES: Final = frozenset({"documentLibrary", "pictureLibrary", "mySiteDocumentLibrary"})
+_PAGES: Final = frozenset({"sitepages", "pages", "lists", "_layouts", "_api"})
+"""What follows a site in the addresses that browsers show, beside libraries."""
 
 
 class SiteAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """A site as it was written. Without a host it is on the tenant's main host."""
+    """A site as it was written. Without a host it is on that of the configured site."""
 
     host: str | None = None
     path: str = ""
@@ -32,11 +34,35 @@ class SiteAddress(msgspec.Struct, frozen=True, kw_only=True):
 def site_address(text: str) -> SiteAddress:
     """Read ``host:/sites/Bau``, ``https://host/sites/Bau``, ``/sites/Bau``, ``host`` or Graph's site id.
 
-    Raises PermanentError for anything else.
+    Raises PermanentError for anything else; for the address of a library's page it names site and library.
     """
-    text = text.strip()
+    text = text.strip().partition("?")[0]
     if text.count(",") == 2 and "/" not in text:
-        return SiteAddress(id=text)
+        return SiteAddress(id=text, host=text.partition(",")[0])
+    address = _read(text)
+    names = address.path.split("/")
+    folded = [name.casefold() for name in names]
+    if "forms" in folded[1:] and folded[-1].endswith(".aspx"):
+        library = folded.index("forms", 1) - 1
+        raise PermanentError(
+            f"the site {_short(text)} goes on into a library: {_instead(address, names, library)}"
+        )
+    depth = _usual_depth(names)
+    for at, name in enumerate(folded[depth:], depth):
+        if name in _PAGES or name.endswith(".aspx"):
+            raise PermanentError(
+                f"the site {_short(text)} is the address of a page:"
+                f" the site is {_written(address, names[:at])}"
+            )
+    if folded[0].startswith(":"):
+        raise PermanentError(
+            f"the site {_short(text)} is a link to share something by: write the site's own address,"
+            " host:/sites/Name"
+        )
+    return address
+
+
+def _read(text: str) -> SiteAddress:
     if "://" in text:
         parts = urlsplit(text)
         if parts.scheme != "https" or not parts.hostname:
@@ -50,31 +76,39 @@ def site_address(text: str) -> SiteAddress:
             f"the site {_short(text)} cannot be read:"
             " expected host:/sites/Name, https://host/sites/Name or /sites/Name"
         )
-    return SiteAddress(host=host, path=path.strip("/"))
+    return SiteAddress(host=host, path=unquote(path).strip("/"))
 
 
 async def find_site(client: GraphClient, text: str, *, main: str = "") -> Site:
     """The site of that address. Raises PermanentError if there is none.
 
-    `main` is the configured site, whose host serves addresses without one; else the tenant's root site is
-    asked.
+    `main` is the configured site, whose host serves addresses without one. (The tenant could be asked for its
+    host, but not by an app that may see single sites only.)
     """
     address = site_address(text)
     doing = f"looking up the site {_short(text)}"
     if address.id is not None:
         path = f"/sites/{segment(address.id)}"
     else:
-        host = address.host or (site_address(main).host if main else None) or await _main_host(client)
+        host = address.host or (site_address(main).host if main else None)
+        if host is None:
+            raise PermanentError(
+                f"the site {_short(text)} names no host, and SHAREPOINT_SITE none either: write it as"
+                f" contoso.sharepoint.com:/{address.path}, with the host that the browser shows"
+            )
         path = f"/sites/{segment(host)}"
         if address.path:
             path += f":/{quote(address.path)}"
     try:
         return await client.get(path, Site, doing=doing)
     except GraphError as error:
-        if error.status == 404:
+        if error.status in (403, 404):
+            # An app that may see single sites gets the same 403 for one that is not there.
+            said = " ".join([str(error.status), *error.codes[:1]])
             raise PermanentError(
-                f"there is no site {_short(text)}, or the app may not see it: check the address and"
-                " that the app has been granted this site (Sites.Selected)"
+                f"there is no site {_short(text)}, or the app may not see it (SharePoint answered {said}):"
+                " check the address, then that the app has been granted this site (Sites.Selected)"
+                f"{_perhaps_a_library(address)}"
             ) from error
         raise
 
@@ -116,15 +150,31 @@ async def find_library(client: GraphClient, site: Site, asked: str, library: str
     )
 
 
-async def _main_host(client: GraphClient) -> str:
-    """The tenant's main host, from its root site."""
-    doing = "looking up the tenant's root site"
-    root = await client.get("/sites/root", Site, doing=doing)
-    host = root.site_collection.hostname if root.site_collection else None
-    host = host or urlsplit(root.web_url).hostname
-    if not host:
-        raise PermanentError(f"{doing}: its answer names no host; write the site as host:/sites/Name")
-    return host
+def _perhaps_a_library(address: SiteAddress) -> str:
+    """What to try if the address has more parts than sites usually have: it may be a subsite's as well."""
+    names = address.path.split("/")
+    depth = _usual_depth(names)
+    if not address.path or len(names) <= depth:
+        return ""
+    return f". If {names[depth]!r} is a library, {_instead(address, names, depth)}"
+
+
+def _usual_depth(names: list[str]) -> int:
+    """Of how many parts a site's path consists, if it is no subsite's."""
+    return 2 if names[0].casefold() in ("sites", "teams") else 0
+
+
+def _instead(address: SiteAddress, names: list[str], library: int) -> str:
+    """Site and library of an address whose `library`-th part is the library."""
+    return (
+        f"the site ends before it: set SHAREPOINT_SITE={_written(address, names[:library])} and"
+        f" SHAREPOINT_LIBRARY={names[library]}"
+    )
+
+
+def _written(address: SiteAddress, names: list[str]) -> str:
+    path = "/" + "/".join(names)
+    return f"{address.host}:{path}" if address.host and names else address.host or path
 
 
 def _last_part(web_url: str | None) -> str:

@@ -1,34 +1,36 @@
 """Access tokens for Graph: fetched once, shared by all calls, renewed before they run out.
 
-The client secret flow is one small POST of our own, which also works against the local emulator.
-Certificate, workload identity and managed identity are azure-identity's (the extra ``[azure]``).
+The client secret flow is one small POST of our own, which also works against the local emulator. The other
+ways to sign in are in `shared.sharepoint.identity`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from shared.retry.errors import PermanentError, TransientError
+from shared.settings import Settings
 from shared.sharepoint.answers import error_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import aiohttp
-    from azure.core.credentials_async import AsyncTokenCredential
-
-    from shared.settings import Settings
 
 _AHEAD: Final = 300.0
 """Seconds before the end at which a token is renewed in the background; the old one still serves."""
 _MARGIN: Final = 30.0
 """Seconds before the end at which a token is not used any more."""
+
+
+_CHECK: Final = "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +113,7 @@ class ClientSecret:
     def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
         self._session = session
         tenant = quote(settings.azure_tenant_id, safe="")
-        self._url = f"{settings.azure_authority.rstrip('/')}/{tenant}/oauth2/v2.0/token"
+        self._url = f"{authority(settings)}/{tenant}/oauth2/v2.0/token"
         self._form = {
             "client_id": str.__str__(settings.azure_client_id),
             "client_secret": str.__str__(settings.azure_client_secret),
@@ -124,10 +126,9 @@ class ClientSecret:
         doing = "signing in to SharePoint with AZURE_CLIENT_ID and its secret"
         async with self._session.post(self._url, data=self._form, allow_redirects=False) as response:
             body = await response.read()
-            if response.status in (400, 401):
-                raise TransientError(str(error_of(doing, 401, response.headers, body)))
             if response.status != 200:
-                raise error_of(doing, response.status, response.headers, body)
+                error = error_of(doing, response.status, response.headers, body, advice=_CHECK)
+                raise TransientError(str(error)) if response.status in (400, 401) else error
         try:
             return msgspec.json.decode(body, type=Grant)
         except msgspec.DecodeError as error:
@@ -137,69 +138,29 @@ class ClientSecret:
         """Nothing: the session belongs to the client."""
 
 
-class AzureIdentity:
-    """A credential of azure-identity. Raises PermanentError if the extra ``[azure]`` is not installed."""
-
-    def __init__(self, settings: Settings, **transport: Any) -> None:
-        """`transport` goes to azure-core as it is (a private certificate authority, say)."""
-        try:
-            from azure.identity import aio
-        except ImportError:
-            raise PermanentError(
-                f"AZURE_CREDENTIAL={settings.azure_credential} needs azure-identity:"
-                " install erni-foto-agency[azure]"
-            ) from None
-        self._scope = scope(settings)
-        tenant, client = settings.azure_tenant_id or None, settings.azure_client_id or None
-        # Attempts and waits are the machinery's, as for every call of ours.
-        transport["retry_total"] = 0
-        self._credential: AsyncTokenCredential
-        if settings.azure_credential == "certificate":
-            self._credential = aio.CertificateCredential(
-                settings.azure_tenant_id,
-                settings.azure_client_id,
-                settings.azure_certificate_path,
-                password=str.__str__(settings.azure_certificate_password) or None,
-                authority=settings.azure_authority,
-                **transport,
-            )
-        elif settings.azure_credential == "workload":
-            self._credential = aio.WorkloadIdentityCredential(
-                tenant_id=tenant, client_id=client, authority=settings.azure_authority, **transport
-            )
-        else:
-            self._credential = aio.ManagedIdentityCredential(client_id=client, **transport)
-
-    async def fetch(self) -> Grant:
-        """A token from the credential, which keeps a cache of its own."""
-        from azure.core.exceptions import AzureError
-
-        try:
-            token = await self._credential.get_token(self._scope)
-        except AzureError as error:
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise TransientError(f"signing in to SharePoint through azure-identity: {said}") from error
-        return Grant(access_token=token.token, expires_in=token.expires_on - time.time())
-
-    async def close(self) -> None:
-        """Close the credential's own connections."""
-        await self._credential.close()
+def authority(settings: Settings) -> str:
+    """Where the app signs in. The platform of a workload identity names it too, for its own cloud."""
+    where = settings.azure_authority
+    if settings.azure_credential == "workload" and where == Settings().azure_authority:
+        where = os.environ.get("AZURE_AUTHORITY_HOST") or where
+    return where.rstrip("/")
 
 
 def scope(settings: Settings) -> str:
     """What the token is for: the Graph of this cloud, or the public one when Graph is on this machine."""
     parts = urlsplit(settings.graph_url)
-    host = parts.hostname if parts.scheme == "https" and parts.hostname else "graph.microsoft.com"
+    host = parts.hostname
+    if not host or host in ("localhost", "127.0.0.1"):
+        host = "graph.microsoft.com"
     return f"https://{host}/.default"
 
 
 def grants(settings: Settings, session: aiohttp.ClientSession) -> Grants:
-    """What AZURE_CREDENTIAL asks for. Raises PermanentError naming what is not set."""
+    """What AZURE_CREDENTIAL asks for. Raises PermanentError naming what is not set, or cannot be used."""
     needed = {
         "secret": ("azure_tenant_id", "azure_client_id", "azure_client_secret"),
         "certificate": ("azure_tenant_id", "azure_client_id", "azure_certificate_path"),
-        # These two read what the platform set for the process.
-        "workload": (),
+        "workload": ("azure_tenant_id", "azure_client_id"),
         "managed": (),
     }[settings.azure_credential]
     missing = [name.upper() for name in needed if not getattr(settings, name)]
@@ -208,6 +169,8 @@ def grants(settings: Settings, session: aiohttp.ClientSession) -> Grants:
             f"SharePoint cannot be reached: set {', '.join(missing)}"
             f" (AZURE_CREDENTIAL is {settings.azure_credential})"
         )
-    return (
-        ClientSecret(settings, session) if settings.azure_credential == "secret" else AzureIdentity(settings)
-    )
+    if settings.azure_credential == "secret":
+        return ClientSecret(settings, session)
+    from shared.sharepoint.identity import AzureIdentity
+
+    return AzureIdentity(settings)

@@ -19,17 +19,12 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     delta_link: str | None = msgspec.field(name="@odata.deltaLink", default=None)
 
 
-class SiteCollection(Wire, frozen=True, kw_only=True):
-    hostname: str | None = None
-
-
 class Site(Wire, frozen=True, kw_only=True):
     """https://learn.microsoft.com/graph/api/resources/site."""
 
     id: str
     display_name: str | None = None
     web_url: str = ""
-    site_collection: SiteCollection | None = None
 
 
 class ListFacet(Wire, frozen=True, kw_only=True):

@@ -76,13 +76,18 @@ class DeadLetters:
         self._session_ttl = session_ttl
 
     async def find(self, wanted: DeadFilter) -> AsyncIterator[DeadLetter]:
-        """The dead letters that are meant, agent by agent, oldest first. KeyError for an unknown agent."""
+        """The dead letters that are meant, agent by agent, oldest first. KeyError for an unknown agent.
+
+        What dies while they are read is not among them: somebody may be replaying, and it would come round.
+        """
         if wanted.agent is not None:
             topology.stage_of(wanted.agent)
         found, now = 0, time.time()
-        for agent in topology.AGENTS if wanted.agent is None else (wanted.agent,):
+        agents = topology.AGENTS if wanted.agent is None else (wanted.agent,)
+        last = {(agent, lane): await self._newest(agent, lane) for agent in agents for lane in self._lanes}
+        for agent in agents:
             for lane in self._lanes:
-                async for letter in self._all_of(agent, lane):
+                async for letter in self._all_of(agent, lane, last[agent, lane]):
                     if not wanted.matches(letter, now):
                         continue
                     if wanted.limit is not None and found >= wanted.limit:
@@ -90,11 +95,19 @@ class DeadLetters:
                     found += 1
                     yield letter
 
-    async def _all_of(self, agent: str, lane: Keys) -> AsyncIterator[DeadLetter]:
+    async def _newest(self, agent: str, lane: Keys) -> tuple[int, int]:
+        fetch: Callable[..., Awaitable[Any]] = self._redis.execute_command
+        page = await fetch("XREVRANGE", lane.dead(agent), "+", "-", "COUNT", 1)
+        return _place(page[0][0]) if page else (0, 0)
+
+    async def _all_of(self, agent: str, lane: Keys, last: tuple[int, int]) -> AsyncIterator[DeadLetter]:
+        """The letters of one stream up to the id `last`."""
         start = "-"
         while True:
             page = await scripts.letters(self._redis, lane, agent, start, _PAGE)
             for dead_id, flat in page:
+                if _place(dead_id) > last:
+                    return
                 yield read_letter(dead_id, flat, agent=agent, lane=lane.lane)
             if len(page) < _PAGE:
                 return
@@ -168,6 +181,12 @@ class DeadLetters:
         """Delete one dead letter for good; False if it was gone already."""
         fetch: Callable[..., Awaitable[Any]] = self._redis.execute_command
         return bool(await fetch("XDEL", keys.Keys(letter.lane).dead(letter.agent), letter.id))
+
+
+def _place(dead_id: bytes) -> tuple[int, int]:
+    """An entry id as what it sorts by."""
+    millis, _, sequence = dead_id.partition(b"-")
+    return int(millis), int(sequence)
 
 
 async def dead_of_session(redis: Redis, session_id: str, lanes: int = 1) -> list[DeadLetter]:

@@ -16,6 +16,7 @@ import structlog
 from events import keys, topology
 from events.connection import connect
 from events.publisher import SESSION_TTL_IN_FLIGHT
+from shared import retention
 from shared.retry.breaker import Breakers
 from shared.retry.limit import TimeLimits
 from shared.sessions.shared_store import SharedSessions
@@ -155,6 +156,9 @@ class AgentProcess:
             asyncio.create_task(self._limits.watch()),
             asyncio.create_task(janitor.keep(redis, self.stage, self._keys, sessions)),
         ]
+        if topology.COMPLETED in self.stage.reads:
+            # one agent does it: the last one, which knows what has ended
+            others.append(asyncio.create_task(retention.keep(redis, self.settings)))
         others.append(asyncio.create_task(self._begun()))
         try:
             # a loop that ends by itself has a bug: let the process end with it, the supervisor starts another

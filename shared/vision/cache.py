@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 
 
 def answer_key(sha256: Sha256, schema_digest: SchemaDigest, analyzer: Analyzer, context: PhotoContext) -> str:
-    """The identity of an answer: picture, columns, model, question, and the hints that are part of it."""
+    """The identity of an answer: picture, columns, model, question, and the hints that are part of it.
+
+    It begins with the picture's hash, so that who removes a content finds its answers.
+    """
     # who took it is not told, and whose budget pays makes no difference
     hints = msgspec.structs.replace(context.hints, photographer=None)
     told = msgspec.structs.replace(context, hints=hints, session_id=None)
-    parts = [sha256, schema_digest, analyzer.model, analyzer.prompt_version, told]
-    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+    parts = [schema_digest, analyzer.model, analyzer.prompt_version, told]
+    question = hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+    return f"{sha256}-{question[:32]}"
 
 
 class AnswerCache:

@@ -11,6 +11,7 @@ import msgspec
 
 from events.keys import Keys
 from events.types import Step
+from shared.retry.policy import Attempt
 from shared.streams import packing
 from shared.streams.heart import Says
 from shared.streams.letters import letter_fields
@@ -62,6 +63,8 @@ def dies(
     file_name: str | None = "a.jpg",
     fields: dict[str, str] | None = None,
     original: list[bytes] | None = None,
+    deliveries: int = 1,
+    attempts: int = 0,
 ) -> str:
     """A dead letter of an agent; gives its id. `original`: the entry as it came, else of `fields`."""
     packed: list[str] | list[bytes] = original or [
@@ -75,7 +78,8 @@ def dies(
         reason=reason,
         error_type="HttpStatusError",
         message=message,
-        deliveries=1,
+        attempts=[Attempt(at=1.0, error_type="HttpStatusError", message=message, wait=0.0)] * attempts,
+        deliveries=deliveries,
         photo_id=photo,
         session_id=session,
         file_name=file_name,

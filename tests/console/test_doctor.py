@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from events.topology import AGENTS
 from shared.local.valkey import Valkey
 from tests.console.pipeline import beats
 
@@ -81,6 +82,22 @@ def test_agents_that_do_not_run_are_named(erni: Callable[..., Ran], client: Redi
     sentence = _failed(erni("doctor", "--json"))["agents"]
     assert "schema_extractor" in sentence
     assert "photo_fetcher" not in sentence
+    assert " runs on redis://" in sentence
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_which_redis_the_agents_are_on_is_said(
+    erni: Callable[..., Ran], client: Redis, monkeypatch: pytest.MonkeyPatch, redis_url: str, *, named: bool
+) -> None:
+    for agent in AGENTS:
+        beats(client, agent)
+    if not named:  # the default address, at which another system's may listen
+        monkeypatch.setattr("console.checks.merged_environment", dict)
+    said = {check["part"]: check["sentence"] for check in erni("doctor", "--json").document["checks"][::-1]}
+    assert f"5 processes run on {redis_url}" in said["agents"]
+    assert ("they may be another system's, as REDIS_URL is not set" in said["agents"]) is not named
+    assert f"answers at {redis_url}" in said["redis"]
+    assert ("the default: REDIS_URL is not set" in said["redis"]) is not named
 
 
 def test_the_store_is_written_read_and_deleted(erni: Callable[..., Ran], tmp_path: Path) -> None:

@@ -29,6 +29,15 @@ def test_anything_else_is_refused_with_what_is_allowed(text: str) -> None:
         durations.seconds(text)
 
 
+def test_a_duration_has_an_end_and_a_span_has_a_length() -> None:
+    for wrong in ("365001d", "9" * 400 + "s"):
+        with pytest.raises(ValueError, match="is too long: at most 365000d"):
+            durations.seconds(wrong)
+    assert durations.span("1s") == 1
+    with pytest.raises(ValueError, match="'0s' is no time at all: give a number with a unit"):
+        durations.span("0s")
+
+
 def test_a_moment_is_so_long_ago_or_a_time_that_is_utc_unless_it_says_otherwise() -> None:
     assert durations.moment("10m", 1000.0) == 400.0
     assert durations.moment("1970-01-01T01:00", 0) == 3600.0

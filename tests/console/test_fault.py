@@ -75,6 +75,13 @@ def test_somebody_else_on_that_port_is_said(
     assert "takes no faults (HTTP 404" in ran.document["error"]
 
 
+def test_no_time_at_all_is_wrong_usage(erni: Callable[..., Ran], stand_in: type[_StandIn]) -> None:
+    ran = erni("fault", "sharepoint", "503", "--for", "0s")
+    assert ran.code == 2
+    assert "'0s' is no time at all" in ran.err
+    assert stand_in.orders == []
+
+
 @pytest.mark.parametrize(
     ("variables", "part", "sentence"),
     [

@@ -11,11 +11,14 @@ import pytest
 
 from console.main import COMMANDS, main, parser
 from shared.local.valkey import Valkey
+from tests.console.pipeline import beats
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from redis import Redis
 
     from tests.console.conftest import Ran
 
@@ -79,6 +82,79 @@ def test_wrong_usage_is_said_in_a_line_with_exit_code_2(
 def test_wrong_usage_with_json_is_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--json", "--nope"]) == 2
     assert "unrecognized arguments" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("fault", "sharepoint", "503", "--for", "-3s"), "is written --for=-3s."),
+        (("publish", "-rf.jpg"), "is written ./-rf.jpg if it is a file, or comes after --."),
+        (("photo", "show", "-x.jpg"), "is written ./-x.jpg"),
+        (
+            ("gateway", "--port", "3"),
+            "erni gateway: unrecognized arguments: --port 3\nTry 'erni gateway --help'.",
+        ),
+        (("session", "list", "--limit", "9" * 21), f"'{'9' * 21}': give a whole number from 1 to 1000000"),
+        (("session", "list", "--limit", "9" * 5000), "give a whole number from 1 to 1000000"),
+        (("session", "close", "s1", "--expected", "10000001"), "give a whole number from 1 to 10000000"),
+        (("demo", "--photos", "9999999999"), "'9999999999': give a whole number from 1 to 10000"),
+        (("up", "--processes", "photo_fetcher"), "how many? Write photo_fetcher=3, for example"),
+        (("up", "--processes", "photo_fetcher=65"), "'65': give a whole number from 1 to 64"),
+        (("photo", "show", " "), "an empty name: give a photo's id or its file name"),
+    ],
+)
+def test_a_mistyped_word_is_refused_with_how_to_write_it(
+    erni: Callable[..., Ran], words: tuple[str, ...], said: str
+) -> None:
+    ran = erni(*words)
+    assert ran.code == 2
+    assert said in ran.err
+
+
+_EMPTY_HANDED = (
+    ("status",),
+    ("session", "list"),
+    ("session", "show", "s1"),
+    ("session", "close", "s1"),
+    ("session", "forget", "s1", "--yes"),
+    ("photo", "list", "--session", "s1"),
+    ("photo", "show", "a.jpg"),
+    ("dead", "list"),
+    ("dead", "show", "1-1"),
+    ("report", "s1"),
+    ("publish", "https://example.org/a.jpg"),
+)
+
+
+@pytest.mark.parametrize("words", _EMPTY_HANDED, ids=" ".join)
+def test_a_redis_without_a_trace_of_us_is_named_as_that(
+    words: tuple[str, ...], erni: Callable[..., Ran], client: Redis, redis_url: str
+) -> None:
+    ran = erni(*words)
+    said = f"Redis at {redis_url} has no trace of agents: if another one is meant, set REDIS_URL; `erni up`"
+    assert said in " ".join((ran.out + ran.err).split())
+    beats(client, "photo_fetcher")
+    ran = erni(*words)
+    assert "no trace" not in ran.out + ran.err
+
+
+def test_a_host_that_is_not_there_is_said_in_words(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://nowhere.invalid:6379/0")
+    said = "Redis at redis://nowhere.invalid:6379/0 does not answer (there is no host of that name)."
+    assert said in erni("session", "list").err
+    monkeypatch.setenv("REDIS_URL", "redis://localhost/0?socket_timeout=soon")
+    ran = erni("session", "list")
+    assert ran.code == 2
+    assert "REDIS_URL cannot be used: Invalid value for 'socket_timeout'" in ran.err
+
+
+def test_an_env_file_that_cannot_be_read_is_wrong_usage(erni: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LANES=1\nwhat is this\n")
+    ran = erni("session", "list")
+    assert ran.code == 2
+    assert f"{tmp_path}/.env, line 2: cannot be read; write NAME=value" in ran.err
 
 
 @pytest.mark.parametrize("words", _READING, ids=" ".join)

@@ -66,8 +66,8 @@ def test_a_path_that_does_not_exist_is_wrong_usage(tmp_path: Path) -> None:
     ("word", "why"),
     [
         ("ftp://example.com/a.jpg", "only addresses that start with http"),
-        ("https://", "an address without a host"),
-        ("http://[::1/a.jpg", "an address without a host"),
+        ("https://", "names no host"),
+        ("http://[::1/a.jpg", "names no host"),
     ],
 )
 def test_an_address_that_leads_nowhere_is_wrong_usage(word: str, why: str) -> None:

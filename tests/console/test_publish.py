@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -63,9 +68,18 @@ def test_published_again_into_the_same_session_nothing_is_published_twice(
 ) -> None:
     first = erni("publish", str(photos), "--session", "s1", "--json").document
     (photos / "d.jpg").write_bytes(b"fourth picture")
-    again = erni("publish", str(photos), "--session", "s1", "--json").document
+    ran = erni("publish", str(photos), "--session", "s1", "--json")
+    again = ran.document
     assert (again["published"], again["already_published"]) == (1, 3)
     assert len(_events(redis_server)) == 4
+    assert "s1 was told before that it has 3 photos: its report is written anew" in ran.err
+    said = erni("publish", str(photos), "--session", "s1").err
+    assert "4 of 4 photos had been published into s1 before: nothing was done for them" in said
+    assert "was told before" not in said
+    (photos / "a.jpg").unlink()
+    (photos / "d.jpg").unlink()
+    said = erni("publish", str(photos), "--session", "s1").err
+    assert "s1 was told before that it has 3 photos, and waits for all of them" in said
     entries = {photo["file"]: photo["entry_id"] for photo in first["photos"]}
     assert entries.items() <= {photo["file"]: photo["entry_id"] for photo in again["photos"]}.items()
 
@@ -135,7 +149,7 @@ def test_a_file_that_cannot_be_read_is_told_and_the_others_are_published(
     assert erni("session", "show", "s1", "--json").document["session"]["expected"] == 3
 
 
-def test_a_file_that_vanishes_meanwhile_gets_its_event_so_that_the_session_ends(
+def test_a_file_that_vanishes_meanwhile_is_told_and_not_counted(
     erni: Callable[..., Ran], photos: Path, monkeypatch: pytest.MonkeyPatch, redis_server: Valkey
 ) -> None:
     from console import publishing
@@ -151,8 +165,8 @@ def test_a_file_that_vanishes_meanwhile_gets_its_event_so_that_the_session_ends(
     ran = erni("publish", str(photos), "--session", "s1", "--json")
     assert ran.code == 1
     assert [failed["reason"] for failed in ran.document["failed"]] == ["No such file or directory"]
-    gone = next(event for _, event in _events(redis_server) if event.file_name == "b.jpg")
-    assert gone.source_url.startswith("file:///")
+    assert {event.file_name for _, event in _events(redis_server)} == {"a.jpg", "c.HEIC"}
+    assert erni("session", "show", "s1", "--json").document["session"]["expected"] == 2
 
 
 @pytest.mark.parametrize(
@@ -171,6 +185,55 @@ def test_what_cannot_be_published_is_said(
     ran = erni("publish", *words)
     assert ran.code == code
     assert sentence in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ("--taken-at", "gestern"),
+            "argument --taken-at: 'gestern' is neither a date nor a time: write 2026-05-12",
+        ),
+        (
+            ("--taken-at", "2026-02-31"),
+            "argument --taken-at: '2026-02-31' is in no calendar (day is out of range",
+        ),
+        (("--site", " "), "argument --site: is blank: say something"),
+        (("--library", ""), "argument --library: is blank"),
+        (("--project", "x" * 100_000), "argument --project: has 100000 characters; 255 are allowed"),
+        (("http://localhost:99999/a.jpg",), "has a port that is no number from 0 to 65535"),
+        (("store:",), "store:: ends after store: and names no photo"),
+        (("--event-id", "a\tb"), "event id 'a\\tb' cannot be used"),
+        (("--event-id", ""), "event id '' cannot be used"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_anything_is_stored_or_sent(
+    erni: Callable[..., Ran],
+    photos: Path,
+    tmp_path: Path,
+    redis_server: Valkey,
+    words: tuple[str, ...],
+    sentence: str,
+) -> None:
+    ran = erni("publish", str(photos / "a.jpg"), *words)
+    assert ran.code == 2
+    assert sentence in ran.err
+    assert not list(tmp_path.glob("store/**/*"))
+    with Redis.from_url(redis_server.url) as client:
+        assert client.dbsize() == 0
+
+
+def test_an_event_id_that_is_known_is_said_and_its_session_does_not_wait(
+    erni: Callable[..., Ran], photos: Path, redis_server: Valkey
+) -> None:
+    erni("publish", str(photos / "a.jpg"), "--session", "s1", "--event-id", "e")
+    ran = erni("publish", str(photos / "b.jpg"), "--session", "s2", "--event-id", "e")
+    assert ran.code == 0
+    assert ran.out == "0 photos published\n"
+    assert "the event id e was published before (as entry " in ran.err
+    assert "Another photo needs another event id" in ran.err
+    assert len(_events(redis_server)) == 1
+    assert erni("session", "show", "s2").code == 1
 
 
 def test_a_full_backlog_is_waited_for(
@@ -211,7 +274,8 @@ def test_a_store_that_takes_no_more_stops_the_publish_and_says_how_to_go_on(
     ran = erni("publish", str(photos), "--session", "s1")
     assert ran.code == 1
     assert "cannot be used" in ran.err
-    assert "0 photos are published. The same command with --session s1" in ran.err
+    assert "0 photos are published. The same command publishes the others, and none twice." in ran.err
+    assert erni("session", "show", "s1").code == 1
 
 
 def test_cut_short_by_redis_it_says_how_to_go_on(
@@ -231,8 +295,30 @@ def test_cut_short_by_redis_it_says_how_to_go_on(
     monkeypatch.setattr(publishing, "_AT_ONCE", 1)
     ran = erni("publish", str(photos), "--session", "s1")
     assert ran.code == 1
-    assert "2 photos are published. The same command with --session s1 publishes the others" in ran.err
+    assert "does not answer (connection refused)" in ran.err
+    assert "2 photos are published. The same command publishes the others, and none twice;" in ran.err
     own_redis_server.start()
     monkeypatch.setattr(publishing, "_sha256", whole)
     again = erni("publish", str(photos), "--session", "s1", "--json").document
     assert (again["published"], again["already_published"]) == (1, 2)
+    assert erni("session", "show", "s1", "--json").document["session"]["expected"] == 3
+
+
+def test_an_interrupted_publish_says_how_far_it_came_and_leaves_no_session_waiting(
+    photos: Path, tmp_path: Path, redis_server: Valkey, redis_url: str
+) -> None:
+    words = [sys.executable, "-m", "console.main", "publish", str(photos)]
+    setting = {"REDIS_URL": redis_url, "PHOTO_STORE_URL": str(tmp_path / "store"), "MAX_BACKLOG": "1"}
+    with subprocess.Popen(words, env={**os.environ, **setting}, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr
+        assert "waiting: photo.submitted holds 1 entries" in running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        said = running.communicate(timeout=20)[1]
+    assert running.returncode == 130
+    assert re.fullmatch(
+        r"1 photo is published\. The same command with --session (Kuessnacht-Mai-\S+) publishes the others,"
+        r" and none twice; if there are none, `erni session close \1` ends it\.\nerni: interrupted\n",
+        said,
+    )
+    with Redis.from_url(redis_server.url) as client:
+        assert not client.keys("erni:session:*")

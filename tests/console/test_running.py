@@ -39,8 +39,9 @@ def test_addresses_are_read_back_as_they_were_and_are_this_users_alone(tmp_path:
 async def test_work_ends_when_somebody_asks_to_stop() -> None:
     asked = asyncio.Event()
     asyncio.get_running_loop().call_soon(asked.set)
-    with pytest.raises(CommandError, match="stopped before it was done"):
+    with pytest.raises(CommandError, match="interrupted before it was done") as raised:
         await unless(asked, asyncio.sleep(600))
+    assert raised.value.code == 130
     assert await unless(asyncio.Event(), asyncio.sleep(0, "done")) == "done"
 
 

@@ -185,7 +185,7 @@ async def test_a_heic_keeps_its_facts_and_counts_as_upright(settings: Settings, 
         (
             png_header(50_000, 50_000),
             (
-                "the PNG photo (named photo.jpg) of 50,000 by 50,000 pixels is larger than the 28 megapixels"
+                "the PNG photo (named photo.jpg) of 50,000 by 50,000 pixels is larger than the 120 megapixels"
                 " that are decoded: make it smaller"
             ),
         ),

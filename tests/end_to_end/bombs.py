@@ -13,7 +13,13 @@ from PIL import Image
 
 from shared.local.heic import heic
 from tests.shared.photos.pictures import jpeg, saved
-from tests.shared.photos.test_open import jpeg_of_size, png_header, webp_canvas
+from tests.shared.photos.test_open import (
+    interlaced_png,
+    jpeg_of_size,
+    png_header,
+    repeated_heic,
+    webp_canvas,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,9 +50,13 @@ def largest() -> dict[str, bytes]:
         "23 megapixels, progressive, all colours.jpg": saved(
             Image.new("RGB", (4_850, 4_850), "#603060"), progressive=True, subsampling=0
         ),
-        "27 megapixels, transparent.png": saved(Image.new("RGBA", (5_250, 5_250)), "PNG", compress_level=1),
-        "12 megapixels.webp": saved(Image.new("RGB", (4_032, 3_024), "#6060a0"), "WEBP", method=0),
+        "119 megapixels, transparent.png": saved(Image.new("RGBA", (16_384, 7_300)), "PNG", compress_level=1),
+        "29 megapixels, interlaced.png": interlaced_png(5_470, 5_470),
+        "39 megapixels, lossless.webp": saved(
+            Image.new("RGBA", (6_320, 6_320), "#6060a080"), "WEBP", lossless=True, method=0
+        ),
         "10 megapixels.heic": heic(Image.new("RGB", (4_000, 2_400), "#a0a030")),
+        "119 megapixels, tiles.heic": repeated_heic(12_000, 9_990),
         **{
             f"noise {number}.jpg": saved(noise.crop((number * 10, 0, 3600, 2700)), quality=93)
             for number in range(8)

@@ -14,8 +14,10 @@ from tests.shared.photos.test_open import (
     GOOD,
     NO_PHOTOS,
     archive,
+    interlaced_png,
     jpeg_of_size,
     png_header,
+    repeated_heic,
     webp_canvas,
 )
 
@@ -69,6 +71,7 @@ def _formats() -> list[File]:
         "webp, lossless and transparent": "WebP",
         "heic": "HEIC, HEIF",
         "heic, turned by a quarter": "HEIC, HEIF",
+        "heic, in tiles": "HEIC, HEIF",
     }
     found = [
         File(
@@ -81,7 +84,9 @@ def _formats() -> list[File]:
     wrong = File(
         row="a photo under another kind's name", name="really-a-png.jpg", data=saved(picture(60, 40), "PNG")
     )
-    return [*found, wrong]
+    phone = File(row="HEIC, HEIF", name="48-megapixels.heic", data=repeated_heic(8_064, 6_048))
+    interlaced = File(row="PNG, interlaced", name="interlaced.png", data=interlaced_png(60, 40))
+    return [*found, wrong, phone, interlaced]
 
 
 def _turned() -> list[File]:
@@ -181,7 +186,7 @@ def _refused() -> list[File]:
         refused("cut off", "cut.png", saved(picture(), "PNG")[:-20], "is cut off after"),
         refused("damaged", "damaged.png", _damaged_png(), "is damaged and cannot be decoded"),
         refused("damaged", "damaged.webp", webp_canvas(100, 100), "WebP photo"),
-        refused("too many pixels", "many.png", png_header(50_000, 50_000), "larger than the 28 megapixels"),
+        refused("too many pixels", "many.png", png_header(50_000, 50_000), "larger than the 120 megapixels"),
         refused(
             "too many pixels",
             "many.jpg",

@@ -1,9 +1,11 @@
-"""A planted secret and a planted position are found in nothing that people and machines keep to look at."""
+"""What is planted is found in nothing kept to look at, and after `erni session forget` in nothing at all."""
 
 from __future__ import annotations
 
 import http.server
 import json
+import os
+import time
 import urllib.request
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,6 +17,7 @@ from tests.shared.photos.pictures import jpeg, rationals, text, tiff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.end_to_end.system import System
 
@@ -119,3 +122,71 @@ def test_a_planted_secret_and_a_planted_position_are_found_nowhere(system: Syste
         if where.partition(" ")[0] != "public" and "reports" not in where
     ]
     assert [where for where, said in machines if any(number in said for number in POSITION)] == []
+
+
+_PLANTED = ("zaunkoenig4711", "rotkehlchen0815", "46.9753", "7.4489")
+"""In the file's name, in a hint, and in the picture's GPS."""
+
+
+_THERE = [text(1, "N"), rationals(2, (469_753, 10_000)), text(3, "E"), rationals(4, (74_489, 10_000))]
+
+
+def _everything(system: System) -> Iterator[tuple[str, str]]:
+    """Every blob's name and bytes, every key of Redis with its value."""
+    for path in system.store.rglob("*"):
+        said = path.read_bytes().decode("latin-1") if path.is_file() else ""
+        yield str(path), f"{path.relative_to(system.store)} {said}"
+    for key in system.redis.scan_iter():
+        kind = system.redis.type(key).decode()
+        read = {
+            "string": system.redis.get,
+            "hash": system.redis.hgetall,
+            "stream": system.redis.xrange,
+            "set": system.redis.smembers,
+            "list": lambda key: system.redis.lrange(key, 0, -1),
+            "zset": lambda key: system.redis.zrange(key, 0, -1),
+        }[kind]
+        yield key.decode(), f"{key!r} {read(key)!r}"
+
+
+def _where(system: System, *words: str) -> set[str]:
+    return {where for where, said in _everything(system) if any(word in said for word in words)}
+
+
+def test_after_a_session_is_forgotten_nothing_of_it_is_kept(system: System, tmp_path: Path) -> None:
+    (tmp_path / f"{_PLANTED[0]}.jpg").write_bytes(jpeg(tiff(gps=_THERE)) + _PLANTED[0].encode())
+    (tmp_path / f"{_PLANTED[0]}-broken.jpg").write_bytes(b"no picture " + _PLANTED[0].encode())
+    hints = ("--project", _PLANTED[1], "--text", _PLANTED[1])
+    system.erni("publish", str(tmp_path), "--session", "forgotten", *hints)
+    outcome = system.wait("forgotten")
+    assert (len(outcome.validated), len(outcome.dead)) == (1, 1)
+    contents = {photo.sha256 for photo in outcome.validated}
+    assert len(_where(system, *contents)) > 6
+    for word in _PLANTED:
+        assert len(_where(system, word)) > 3, word
+    system.erni("session", "forget", "forgotten", "--yes")
+    assert _where(system, *_PLANTED, *contents) == set()
+    # what makes a second publication of the same event none: ids, for a day
+    assert {key for key in _where(system, "forgotten") if not key.startswith("erni:published:")} == set()
+    # the same picture once more is no second item
+    items = [item for item in system.items() if item.name == outcome.validated[0].item.name]
+    system.erni("publish", str(tmp_path / f"{_PLANTED[0]}.jpg"), "--session", "forgotten-again", *hints)
+    again = system.wait("forgotten-again").validated[0]
+    assert again.item.item_id == outcome.validated[0].item.item_id
+    assert len(items) == len([item for item in system.items() if item.name == again.item.name]) == 1
+
+
+def test_what_is_old_goes_from_the_store_of_a_running_system(system: System) -> None:
+    orphan = system.store / "originals" / ("f" * 64)
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"nobody's")
+    when = time.time() - 3 * 24 * 3600
+    os.utime(orphan, (when, when))
+    system.end("validation_reporter")
+    system.start("validation_reporter", STORE_RETENTION_DAYS="2")
+    deadline = time.monotonic() + 20
+    while orphan.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)  # a file that goes gives no signal
+    assert not orphan.exists()
+    system.end("validation_reporter")
+    system.start("validation_reporter")

@@ -13,7 +13,16 @@ from shared.library.schema import Column, ColumnKind, LibrarySchema
 from shared.library.topics import SYNONYMS
 from shared.library.words import UNSURE
 from shared.local.sample_sources import ATTRIBUTION
-from shared.photos.kinds import HEIC, JPEG, JPEG_SCANS_MAX_SAMPLES, PNG, WEBP
+from shared.photos.kinds import (
+    HEIC,
+    HEIC_PIECE_MAX_PIXELS,
+    JPEG,
+    JPEG_SCANS_MAX_SAMPLES,
+    PNG,
+    PNG_INTERLACED_MAX_BYTES,
+    PNG_ROW_MAX_BYTES,
+    WEBP,
+)
 from shared.reports.german import SOURCES
 from shared.settings import Settings, load
 from shared.sharepoint.names import PLACEHOLDERS
@@ -98,6 +107,16 @@ def test_limits_are_those_of_the_code() -> None:
         f"up to {samples:g} million samples, which are {samples / 1.5:g} megapixels as usual and"
         f" {samples / 3:g} with full colour resolution"
     )
+    longest = PNG_ROW_MAX_BYTES
+    assert told["PNG"].endswith(
+        f"with rows up to {longest:,} bytes:"
+        f" {longest // 4:,} pixels with transparency, {longest // 3:,} without"
+    )
+    whole = PNG_INTERLACED_MAX_BYTES / 1e6
+    assert told["PNG, interlaced"].startswith(
+        f"up to {whole:g} MB decoded: {whole / 3:g} megapixels, {whole / 4:g} with transparency"
+    )
+    assert told["HEIC, HEIF"].endswith(f"up to {HEIC_PIECE_MAX_PIXELS / 1e6:g} megapixels in one piece")
     assert f"a confidence below {DOUBTFUL}" in METADATA
     assert f"from a probability of {SURE}" in VISION
     assert f'"vermutlich"\nfrom {MAYBE}' in VISION
@@ -132,6 +151,8 @@ def test_the_table_of_vision_settings_has_their_defaults() -> None:
 
 def test_every_setting_that_is_named_exists() -> None:
     known = {name.upper() for name in Settings.__struct_fields__}
+    # Kubernetes' workload identity sets them for azure-identity.
+    known |= {"AZURE_AUTHORITY_HOST", "AZURE_FEDERATED_TOKEN_FILE"}
     for text in (METADATA, VISION, SHAREPOINT):
         named = set(
             re.findall(

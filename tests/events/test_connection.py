@@ -223,7 +223,7 @@ async def test_who_may_not_come_in(admin: Redis, server: Valkey) -> None:
 
 
 async def test_a_cluster_that_does_not_serve(tmp_path: Path) -> None:
-    with Valkey(tmp_path, options={"cluster-enabled": "yes"}) as node:
+    with Valkey(tmp_path, options={"cluster-enabled": "yes", "cluster-port": str(free_port())}) as node:
         async with connect(node.url) as client:
             error = await raised_by(client.set("k", "v"))
     assert trouble_of(error) is Trouble.LOADING

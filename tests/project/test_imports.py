@@ -25,7 +25,7 @@ BY_PACKAGE: Final = metadata.packages_distributions()
 PARTS: Final = {
     "events": (),
     "consumers": ("agents", "azure", "vision-local"),
-    "shared": ("agents", "azure", "vision-local"),
+    "shared": ("agents", "azure", "vision-local", "vision-faces"),
     "shared/local": ("local",),
     "console": ("local",),
 }

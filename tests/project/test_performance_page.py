@@ -43,11 +43,19 @@ def test_a_collector_in_trouble() -> None:
     assert f"between {min(megabytes)} and {max(megabytes)} MB" in PAGE
 
 
+def test_previews() -> None:
+    figures = result("previews")
+    assert figures["within"]
+    assert figures["files"].keys() >= {"JPEG", "PNG", "WebP", "HEIC"}
+    for name, row in figures["files"].items():
+        assert f"| {name} | {row['ours_ms']} | {row['libvips_ms']} | {row['ratio']:.2f} |" in PAGE
+
+
 def test_sessions() -> None:
     figures = result("sessions")
     growth = ", ".join(f"{row['touch_to_bare']:.1f}" for row in figures["growth"])
     assert f"({growth})" in PAGE
     assert f"take {figures['memory']['megabytes']:.1f} MB" in PAGE
     bound = figures["bound"]
-    assert f"{bound['created']:,} were\ncreated by {bound['writers']} writers" in PAGE
+    assert f"{bound['created']:,} were created by {bound['writers']} writers" in PAGE
     assert bound["finished_sessions_at_most"] - bound["limit"] <= bound["writers"]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from shared.settings import SettingsError, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -47,3 +52,34 @@ def test_words_may_be_written_in_capitals() -> None:
 def test_what_may_be_left_open_can_be_set_to_null() -> None:
     found = load({"VISION_TEMPERATURE": "null", "METRICS_PORT": "null"})
     assert (found.vision_temperature, found.metrics_port) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"LANES=1\nthis is no setting\n", 2),
+        (b'LANES=1\n\nREDIS_PASSWORD="geheim\n', 3),
+        (b"LANES=1\nENVIRONMENT=\xff\xfe\n", 2),
+    ],
+)
+def test_a_line_of_env_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, line: int) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    with pytest.raises(SettingsError, match=rf"\.env, line {line}: .* NAME=value") as raised:
+        load({}, folder=tmp_path)
+    assert "geheim" not in str(raised.value)
+
+
+def test_a_database_of_redis_is_a_number() -> None:
+    with pytest.raises(SettingsError, match="REDIS_URL: expected a number behind the host"):
+        load({"REDIS_URL": "redis://localhost:6379/erni"})
+    for url in ("redis://localhost", "redis://localhost/", "rediss://:a@localhost/15"):
+        assert load({"REDIS_URL": url}).redis_url == url
+
+
+@pytest.mark.parametrize("port", ["99999", "many"])
+def test_an_address_with_a_port_that_is_none_is_named(port: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load({"REDIS_URL": f"redis://:geheim@localhost:{port}", "GRAPH_URL": f"http://localhost:{port}"})
+    for name in ("REDIS_URL", "GRAPH_URL"):
+        assert f"{name}: expected an address with a host, and a port from 0 to 65535" in str(raised.value)
+    assert "geheim" not in str(raised.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import shlex
 import signal
 import ssl
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from shared.local.graph.app import Options, build
+from shared.local.graph.app import ADMINISTRATORS_TOKEN, Options, build
 from shared.local.graph.process import Ready
 from shared.local.graph.shipped import HOST, LIBRARY, SITE_PATH
 from shared.local.graph.store import FolderInUseError
@@ -36,7 +37,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--tenant-mode",
         action="store_true",
-        help="the client has Sites.Selected only and must be granted the site (POST /_erni/grant)",
+        help="the client has Sites.Selected only and must be granted the site; adds a library Eingang",
     )
     parser.add_argument("--seed", type=int, default=0, help="of what goes wrong by chance")
     parser.add_argument("--budget", type=int, help="resource units per minute before 429; 0: no limit")
@@ -77,14 +78,14 @@ async def _serve(arguments: argparse.Namespace) -> None:
         tls = _tls(arguments)
         site = web.TCPSite(runner, "127.0.0.1", arguments.port, ssl_context=tls)
         await site.start()
-        _announce(runner.addresses[0][1], arguments)
+        _announce(runner.addresses[0][1], app[ADMINISTRATORS_TOKEN], arguments)
         await asyncio.to_thread(_warm_up)
         await stop.wait()
     finally:
         await runner.cleanup()
 
 
-def _announce(port: int, arguments: argparse.Namespace) -> None:
+def _announce(port: int, admin_token: str, arguments: argparse.Namespace) -> None:
     origin = f"{'https' if arguments.tls_cert else 'http'}://127.0.0.1:{port}"
     ready = Ready(
         url=f"{origin}/v1.0",
@@ -95,9 +96,14 @@ def _announce(port: int, arguments: argparse.Namespace) -> None:
         tenant_id=TENANT_ID,
         client_id=CLIENT_ID,
         client_secret=CLIENT_SECRET,
+        admin_token=admin_token,
         folder=str(arguments.folder.absolute()),
     )
     line = msgspec.json.encode(ready)
+    exports = {**ready.settings(), "ADMIN_TOKEN": admin_token}
+    (arguments.folder / "env").write_text(
+        "".join(f"export {name}={shlex.quote(value)}\n" for name, value in exports.items())
+    )
     if arguments.ready_file is not None:
         new = arguments.ready_file.with_name(arguments.ready_file.name + ".new")
         new.write_bytes(line + b"\n")

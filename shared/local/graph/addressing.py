@@ -159,6 +159,8 @@ def _from_site(store: Store, segments: list[str]) -> Address:
     if head == "drive":
         documents = next(record for record in store.lists.values() if record.display_name == "Dokumente")
         return Address(DriveTarget(documents))
+    if head == "permissions" and segments:
+        return Address(SiteTarget(), f"permissions/{segments.pop(0)}")
     return Address(SiteTarget(), head)
 
 

@@ -1,4 +1,4 @@
-"""The endpoints beside Graph, below ``/_erni``: faults, a person's edits, columns, grants, the logs.
+"""The endpoints beside Graph, below ``/_erni``: faults, a person's edits, columns, the logs.
 
 They take no token: the emulator listens on loopback only.
 """
@@ -14,10 +14,8 @@ from aiohttp import web
 from shared.local.graph.columns import SYSTEM_COLUMNS
 from shared.local.graph.errors import GraphError
 from shared.local.graph.faults import FaultOrder
-from shared.local.graph.grants import Role
 from shared.local.graph.model import Column, Item, JsonObject, ListRecord, stable_id, timestamp
 from shared.local.graph.names import check_name
-from shared.local.graph.tokens import CLIENT_ID
 
 if TYPE_CHECKING:
     from shared.local.graph.exchange import Service
@@ -57,19 +55,6 @@ class EditOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     person: str | None = None
 
 
-class GrantOrder(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The body that ``POST /sites/{id}/permissions`` takes; without apps the local client is meant."""
-
-    roles: tuple[Role, ...] = ("write",)
-    granted_to_identities: tuple[dict[str, dict[str, str]], ...] = ()
-
-    @property
-    def apps(self) -> list[str]:
-        """The ids of the apps."""
-        named = [identity.get("application", {}).get("id", "") for identity in self.granted_to_identities]
-        return named or [CLIENT_ID]
-
-
 class ListOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     """A new library, with columns as Graph shows them."""
 
@@ -95,9 +80,6 @@ class Admin:
             web.get(PREFIX + "/faults", self.show_fault_log),
             web.get(PREFIX + "/effects", self.show_effects),
             web.post(PREFIX + "/edit", self.edit),
-            web.get(PREFIX + "/grant", self.show_grants),
-            web.post(PREFIX + "/grant", self.grant),
-            web.delete(PREFIX + "/grant", self.revoke_grant),
             web.post(PREFIX + "/lists", self.add_list),
             web.put(PREFIX + "/lists/{list}/columns", self.put_column),
             web.delete(PREFIX + "/lists/{list}/columns/{name}", self.remove_column),
@@ -105,7 +87,7 @@ class Admin:
         ]
 
     async def state(self, _request: web.Request) -> web.Response:
-        """How many items and open sessions there are, and the faults that are on."""
+        """How many items and sessions there are, what was asked for how often, and the faults that are on."""
         store = self._service.store
         live = [item for item in store.items.values() if not item.deleted and item.kind == "file"]
         return _json(
@@ -114,6 +96,7 @@ class Admin:
                 "bytes": sum(item.content.size for item in live if item.content),
                 "sessions": len(store.sessions),
                 "sequence": store.sequence,
+                "calls": self._service.calls,
                 "faults": self._service.faults.active(),
             }
         )
@@ -155,24 +138,6 @@ class Admin:
         except GraphError as error:
             raise _refused(error.message) from None
         return _json({"item_id": item.id, "etag": item.etag, "fields": item.fields})
-
-    async def show_grants(self, _request: web.Request) -> web.Response:
-        """Roles by app id."""
-        return _json({"grants": self._service.grants.all()})
-
-    async def grant(self, request: web.Request) -> web.Response:
-        """Let apps read or write the site: what a tenant's administrator does for ``Sites.Selected``."""
-        order = await _read(request, GrantOrder)
-        if not order.roles:
-            raise _refused("roles: expected read or write")
-        for app in order.apps:
-            self._service.grants.give(app, order.roles[0])
-        return _json({"grants": self._service.grants.all()}, status=201)
-
-    async def revoke_grant(self, request: web.Request) -> web.Response:
-        """Take a grant away (``?app=``, default the local client)."""
-        taken = self._service.grants.take(request.query.get("app", CLIENT_ID))
-        return _json({"revoked": taken})
 
     async def add_list(self, request: web.Request) -> web.Response:
         """Add a library."""

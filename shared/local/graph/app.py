@@ -17,7 +17,8 @@ from shared.local.graph.admin import Admin
 from shared.local.graph.errors import GraphError, invalid, not_found
 from shared.local.graph.exchange import Answer, Call, Service
 from shared.local.graph.faults import FaultLine, Faults, Hit
-from shared.local.graph.grants import ALL, SELECTED, Grants
+from shared.local.graph.grants import ALL, FULL, SELECTED, Grants
+from shared.local.graph.inbox import add_inbox
 from shared.local.graph.items import Items
 from shared.local.graph.journal import Journal
 from shared.local.graph.model import timestamp
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSION: Final = "/v1.0/"
+ADMINISTRATORS_TOKEN: Final = web.AppKey("administrators_token", str)
+"""Of who may grant the site to apps."""
 _HOSTS: Final = frozenset({"127.0.0.1", "localhost"})
 _JSON: Final = (
     "application/json; odata.metadata=minimal; odata.streaming=true; IEEE754Compatible=false; charset=utf-8"
@@ -53,7 +56,8 @@ class Options:
 
     strict: bool = False
     tenant_mode: bool = False
-    """The local client was consented ``Sites.Selected`` only, and is refused until granted the site."""
+    """A tenant to practise on: the local client was consented ``Sites.Selected`` only, and is refused until
+    granted the site; a library `Eingang` has photos to publish."""
     seed: int = 0
     budget: int | None = None
     """Resource units per minute; 0: no limit; None: by mode."""
@@ -68,6 +72,8 @@ def build(folder: Path, options: Options) -> web.Application:
     fault_log = Journal(folder / "faults.jsonl", FaultLine)
     faults = Faults(fault_log, strict=options.strict, seed=options.seed)
     items = Items(store)
+    if options.tenant_mode:
+        add_inbox(store, items)
     budget = options.budget
     if budget is None:
         budget = _TENANT_BUDGET if options.tenant_mode else _STRICT_BUDGET if options.strict else 0
@@ -84,11 +90,13 @@ def build(folder: Path, options: Options) -> web.Application:
         budget=Budget(budget),
     )
 
+    app = web.Application(client_max_size=dispatch.MAX_BODY)
+    app[ADMINISTRATORS_TOKEN] = service.tokens.administrators(FULL)
+
     async def close(_app: web.Application) -> None:
         store.close()
         fault_log.close()
 
-    app = web.Application(client_max_size=dispatch.MAX_BODY)
     app.add_routes(Admin(service, fault_log).routes())
     app.router.add_route("*", "/{path:.*}", _Front(service).handle)
     app.on_cleanup.append(close)
@@ -208,6 +216,7 @@ class _Exchange:
         return f"{self.request.scheme}://{host}"
 
     async def _token(self, tenant: str) -> web.Response:
+        self.service.calls["POST token"] += 1
         form = {key: value for key, value in (await self.request.post()).items() if isinstance(value, str)}
         try:
             answer = Answer(body=self.service.tokens.answer(tenant, form))

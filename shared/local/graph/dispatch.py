@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 from multidict import CIMultiDict
 
-from shared.local.graph import routes_items, routes_rows, routes_sites
+from shared.local.graph import routes_items, routes_permissions, routes_rows, routes_sites
 from shared.local.graph.addressing import ItemTarget, RowTarget, resolve
 from shared.local.graph.errors import GraphError, invalid, not_allowed
 from shared.local.graph.exchange import Answer, Call
@@ -43,7 +43,9 @@ _CODES: Final = {
     503: "serviceNotAvailable",
     507: "quotaLimitReached",
 }
-_ROUTES: Final[Routes] = routes_sites.ROUTES | routes_items.ROUTES | routes_rows.ROUTES
+_ROUTES: Final[Routes] = (
+    routes_sites.ROUTES | routes_permissions.ROUTES | routes_items.ROUTES | routes_rows.ROUTES
+)
 
 
 def subject_of(store: Store, path: str) -> str:
@@ -103,6 +105,9 @@ async def _handle(call: Call) -> Answer:
     action = address.action.partition("(")[0]
     if "/" in action:
         action = action.partition("/")[0] + "/"
+    service.calls[
+        f"{call.method} {action or type(address.target).__name__.removesuffix('Target').lower()}"
+    ] += 1
     service.budget.spend(cost(call.method, action, has_token=_has_token(call)))
     methods = _ROUTES.get((type(address.target), action))
     if methods is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -43,6 +44,8 @@ class Service:
     budget: Budget
     delta_generation: int = 0
     """Raised by an administrator to make all delta tokens given so far worthless."""
+    calls: Counter[str] = field(default_factory=Counter)
+    """How often what was asked for: ``PUT content``, ``GET item``."""
 
 
 @dataclass(slots=True)

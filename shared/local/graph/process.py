@@ -32,7 +32,21 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: str
     client_id: str
     client_secret: str
+    admin_token: str
+    """A token of an administrator, who may grant the site to apps."""
     folder: str
+
+    def settings(self) -> dict[str, str]:
+        """The environment that points our agents at it."""
+        return {
+            "GRAPH_URL": self.url,
+            "AZURE_AUTHORITY": self.authority,
+            "AZURE_TENANT_ID": self.tenant_id,
+            "AZURE_CLIENT_ID": self.client_id,
+            "AZURE_CLIENT_SECRET": self.client_secret,
+            "SHAREPOINT_SITE": self.site,
+            "SHAREPOINT_LIBRARY": self.library,
+        }
 
 
 class GraphStartError(Exception):
@@ -69,15 +83,7 @@ class RunningGraph:
 
     def settings(self) -> dict[str, str]:
         """The environment that points our agents at it."""
-        return {
-            "GRAPH_URL": self.ready.url,
-            "AZURE_AUTHORITY": self.ready.authority,
-            "AZURE_TENANT_ID": self.ready.tenant_id,
-            "AZURE_CLIENT_ID": self.ready.client_id,
-            "AZURE_CLIENT_SECRET": self.ready.client_secret,
-            "SHAREPOINT_SITE": self.ready.site,
-            "SHAREPOINT_LIBRARY": self.ready.library,
-        }
+        return self.ready.settings()
 
     async def stop(self) -> int:
         """Ask it to end; its exit code."""

@@ -52,7 +52,7 @@ class Budget:
 
 def cost(method: str, action: str, *, has_token: bool) -> int:
     """The units of a request. `action`: what is wanted of the target; `has_token`: of a delta."""
-    if action == "permissions":
+    if action in ("permissions", "permissions/"):
         return 5
     if method != "GET" or action in ("children", "items", "lists", "drives", "columns"):
         return 2

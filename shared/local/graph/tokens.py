@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 
 TENANT_ID: Final = stable_id("tenant")
 CLIENT_ID: Final = stable_id("client")
+ADMINISTRATOR_ID: Final = stable_id("administrator")
 CLIENT_SECRET: Final = "local-only-secret"
 """Opens nothing but this emulator."""
 SCOPE: Final = "https://graph.microsoft.com/.default"
 LIFETIME: Final = 3599
 """Seconds; what Entra gives."""
+_ADMINISTRATORS_LIFETIME: Final = 24 * 3600
+"""Seconds; longer than Entra's, as it is given at the start."""
 
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -119,8 +122,12 @@ class Tokens:
             "token_type": "Bearer",
             "expires_in": self._lifetime,
             "ext_expires_in": self._lifetime,
-            "access_token": self._issue(client),
+            "access_token": self._issue(client, self._roles, self._lifetime),
         }
+
+    def administrators(self, role: str) -> str:
+        """A token of somebody who has `role` for the whole tenant."""
+        return self._issue(ADMINISTRATOR_ID, (role,), _ADMINISTRATORS_LIFETIME)
 
     def revoke(self) -> None:
         """Make every token given so far worthless."""
@@ -184,15 +191,15 @@ class Tokens:
                 f"secret value, not the client secret ID, for a secret added to app '{CLIENT_ID}'.",
             )
 
-    def _issue(self, client: str) -> str:
+    def _issue(self, client: str, roles: tuple[str, ...], lifetime: int) -> str:
         now = int(time.time())
         claims = Claims(
             aud="https://graph.microsoft.com",
             appid=client,
             tid=TENANT_ID,
-            roles=self._roles,
+            roles=roles,
             iat=now,
-            exp=now + self._lifetime,
+            exp=now + lifetime,
             generation=self._generation,
         )
         head = _base64url(b'{"typ":"JWT","alg":"HS256"}')

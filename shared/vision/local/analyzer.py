@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from shared.library.schema import Column, LibrarySchema
     from shared.settings import Settings
-    from shared.vision.local.model import Session
+    from shared.vision.local.sessions import Session
 
 SURE: Final = 0.7
 """The probability from which something counts as seen.

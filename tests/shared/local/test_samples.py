@@ -45,7 +45,6 @@ def test_there_are_twelve_photos_of_four_kinds_and_each_is_whole(samples: Sample
     for path in samples.good:
         with opened(path.read_bytes(), name=path.name) as photo:
             ensure_whole(photo, name=path.name)
-            photo.image.load()
             kinds[photo.kind.name] += 1
             orientations[facts_of(photo).orientation] += 1
     assert len(samples.good) == 12

@@ -16,6 +16,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import pytest
+import pyvips
 from PIL import Image
 
 from shared.local.heic import heic
@@ -42,7 +43,7 @@ def mpo() -> bytes:
     return saved(picture(), "MPO", save_all=True, append_images=[picture(96, 64, "L").convert("RGB")])
 
 
-def png_header(width: int, height: int) -> bytes:
+def png_header(width: int, height: int, interlaced: int = 0) -> bytes:
     """A PNG that claims a size and has almost nothing behind it."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
@@ -50,7 +51,7 @@ def png_header(width: int, height: int) -> bytes:
 
     return (
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, interlaced))
         + chunk(b"IDAT", zlib.compress(bytes(1000)))
         + chunk(b"IEND", b"")
     )
@@ -73,6 +74,18 @@ def webp_canvas(width: int, height: int) -> bytes:
     body = b"\x02\0\0\0" + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     body = b"WEBPVP8X" + struct.pack("<I", len(body)) + body
     return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def interlaced_png(width: int, height: int) -> bytes:
+    """An interlaced PNG in one colour, with transparency."""
+    image = pyvips.Image.black(width, height, bands=4).linear([1], [96, 160, 48, 128]).cast("uchar")
+    return bytes(image.copy(interpretation="srgb").pngsave_buffer(compression=1, interlace=True))
+
+
+def repeated_heic(width: int, height: int, quarter_turns: int = 0) -> bytes:
+    """A HEIC in tiles of 512, as phones write them, all of them the same: of any size, and quickly made."""
+    tile = Image.effect_noise((512, 512), 60).convert("RGB")
+    return heic(tile, repeat=(width, height), tile=512, quarter_turns=quarter_turns)
 
 
 def archive() -> bytes:
@@ -99,6 +112,7 @@ GOOD = {
     "webp, lossless and transparent": (saved(picture(mode="RGBA"), "WEBP", lossless=True), WEBP, (48, 32)),
     "heic": (heic(picture()), HEIC, (48, 32)),
     "heic, turned by a quarter": (heic(picture(), quarter_turns=1), HEIC, (32, 48)),
+    "heic, in tiles": (heic(picture(), tile=16, quarter_turns=1), HEIC, (32, 48)),
 }
 
 
@@ -186,19 +200,26 @@ def test_a_photo_that_is_something_else_as_well_is_refused(kind: str, behind: by
 @pytest.mark.parametrize(
     ("data", "limit"),
     [
-        (png_header(50_000, 50_000), 28),
-        (png_header(6_001, 6_000), 28),
+        (png_header(50_000, 50_000), 120),
+        (png_header(12_000, 10_001), 120),
+        (png_header(6_400, 6_400, interlaced=1), 40),
         (jpeg_of_size(jpeg(), 65_000, 65_000), 120),
         (jpeg_of_size(saved(picture(), progressive=True), 9_000, 6_000), 48),
-        (webp_canvas(1 << 24, 1 << 24), 12),
-        (webp_canvas(10_000, 10_000), 12),
-        (GOOD["heic"][0].replace(struct.pack(">II", 48, 32), struct.pack(">II", 30_000, 30_000)), 25),
+        (webp_canvas(1 << 24, 1 << 24), 40),
+        (webp_canvas(10_000, 10_000), 40),
+        (GOOD["heic"][0].replace(struct.pack(">II", 48, 32), struct.pack(">II", 30_000, 30_000)), 120),
+        (GOOD["heic"][0].replace(struct.pack(">II", 48, 32), struct.pack(">II", 6_000, 6_000)), 25),
     ],
 )
 def test_too_many_pixels_are_refused_by_the_header(data: bytes, limit: int) -> None:
     with pytest.raises(PermanentError, match=f"larger than the {limit} megapixels") as caught:
         header_of(data)
     assert "make it smaller" in str(caught.value)
+
+
+def test_rows_too_long_are_refused_by_the_header() -> None:
+    with pytest.raises(PermanentError, match="30,000 pixels wide, more than the 21,845 that are decoded"):
+        header_of(png_header(30_000, 100))
 
 
 def test_a_jpeg_of_one_scan_may_be_larger_than_a_progressive_one() -> None:
@@ -225,8 +246,9 @@ def test_an_error_of_this_machine_is_not_the_photos_fault() -> None:
     assert caught.value.errno == errno.ENOSPC
 
 
-@pytest.mark.parametrize("name", ["jpeg", "jpeg, progressive", "png, palette", "webp", "heic"])
-@pytest.mark.filterwarnings("ignore:Invalid APNG:UserWarning")  # Pillow's, for an image we take as it is
+@pytest.mark.parametrize(
+    "name", ["jpeg", "jpeg, progressive", "png, palette", "webp", "heic", "heic, in tiles"]
+)
 def test_damaged_bytes_end_as_a_sentence_or_as_a_picture(name: str) -> None:
     draw = random.Random(name)
     whole = GOOD[name][0]
@@ -273,7 +295,14 @@ def test_bombs_and_the_largest_photo_stay_below_400_megabytes(tmp_path: Path) ->
         "header.jpg": jpeg_of_size(jpeg(), 65_000, 65_000),
         "plain.jpg": jpeg_of_size(jpeg(), 10_950, 10_950),
         "canvas.webp": webp_canvas(1 << 24, 1 << 24),
-        "largest.png": saved(Image.new("RGBA", (5_250, 5_250)), "PNG", compress_level=1),
+        "largest.png": saved(Image.new("RGBA", (10_950, 10_950)), "PNG", compress_level=1),
+        "widest.png": saved(Image.new("RGBA", (16_384, 7_300)), "PNG", compress_level=1),
+        "interlaced.png": interlaced_png(5_470, 5_470),
+        "lossless.webp": saved(
+            Image.new("RGBA", (6_320, 6_320), "#60a03080"), "WEBP", lossless=True, method=0
+        ),
+        "120 megapixels.heic": repeated_heic(12_000, 9_990),
+        "one piece.heic": heic(Image.new("RGB", (3_200, 3_000), "#306090")),
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from shared.retry import policy
 from shared.retry.breaker import OPEN_AFTER, Breakers
-from shared.retry.classify import Kind, classify
+from shared.retry.classify import Kind, classify, sentence_of
 from shared.retry.errors import (
     HttpStatusError,
     PermanentError,
@@ -250,3 +250,18 @@ async def test_a_library_that_cancels_itself_is_a_failed_attempt_not_a_lost_entr
     result, _ = await attempts(call)
     assert isinstance(result, policy.Failed)
     assert result.kind is Kind.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("not a reference into the photo store"), "not a reference into the photo store"),
+        (RuntimeError(), "failed without a reason (RuntimeError)"),
+        (TimeoutError(), "no answer in time"),
+        (KeyError("id"), "missing key 'id'"),
+    ],
+)
+def test_a_failure_is_told_in_its_own_words_and_not_by_the_name_of_a_class(
+    error: Exception, sentence: str
+) -> None:
+    assert sentence_of(error) == sentence

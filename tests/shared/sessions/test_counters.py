@@ -109,6 +109,30 @@ async def test_counters_equal_a_recount_and_each_completion_is_written_once(
         assert await members(client, place, "session_open") == []
 
 
+async def test_photos_that_come_into_a_completed_session_complete_it_anew(
+    client: Redis, place: Place
+) -> None:
+    publisher = Publisher(client, lanes=place.lanes)
+    async with chain(place, lambda *_: None) as running:
+        await publisher.open_session("s1", expected=2)
+        for number in range(2):
+            await publisher.publish(photo("s1", number))
+        await running.drain()
+        for number in range(2, 5):
+            await publisher.publish(photo("s1", number))
+        await running.drain()
+        reports = await running.reports("s1")
+        assert [report.completion for report in reports] == list(range(1, len(reports) + 1))
+        assert 2 <= len(reports) <= 4
+        assert (reports[0].validated, reports[-1].validated) == (2, 5)
+        # told too many: closed with the right number it is complete; with more again it waits
+        assert await publisher.close_session("s1", expected=7) == 7
+        assert (await fields(client, place, "s1"))["status"] == "open"
+        assert await publisher.close_session("s1", expected=5) == 5
+        await running.drain()
+        assert len(await running.reports("s1")) == len(reports) + 1
+
+
 async def test_dead_letters_count_and_a_photo_that_is_postponed_first_keeps_its_session(
     client: Redis, place: Place
 ) -> None:

@@ -43,7 +43,7 @@ async def test_what_one_client_sets_another_finds_and_touches(store: SessionStor
     assert peeked == found
 
 
-async def test_the_first_expected_counts_whoever_says_it(
+async def test_the_first_expected_counts_until_somebody_closes_it(
     store: SessionStore, client: Redis, place: Place
 ) -> None:
     publisher = Publisher(client, lanes=place.lanes)
@@ -53,6 +53,8 @@ async def test_the_first_expected_counts_whoever_says_it(
     assert again is not None
     assert (again.expected, again.site, again.library) == (84, "/sites/Bau", "Fotos")
     assert await publisher.open_session("s1", expected=9) == 84
+    assert await store.close("s1", expected=83) == 83
+    assert await publisher.open_session("s1", expected=9) == 83
     for wrong in (0, -1):
         with pytest.raises(InvalidEventError):
             await store.close("s1", expected=wrong)

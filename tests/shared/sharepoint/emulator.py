@@ -38,17 +38,7 @@ class Emulator:
 
     def settings(self, store: Path, **more: str) -> Settings:
         """Settings that lead here, with a photo store of one's own."""
-        ready = self.ready
-        environment = {
-            "GRAPH_URL": ready.url,
-            "AZURE_AUTHORITY": ready.authority,
-            "AZURE_TENANT_ID": ready.tenant_id,
-            "AZURE_CLIENT_ID": ready.client_id,
-            "AZURE_CLIENT_SECRET": ready.client_secret,
-            "SHAREPOINT_SITE": ready.site,
-            "SHAREPOINT_LIBRARY": ready.library,
-            "PHOTO_STORE_URL": str(store),
-        }
+        environment = self.ready.settings() | {"PHOTO_STORE_URL": str(store)}
         return load(environment | more, folder=store)
 
     def effects(self, name: str) -> list[Effect]:

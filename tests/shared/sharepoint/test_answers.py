@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -68,3 +69,22 @@ def test_endless_nesting_is_cut_off() -> None:
     for number in range(40):
         document = {"code": f"c{number}", "innerError": document}
     assert len(error_of("x", 400, {}, _body({"error": document})).codes) == 8
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (70021, "its federated credential must name the issuer, subject"),
+        (700213, "its federated credential must name the issuer, subject"),
+        (90002, r"AZURE_TENANT_ID names no tenant of this cloud: copy the Directory \(tenant\) ID"),
+        (700016, r"AZURE_CLIENT_ID is no app of this tenant: copy the Application \(client\) ID"),
+        (700024, "check this machine's clock"),
+        (700027, "upload it under Certificates & secrets"),
+        (7000215, "set the secret's value, not its id"),
+        (7000222, "has expired: make a new one"),
+        (50034, "look at the app"),
+    ],
+)
+def test_each_refusal_of_the_sign_in_has_its_own_advice(number: int, advice: str) -> None:
+    body = _body({"error": "invalid_client", "error_description": f"AADSTS{number}: No. Trace ID: x"})
+    assert re.search(advice, str(error_of("signing in", 400, {}, body, advice="look at the app")))

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.retry.errors import PermanentError
-from shared.sharepoint.answers import GraphError
 from shared.sharepoint.sites import SiteAddress, find_library, find_site, site_address
 from shared.sharepoint.wire import Site
 from tests.shared.sharepoint.stub import Reply, refusal
@@ -26,10 +25,11 @@ LISTS = "/v1.0/sites/host,1,2/lists"
             "https://contoso.sharepoint.com/sites/B%C3%BCro/",
             SiteAddress(host="contoso.sharepoint.com", path="sites/Büro"),
         ),
+        ("host:/sites/B%C3%BCro", SiteAddress(host="host", path="sites/Büro")),
         ("/sites/Bau", SiteAddress(path="sites/Bau")),
         ("/", SiteAddress()),
         (" contoso.sharepoint.com ", SiteAddress(host="contoso.sharepoint.com")),
-        ("host,11-22,33-44", SiteAddress(id="host,11-22,33-44")),
+        ("host,11-22,33-44", SiteAddress(id="host,11-22,33-44", host="host")),
     ],
 )
 def test_a_site_can_be_written_in_several_ways(text: str, expected: SiteAddress) -> None:
@@ -55,30 +55,89 @@ async def test_a_site_without_host_is_on_the_configured_one(graph: Stub, client:
     assert (await find_site(client, "/sites/Büro", main="localhost:/sites/Bau")).id == "1"
 
 
+async def test_a_site_without_a_host_anywhere_is_told(graph: Stub, client: GraphClient) -> None:
+    for main in ("", "/sites/Bau"):
+        with pytest.raises(PermanentError, match=r"write it as contoso\.sharepoint\.com:/sites/Bau"):
+            await find_site(client, "/sites/Bau", main=main)
+    assert graph.calls("GET") == []  # an app that may see single sites could not ask for the host
+
+
+async def test_a_configured_id_names_the_host_too(graph: Stub, client: GraphClient) -> None:
+    graph.on("GET", "/v1.0/sites/localhost:/sites/Neu", Reply(body={"id": "1"}))
+    assert (await find_site(client, "/sites/Neu", main="localhost,11-22,33-44")).id == "1"
+
+
 @pytest.mark.parametrize(
-    "root",
-    [{"id": "0", "siteCollection": {"hostname": "main"}}, {"id": "0", "webUrl": "https://main/sites/x"}],
+    ("text", "site", "library"),
+    [
+        (
+            "https://contoso.sharepoint.com/sites/Bau/Freigegebene%20Dokumente/Forms/AllItems.aspx?id=%2Fsites",
+            "contoso.sharepoint.com:/sites/Bau",
+            "Freigegebene Dokumente",
+        ),
+        ("/sites/Bau/Referenzfotos/Forms/AllItems.aspx", "/sites/Bau", "Referenzfotos"),
+        (
+            "contoso.sharepoint.com:/sites/Bau/Sub/Fotos/Forms/x.aspx",
+            "contoso.sharepoint.com:/sites/Bau/Sub",
+            "Fotos",
+        ),
+        ("https://contoso.sharepoint.com/Fotos/Forms/AllItems.aspx", "contoso.sharepoint.com", "Fotos"),
+    ],
 )
-async def test_else_on_the_tenants_main_one(graph: Stub, client: GraphClient, root: object) -> None:
-    graph.on("GET", "/v1.0/sites/root", Reply(body=root))
-    graph.on("GET", "/v1.0/sites/main:/sites/Bau", Reply(body={"id": "1"}))
-    assert (await find_site(client, "/sites/Bau")).id == "1"
+def test_the_address_of_a_librarys_page_is_taken_apart(text: str, site: str, library: str) -> None:
+    with pytest.raises(PermanentError, match="goes on into a library") as caught:
+        site_address(text)
+    assert str(caught.value).endswith(f"set SHAREPOINT_SITE={site} and SHAREPOINT_LIBRARY={library}")
 
 
-async def test_a_tenant_without_a_host_is_told(graph: Stub, client: GraphClient) -> None:
-    graph.on("GET", "/v1.0/sites/root", Reply(body={"id": "0"}))
-    with pytest.raises(PermanentError, match="names no host"):
-        await find_site(client, "/sites/Bau")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://host/sites/Bau/SitePages/Home.aspx", "the address of a page: the site is host:/sites/Bau"),
+        ("https://host/sites/Bau/_layouts/15/viewlsts.aspx", "the site is host:/sites/Bau"),
+        ("https://host/:f:/r/sites/Bau/Referenzfotos", "a link to share something by"),
+    ],
+)
+def test_the_address_of_another_page_is_no_site(text: str, expected: str) -> None:
+    with pytest.raises(PermanentError, match=expected):
+        site_address(text)
 
 
-async def test_a_site_that_is_not_there_is_permanent_but_no_access_is_an_answer(
-    graph: Stub, client: GraphClient
+def test_a_site_may_be_called_like_a_page() -> None:
+    assert site_address("host:/sites/Lists").path == "sites/Lists"
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_site_that_is_not_seen_may_be_mistyped_or_not_granted(
+    graph: Stub, client: GraphClient, status: int
 ) -> None:
-    with pytest.raises(PermanentError, match="there is no site 'localhost:/sites/Nix'"):
+    graph.on("GET", "/v1.0/sites/localhost:/sites/Nix", refusal(status, "accessDenied"))
+    with pytest.raises(PermanentError) as caught:
         await find_site(client, "localhost:/sites/Nix")
-    graph.on("GET", "/v1.0/sites/localhost:/sites/Bau", refusal(403, "accessDenied"))
-    with pytest.raises(GraphError, match=r"Sites\.Selected"):
-        await find_site(client, "localhost:/sites/Bau")
+    assert str(caught.value) == (
+        f"there is no site 'localhost:/sites/Nix', or the app may not see it (SharePoint answered {status}"
+        " accessDenied): check the address, then that the app has been granted this site (Sites.Selected)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "site"),
+    [
+        ("localhost:/sites/Bau/Referenzfotos", "/sites/Bau/Referenzfotos", "localhost:/sites/Bau"),
+        ("https://localhost/Referenzfotos/", "/Referenzfotos", "localhost"),
+    ],
+)
+async def test_a_library_at_the_end_of_a_site_is_told_where_the_lookup_fails(
+    graph: Stub, client: GraphClient, text: str, path: str, site: str
+) -> None:
+    with pytest.raises(PermanentError) as caught:
+        await find_site(client, text)
+    assert str(caught.value).endswith(
+        f"If 'Referenzfotos' is a library, the site ends before it: set SHAREPOINT_SITE={site} and"
+        " SHAREPOINT_LIBRARY=Referenzfotos"
+    )
+    graph.on("GET", f"/v1.0/sites/localhost:{path}", Reply(body={"id": "1"}))
+    assert (await find_site(client, text)).id == "1"  # a subsite's address looks the same
 
 
 def _library(number: int, name: str, display_name: str, **more: object) -> dict[str, object]:

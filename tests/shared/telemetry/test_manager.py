@@ -260,11 +260,12 @@ def test_a_collector_that_refuses_is_told_once_and_its_return_too(
         assert calls.acquire(timeout=10)
         manager.shutdown()
     assert failures() - before == 3
-    assert [(line["level"], line["event"].split(";")[0]) for line in logged.lines] == [
+    # the exporter of an earlier test may still be giving up on its own collector
+    lines = [line for line in logged.lines if line["endpoint"] == endpoint]
+    assert [(line["level"], line["event"].split(";")[0]) for line in lines] == [
         ("warning", "traces do not reach the collector"),
         ("info", "traces reach the collector again"),
     ]
-    assert logged.lines[0]["endpoint"] == endpoint
 
 
 @pytest.mark.usefixtures("_short_end")

@@ -135,6 +135,7 @@ def test_the_key_is_what_the_answer_depends_on() -> None:
     context = PhotoContext(hints=Hints(project="Schulhaus"))
     key = answer_key(PHOTO, SCHEMA, _Model(), context)
     assert key == answer_key(PHOTO, SCHEMA, _Model(), context)
+    assert key.startswith(f"{PHOTO}-")  # who removes a content finds its answers
     others = [
         answer_key(Sha256("c" * 64), SCHEMA, _Model(), context),
         answer_key(PHOTO, SchemaDigest("c" * 64), _Model(), context),

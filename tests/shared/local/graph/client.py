@@ -57,10 +57,12 @@ class Reply:
 class Graph:
     """Talks to one emulator."""
 
-    def __init__(self, session: ClientSession, origin: str) -> None:
+    def __init__(self, session: ClientSession, origin: str, administrator: str = "") -> None:
         self.session = session
         self.origin = origin
         self.token = ""
+        self.administrator = administrator
+        """The token of an administrator."""
         self.drive = ""
 
     async def sign_in(self) -> None:

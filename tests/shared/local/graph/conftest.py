@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 
-from shared.local.graph.app import Options, build
+from shared.local.graph.app import ADMINISTRATORS_TOKEN, Options, build
 from tests.shared.local.graph.client import Graph
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ def open_graph(folder: Path) -> Open:
 
     @asynccontextmanager
     async def open_(options: Options = Options()) -> AsyncIterator[Graph]:  # noqa: B008  frozen
-        async with TestServer(build(folder, options)) as server, ClientSession() as session:
-            graph = Graph(session, f"http://127.0.0.1:{server.port}")
+        app = build(folder, options)
+        async with TestServer(app) as server, ClientSession() as session:
+            graph = Graph(session, f"http://127.0.0.1:{server.port}", app[ADMINISTRATORS_TOKEN])
             await graph.sign_in()
             if not options.tenant_mode:
                 await graph.use_library()

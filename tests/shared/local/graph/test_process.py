@@ -6,8 +6,6 @@ import asyncio
 import itertools
 import ssl
 import time
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -15,15 +13,12 @@ import msgspec
 import psutil
 import pytest
 from azure.identity.aio import ClientSecretCredential
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from shared.local.graph.process import GraphStartError, Ready, RunningGraph, start_graph
 from shared.local.graph.store import FolderInUseError, Store
 from shared.local.graph.tokens import SCOPE
 from tests.shared.local.graph.client import SITE, Graph
+from tests.shared.sharepoint.certificates import self_signed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,8 +51,13 @@ async def test_it_is_ready_within_a_second_and_stops_cleanly(
     assert msgspec.json.decode(ready_file.read_bytes(), type=Ready) == running.ready
     assert running.url == f"{running.authority}/v1.0"
     assert (running.ready.site, running.ready.library) == ("localhost:/sites/Bau", "Referenzfotos")
+    exports = {f"export {name}={value}" for name, value in running.settings().items()}
+    written = set((folder / "env").read_text().splitlines())
+    assert written == exports | {f"export ADMIN_TOKEN={running.ready.admin_token}"}
     graph = await connect(session, running)
     assert (await graph.get(SITE)).status == 200
+    administrator = {"Authorization": f"Bearer {running.ready.admin_token}"}
+    assert (await graph.get(f"{SITE}:/permissions", headers=administrator)).status == 200
     assert await running.stop() == 0
 
 
@@ -130,32 +130,6 @@ async def test_azure_identity_gets_its_token_over_tls(folder: Path, tmp_path: Pa
         content = await graph.call("GET", item["@microsoft.graph.downloadUrl"], token=False)
         assert content.data == b"photo"
     await running.stop()
-
-
-def self_signed(path: Path) -> Path:
-    """A certificate for loopback, with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
 
 
 async def test_a_folder_serves_one_emulator(folder: Path) -> None:

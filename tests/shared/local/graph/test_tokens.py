@@ -1,4 +1,4 @@
-"""The token endpoint, what a token opens, and the tenant that grants nothing by itself."""
+"""The token endpoint, and what a token opens."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from shared.local.graph.app import Options
-from shared.local.graph.tokens import CLIENT_ID, TENANT_ID
-from tests.shared.local.graph.client import CREDENTIALS, LIBRARY, SITE, Graph
+from shared.local.graph.tokens import TENANT_ID
+from tests.shared.local.graph.client import CREDENTIALS, SITE, Graph
 
 if TYPE_CHECKING:
     from tests.shared.local.graph.conftest import Open
@@ -105,28 +105,4 @@ async def test_a_token_outlives_a_restart(open_graph: Open) -> None:
         token = graph.token
     async with open_graph() as graph:
         graph.token = token
-        assert (await graph.get(SITE)).status == 200
-
-
-async def test_sites_selected_opens_nothing_until_the_site_is_granted(open_graph: Open) -> None:
-    async with open_graph(Options(tenant_mode=True)) as graph:
-        refused = await graph.get(SITE)
-        assert (refused.status, refused.code) == (403, "accessDenied")
-
-        read = {"roles": ["read"], "grantedToIdentities": [{"application": {"id": CLIENT_ID}}]}
-        await graph.admin("POST", "/grant", read)
-        await graph.use_library()
-        assert (await graph.upload("a.jpg")).status == 403
-
-        await graph.admin("POST", "/grant", {"roles": ["write"]})
-        assert (await graph.upload("a.jpg")).status == 201
-
-        await graph.admin("DELETE", "/grant")
-        assert (await graph.get(LIBRARY)).status == 403
-
-
-async def test_a_grant_outlives_a_restart(open_graph: Open) -> None:
-    async with open_graph(Options(tenant_mode=True)) as graph:
-        await graph.admin("POST", "/grant", {})
-    async with open_graph(Options(tenant_mode=True)) as graph:
         assert (await graph.get(SITE)).status == 200

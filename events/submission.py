@@ -1,0 +1,95 @@
+"""What a submission may say: values that are wrong for any publisher are refused before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from events.types import PhotoSubmitted
+
+SCHEMES: Final = ("http", "https", "file", "store", "sharepoint")
+"""Where a photo's bytes may be."""
+LONGEST: Final = {
+    "target.site": 1024,
+    "target.library": 255,
+    "hints.project": 255,
+    "hints.place": 255,
+    "hints.photographer": 255,
+    "hints.text": 10_000,
+}
+"""Characters of each text. 255 is what SharePoint takes in a line of text."""
+
+_ADDRESSES: Final = "http:, https:, file:, store: or sharepoint:"
+# RFC 3339, but for the seconds and the zone, which people leave out
+_MOMENT: Final = re.compile(
+    r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII
+)
+
+
+def refuse(event: PhotoSubmitted) -> None:
+    """Raise ValueError with a sentence if something in the event is wrong, whoever publishes it."""
+    source_url(event.source_url)
+    if event.expected == 0:
+        raise ValueError("expected=0: give the number of photos in the session, or leave it out")
+    for part in ("target", "hints"):
+        values = getattr(event, part)
+        for name in values.__struct_fields__ if values else ():
+            value = getattr(values, name)
+            # empty says as little as none
+            if value and name != "taken_at":
+                text(value, f"{part}.{name}")
+    if event.hints and event.hints.taken_at:
+        taken_at(event.hints.taken_at)
+
+
+def source_url(address: str) -> str:
+    """An address where a photo's bytes may be. Raises ValueError; what it says quotes no secret in it."""
+    scheme, colon, rest = address.partition(":")
+    if not address.strip():
+        raise ValueError(f"source_url is empty: give an address that begins with {_ADDRESSES}")
+    if not colon or scheme.lower() not in SCHEMES:
+        what = f"has the scheme {scheme[:20]!r}" if colon else "has no scheme"
+        raise ValueError(f"source_url {what}: give an address that begins with {_ADDRESSES}")
+    if scheme.lower() in ("http", "https"):
+        # urllib's own words may quote the address, and that a password
+        try:
+            parts = urlsplit(address)
+            host = parts.hostname
+        except ValueError:
+            host = None
+        if not host or any(letter.isspace() for letter in host):
+            raise ValueError("source_url names no host: give one, such as https://example.org/a.jpg")
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError("source_url has a port that is no number from 0 to 65535") from None
+    elif not rest.strip("/ "):
+        raise ValueError(f"source_url ends after {scheme[:20]}: and names no photo")
+    return address
+
+
+def taken_at(when: str) -> str:
+    """A date, or a date and time, as RFC 3339 writes them. Raises ValueError."""
+    try:
+        if _MOMENT.fullmatch(when):
+            datetime.fromisoformat(when.upper())
+            return when
+        why = "is neither a date nor a time"
+    except ValueError as error:
+        why = f"is in no calendar ({error})"
+    raise ValueError(
+        f"taken_at {when[:40]!r} {why}: write 2026-05-12, 2026-05-12T10:30, or 2026-05-12T10:30:00+02:00"
+    )
+
+
+def text(value: str, name: str) -> str:
+    """A text that says something and is no longer than is allowed. Raises ValueError."""
+    if not value.strip():
+        raise ValueError(f"{name} is blank: say something, or leave it out")
+    most = LONGEST[name]
+    if len(value) > most:
+        raise ValueError(f"{name} has {len(value)} characters; {most} are allowed")
+    return value

@@ -1,0 +1,196 @@
+"""Decode a HEIC, a strip at a time where that is possible.
+
+Phones store a photo as a grid of small tiles. A decoder joins all of them first, which takes about six bytes
+a pixel: 300 MB for 48 megapixels. Here each row of tiles is written as a small HEIC of its own, decoded, and
+made smaller at once. Whatever is laid out in another way is decoded in one piece.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+import msgspec
+import pi_heif
+import pyvips
+
+from shared.photos.heif import Heif, Item, Pieces, Reference, full_box, heif_file
+
+# The pictures beside the picture are not needed, and threads would decode several tiles at a time.
+pi_heif.options.THUMBNAILS = False
+pi_heif.options.DEPTH_IMAGES = False
+pi_heif.options.AUX_IMAGES = False
+pi_heif.options.DECODE_THREADS = 1
+
+_BANDS: Final = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
+# What may be said of a grid without changing where its pixels go; the turn is made here.
+_UNDERSTOOD: Final = frozenset({b"ispe", b"pixi", b"colr", b"irot", b"clli", b"mdcv"})
+_TURNS: Final = ("d0", "d270", "d180", "d90")
+"""By quarter turns anticlockwise what libvips calls it, clockwise."""
+_MAX_TILES: Final = 1000
+"""What libheif takes; phones write 48 to 192."""
+
+
+class Tiles(msgspec.Struct, frozen=True, kw_only=True):
+    """A photo laid out as a grid."""
+
+    width: int
+    """Pixels as stored; the turn comes afterwards."""
+    height: int
+    tile_height: int
+    quarter_turns: int
+    """How often to turn the stored pixels by 90 degrees anticlockwise."""
+    rows: list[list[Pieces]]
+    """Where each row's tiles lie in the file."""
+    used: bytes
+    """The properties of each tile."""
+    colours: bytes
+    """The properties of the grid, without its size and its turn."""
+    file: Heif
+
+
+class HeicPicture(msgspec.Struct, frozen=True, kw_only=True):
+    """A HEIC whose header was read and whose pixels were not."""
+
+    width: int
+    """Pixels, already turned upright."""
+    height: int
+    exif: bytes
+    profile: bytes
+    """ICC; empty if there is none."""
+    tiles: Tiles | None
+    """None if it has to be decoded in one piece."""
+    frame: Any
+    """pi_heif's."""
+
+    @property
+    def piece_pixels(self) -> int:
+        """How many pixels are decoded at once."""
+        return self.tiles.width * self.tiles.tile_height if self.tiles else self.width * self.height
+
+
+def open_heic(data: bytes) -> HeicPicture:
+    """Read the header. Raises what pi_heif raises: ValueError, RuntimeError, EOFError and more."""
+    frame = _frame(data)
+    width, height = frame.size
+    return HeicPicture(
+        width=width,
+        height=height,
+        exif=frame.info.get("exif") or b"",
+        profile=frame.info.get("icc_profile") or b"",
+        tiles=_tiles_of(data, (width, height)),
+        frame=frame,
+    )
+
+
+def decode_heic(photo: HeicPicture, factor: int) -> pyvips.Image:
+    """The pixels, upright, made smaller by at most a whole `factor`. Raises what pi_heif raises."""
+    tiles = photo.tiles
+    if tiles is None:
+        return _pixels(photo.frame)
+    # Strips that are no multiple of it would leave seams.
+    while tiles.tile_height % factor:
+        factor -= 1
+    parts: list[bytes] = []
+    width = bands = 0
+    for number, row in enumerate(tiles.rows):
+        height = min(tiles.tile_height, tiles.height - number * tiles.tile_height)
+        frame = _frame(_strip(tiles, row, height))
+        strip = _pixels(frame).shrink(factor, factor, ceil=True)
+        width, bands = strip.width, strip.bands
+        parts.append(strip.write_to_memory())
+    joined = b"".join(parts)
+    image = _image(joined, width, len(joined) // (width * bands), bands)
+    return image.rot(_TURNS[tiles.quarter_turns])
+
+
+def _frame(data: bytes) -> Any:
+    file = pi_heif.open_heif(data)
+    return file[file.primary_index]
+
+
+def _pixels(frame: Any) -> pyvips.Image:
+    """Decode, in one piece. The pixels are the frame's: it has to live as long as the image."""
+    data = frame.data  # decodes; the size may turn out to be another one
+    (width, height), bands = frame.size, _BANDS[frame.mode]
+    if len(data) != width * height * bands:
+        raise ValueError("the decoder gave another number of pixels than it said")
+    image = _image(data, width, height, bands)
+    return image.unpremultiply().cast("uchar") if frame.mode == "RGBa" else image
+
+
+def _image(data: bytes, width: int, height: int, bands: int) -> pyvips.Image:
+    image = pyvips.Image.new_from_memory(data, width, height, bands, "uchar")
+    return image.copy(interpretation="b-w" if bands < 3 else "srgb")
+
+
+def _strip(tiles: Tiles, row: list[Pieces], height: int) -> bytes:
+    """A HEIC of one row of tiles, not turned."""
+    size = full_box(b"ispe", struct.pack(">II", tiles.width, height))
+    grid = Item(
+        kind=b"grid",
+        data=struct.pack(">BBBBII", 0, 1, 0, len(row) - 1, tiles.width, height),
+        used=bytes([len(tiles.file.properties) + 1]) + tiles.colours,
+    )
+    coded = {place: tiles.file.read(place) for place in row}
+    parts = [Item(kind=b"hvc1", data=coded[place], used=tiles.used) for place in row]
+    made_of = Reference(b"dimg", 1, list(range(2, len(row) + 2)))
+    return heif_file([grid, *parts], tiles.file.packed_properties + size, [made_of])
+
+
+def _tiles_of(data: bytes, size: tuple[int, int]) -> Tiles | None:
+    """The grid of a file; None if it has none, or one with something that is not understood here."""
+    try:
+        tiles = _grid(Heif(data), len(data))
+    except (struct.error, LookupError, ValueError, StopIteration):
+        return None
+    if tiles is None:
+        return None
+    stored = (tiles.width, tiles.height)
+    return tiles if size == (stored[::-1] if tiles.quarter_turns % 2 else stored) else None
+
+
+def _grid(file: Heif, file_size: int) -> Tiles | None:
+    if file.kinds.get(file.primary) != b"grid" or _has_alpha(file):
+        return None
+    grid = file.read(file.places[file.primary])
+    # 23008-12, 6.6.2.3
+    _, flags, rows, columns = struct.unpack_from(">BBBB", grid)
+    width, height = struct.unpack_from(">II" if flags & 1 else ">HH", grid, 4)
+    rows, columns = rows + 1, columns + 1
+    parts = next(each.to for each in file.references if (each.kind, each.start) == (b"dimg", file.primary))
+    own = file.properties_of(file.primary)
+    if len(parts) != rows * columns or len(parts) > _MAX_TILES:
+        return None
+    if not _UNDERSTOOD.issuperset(each.name for _, each in own):
+        return None
+    if any(file.kinds.get(part) != b"hvc1" or file.used[part] != file.used[parts[0]] for part in parts):
+        return None
+    size = next(each.body for _, each in file.properties_of(parts[0]) if each.name == b"ispe")
+    tile_width, tile_height = struct.unpack_from(">II", size, 4)
+    if tile_width * columns < width or not 0 <= tile_height * rows - height < tile_height:
+        return None
+    places = [file.places[part] for part in parts]
+    # Tiles may share their bytes, but not overlap: each would be copied.
+    if sum(length for place in set(places) for _, length in place) > file_size:
+        return None
+    return Tiles(
+        width=width,
+        height=height,
+        tile_height=tile_height,
+        quarter_turns=sum(each.body[0] for _, each in own if each.name == b"irot") % 4,
+        rows=[places[first : first + columns] for first in range(0, len(places), columns)],
+        used=file.used[parts[0]],
+        colours=bytes(entry for entry, each in own if each.name not in (b"ispe", b"irot")),
+        file=file,
+    )
+
+
+def _has_alpha(file: Heif) -> bool:
+    """Whether another item of the file is this picture's transparency."""
+    return any(
+        each.kind == b"auxl"
+        and file.primary in each.to
+        and any(own.name == b"auxC" and b"alpha" in own.body for _, own in file.properties_of(each.start))
+        for each in file.references
+    )

@@ -1,0 +1,25 @@
+"""Make glibc return what a decoder has freed, so that one photo does not add to what the next one takes.
+
+Otherwise the vision agent, 180 MB with its model, stood at 310 MB after a few large photos, and needed
+another 150 MB for the next one. Another C library has no such calls, and needs none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from typing import Final
+
+_MMAP_THRESHOLD: Final = -3
+"""M_MMAP_THRESHOLD of malloc.h: from which size on a block is one of its own, and goes when it is freed. By
+itself it grows up to 32 MB with what is freed; set once, it stays."""
+_BLOCK: Final = 1 << 20
+
+with contextlib.suppress(OSError, AttributeError):
+    ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _BLOCK)
+
+
+def give_back() -> None:
+    """Return all pages that are free. Takes about 4 ms."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,174 @@
+"""Looks for a face in a preview: MTCNN (Zhang et al. 2016), three small networks, each asked about fewer places.
+
+P-Net looks at every place of the picture in a dozen sizes and is easily convinced, R-Net looks again at what
+P-Net found, O-Net decides. Only whether there is a face is of interest here, not whose and not where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from PIL import Image
+
+from shared.vision.local.face_weights import SHA256, convert
+from shared.vision.local.sessions import cached_session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from shared.vision.local.face_graphs import Network
+    from shared.vision.local.sessions import Session
+
+SURE: Final = 0.99
+
+SMALLEST: Final = 24
+"""Pixels: the height of the smallest face that is looked for."""
+
+_CONVERTED: Final = 1
+"""Counts what `face_graphs.build` makes of the same weights."""
+
+_SIDE: Final = 1024
+"""Pixels, long side: a larger preview is made smaller, so that time and memory have an end."""
+# The paper's P-Net sees squares of 12 pixels, two pixels apart; each size of the pyramid has half the area.
+_CELL: Final = 12
+_STRIDE: Final = 2
+_STEP: Final = 0.709
+# The thresholds that the authors published with the networks.
+_PNET_SURE: Final = 0.6
+_RNET_SURE: Final = 0.7
+# Overlap (intersection over union) from which two boxes are one place.
+_SAME_IN_SIZE: Final = 0.5
+_SAME: Final = 0.7
+# Gravel and grass have a place everywhere; of so many the best are enough.
+_PLACES_PER_SIZE: Final = 200
+_PLACES: Final = 300
+
+
+class FaceFinder:
+    """Needs no account and no network; converts its networks into the cache folder at its first start."""
+
+    version = "faces.1"
+    """Changes whenever another picture would be said to have a face."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self._cache_dir = cache_dir
+        self._sessions: dict[Network, Session] = {}
+
+    async def open(self) -> None:
+        """Load the networks. Raises SettingsError without their package, WeightsError if that is another."""
+        self._sessions = await asyncio.to_thread(self._open)
+
+    def _open(self) -> dict[Network, Session]:
+        return {
+            network: cached_session(
+                self._cache_dir / f"mtcnn-{network}-{digest[:12]}-{_CONVERTED}.onnx", partial(convert, network)
+            )
+            for network, digest in SHA256.items()
+        }
+
+    def look(self, preview: bytes) -> float | None:
+        """How sure it is of the surest face in a JPEG; None where none reaches `SURE`. Keeps a core busy.
+
+        Raises OSError or ValueError for a preview that is no picture.
+        """
+        with Image.open(io.BytesIO(preview)) as opened:
+            picture = opened.convert("RGB")
+        surest = self.surest(picture)
+        # 0.9996 is not to be read as certain
+        return math.floor(surest * 100) / 100 if surest >= SURE else None
+
+    def surest(self, picture: Image.Image) -> float:
+        """O-Net's probability of the surest face in an RGB picture; 0 where nothing got as far as O-Net."""
+        if not self._sessions:
+            raise RuntimeError("the face finder was not opened: call open() first")
+        picture = picture.copy()
+        picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+        places = self._proposed(picture)
+        if not len(places):
+            return 0.0
+        moves, shares = self._sessions["rnet"].run(None, {"images": _cut(picture, places, 24)})
+        kept = shares[:, 1] > _RNET_SURE
+        places = _moved(places[kept], moves[kept])
+        places = places[_distinct(places, shares[kept, 1], _SAME)]
+        if not len(places):
+            return 0.0
+        _, shares = self._sessions["onet"].run(None, {"images": _cut(picture, places, 48)})
+        return float(shares[:, 1].max())
+
+    def _proposed(self, picture: Image.Image) -> NDArray[Any]:
+        """P-Net's places, best first: left, top, right, bottom in pixels, one row each."""
+        found: list[NDArray[Any]] = []
+        sure: list[NDArray[Any]] = []
+        scale = _CELL / SMALLEST
+        while min(picture.size) * scale >= _CELL:
+            size = (math.ceil(picture.width * scale), math.ceil(picture.height * scale))
+            small = _input([picture.resize(size, Image.Resampling.BILINEAR)])
+            moves, shares = self._sessions["pnet"].run(None, {"images": small})
+            rows, columns = np.nonzero(shares[0, 1] > _PNET_SURE)
+            corners = np.stack([columns, rows, columns, rows], axis=1) * _STRIDE
+            cells = (corners + np.array([0, 0, _CELL, _CELL])).astype(np.float32)
+            share = shares[0, 1, rows, columns]
+            kept = _distinct(cells, share, _SAME_IN_SIZE)[:_PLACES_PER_SIZE]
+            found.append((cells[kept] + moves[0][:, rows, columns].T[kept] * _CELL) / scale)
+            sure.append(share[kept])
+            scale *= _STEP
+        if not found:
+            return np.empty((0, 4), np.float32)
+        places = np.concatenate(found)
+        return places[_distinct(places, np.concatenate(sure), _SAME)[:_PLACES]]
+
+
+def _input(squares: list[Image.Image]) -> NDArray[Any]:
+    """Pictures of one size as the networks want them: channels first, from -1 to 1."""
+    pixels = np.stack([np.asarray(square, np.float32) for square in squares])
+    return np.ascontiguousarray(((pixels - 127.5) / 128).transpose(0, 3, 1, 2))
+
+
+def _cut(picture: Image.Image, places: NDArray[Any], side: int) -> NDArray[Any]:
+    """What is to be seen at the places, each as a square; beyond the picture's edge it is black."""
+    corners = _squared(places).round().astype(int)
+    return _input(
+        [
+            picture.crop((left, top, max(right, left + 1), max(bottom, top + 1))).resize(
+                (side, side), Image.Resampling.BILINEAR
+            )
+            for left, top, right, bottom in corners.tolist()
+        ]
+    )
+
+
+def _squared(places: NDArray[Any]) -> NDArray[Any]:
+    """The places widened to squares around their centres."""
+    centres = (places[:, :2] + places[:, 2:]) / 2
+    halves = (places[:, 2:] - places[:, :2]).max(axis=1, keepdims=True) / 2
+    return np.concatenate([centres - halves, centres + halves], axis=1)
+
+
+def _moved(places: NDArray[Any], moves: NDArray[Any]) -> NDArray[Any]:
+    """The places where R-Net says that they should be; it saw them as squares."""
+    squares = _squared(places)
+    sizes = squares[:, 2:] - squares[:, :2]
+    return squares + moves * np.concatenate([sizes, sizes], axis=1)
+
+
+def _distinct(places: NDArray[Any], shares: NDArray[Any], overlap: float) -> list[int]:
+    """Which places to keep, best first: those that no better one overlaps by so much."""
+    left, top, right, bottom = places.T
+    areas = (right - left) * (bottom - top)
+    rest = np.argsort(-shares)
+    kept: list[int] = []
+    while len(rest) and len(kept) < _PLACES:
+        best, rest = int(rest[0]), rest[1:]
+        kept.append(best)
+        width = np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest])
+        height = np.minimum(bottom[best], bottom[rest]) - np.maximum(top[best], top[rest])
+        common = np.maximum(width, 0) * np.maximum(height, 0)
+        rest = rest[common <= overlap * (areas[best] + areas[rest] - common)]
+    return kept

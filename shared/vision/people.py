@@ -1,0 +1,116 @@
+"""The opt-in face hint: what a seen face does to an answer about whether people can be recognised.
+
+A hint and no more. No face seen is no answer, because the detector misses people from behind, far away or with
+a helmet: nothing here ever says "no".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from events.types import FieldText, FieldValue, NeedsPerson
+from shared.library.topics import topic_of
+from shared.library.words import first_choice, fold, unsure_word
+from shared.settings import SettingsError
+
+if TYPE_CHECKING:
+    from shared.library.schema import Column, LibrarySchema
+    from shared.settings import Settings
+    from shared.vision.analyzer import Answer
+    from shared.vision.local.faces import FaceFinder
+
+HINT: Final = "Hinweis: möglicherweise ein Gesicht im Bild; kein Ersatz für eine Prüfung."
+CONTRADICTED: Final = HINT + " Die Bildanalyse sagt «{said}»: bitte ansehen."
+
+_POSSIBLE: Final = ("Möglich", "Möglicherweise", "Vielleicht", "Eventuell", "Prüfen", "Zu prüfen", "Unklar")
+"""Choices that leave it to a person, which is what a hint is for; best first."""
+_YES: Final = ("Ja", "Erkennbar", "Sichtbar", "Vorhanden", "Personen erkennbar", "Personen", "Yes", "Oui")
+_NO: Final = frozenset(
+    map(
+        fold,
+        ("Nein", "Keine", "Keine Personen", "Nicht erkennbar", "Nicht sichtbar", "Niemand", "No", "Non"),
+    )
+)
+
+
+def face_finder(settings: Settings) -> FaceFinder | None:
+    """What looks for faces, if VISION_FACES is on. Raises SettingsError if its extra is not installed."""
+    if not settings.vision_faces:
+        return None
+    try:
+        # onnxruntime and numpy are an extra that an installation with a remote model goes without
+        from shared.vision.local.faces import FaceFinder
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            "VISION_FACES=true needs the face detector: pip install 'erni-foto-agency[vision-faces]',"
+            " or set VISION_FACES=false"
+        ) from error
+    return FaceFinder(Path(settings.cache_dir).expanduser())
+
+
+def people_columns(schema: LibrarySchema) -> list[Column]:
+    """The columns that a seen face is a hint for."""
+    return [column for column in schema.writable if topic_of(column) == "people"]
+
+
+def hinted(answer: Answer, schema: LibrarySchema, confidence: float) -> Answer:
+    """The answer for a photo on which a face was seen, that surely.
+
+    A "yes" of the analyzer stays as it is. Otherwise the column says "possible" or "yes", as its choices
+    allow, and a person is asked to look, also where the analyzer said "no".
+    """
+    fields = dict(answer.fields)
+    needs = list(answer.needs_person)
+    for column in people_columns(schema):
+        said = fields.get(column.name)
+        value = None if said is None else said.value
+        contradicted = _says_no(value)
+        if not contradicted and not _says_nothing(value):
+            continue
+        fields.pop(column.name, None)
+        hint = _hint(column)
+        if hint is not None:
+            fields[column.name] = FieldValue(value=hint, source="vision", confidence=confidence)
+        reason = CONTRADICTED.format(said=_shown(value)) if contradicted else HINT
+        needs = [need for need in needs if need.column != column.display_name]
+        needs.append(NeedsPerson(column=column.display_name, reason=reason))
+    return msgspec.structs.replace(answer, fields=fields, needs_person=needs)
+
+
+def _hint(column: Column) -> FieldText:
+    """The value that means "look, perhaps"; None if the column has none."""
+    if column.kind == "boolean":
+        return True
+    choice = first_choice((*_POSSIBLE, *_YES), column.choices)
+    return [choice] if choice is not None and column.kind == "multi_choice" else choice
+
+
+def _says_no(value: FieldText) -> bool:
+    match value:
+        case bool():
+            return not value
+        case str():
+            return fold(value) in _NO
+        case list():
+            return bool(value) and all(fold(one) in _NO for one in value)
+        case _:
+            return value == 0
+
+
+def _says_nothing(value: FieldText) -> bool:
+    """Whether it is empty, or one of the choices for "nobody knows yet"."""
+    values = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+    return value is None or value in ("", []) or unsure_word(values) is not None
+
+
+def _shown(value: FieldText) -> str:
+    match value:
+        case bool():
+            return "Ja" if value else "Nein"
+        case list():
+            return ", ".join(value)
+        case _:
+            return str(value)

@@ -1,0 +1,136 @@
+"""A HEIC in tiles is decoded strip by strip, and looks as if it had been decoded in one piece."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import pi_heif
+import pytest
+from PIL import Image, ImageChops, ImageStat
+
+from shared.local.heic import heic
+from shared.photos.heic import HeicPicture, Tiles, open_heic
+from shared.photos.heif import Heif, Item, Reference, box, full_box, heif_file
+from shared.photos.open import opened
+from shared.photos.preview import make_preview
+from shared.retry.errors import PermanentError
+from tests.shared.photos.pictures import picture, tiff
+from tests.shared.photos.test_open import repeated_heic
+
+
+def tiles_of(data: bytes) -> Tiles | None:
+    with opened(data) as photo:
+        assert isinstance(photo.picture, HeicPicture)
+        return photo.picture.tiles
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("size", [(48, 32), (50, 34), (130, 70), (600, 400)])
+def test_strips_make_the_picture_that_the_decoder_makes_in_one_piece(
+    size: tuple[int, int], turns: int
+) -> None:
+    data = heic(picture(*size), tile=32, quarter_turns=turns)
+    tiles = tiles_of(data)
+    assert tiles is not None
+    assert len(tiles.rows) == -(-size[1] // 32) > 0
+    whole = pi_heif.open_heif(data).to_pillow()
+    preview = Image.open(io.BytesIO(make_preview(data, quality=100)))
+    assert preview.size == whole.size
+    # What saving as a JPEG, with its colours at half the size, costs.
+    assert ImageStat.Stat(ImageChops.difference(whole, preview)).mean == pytest.approx([0, 0, 0], abs=4)
+    assert max(ImageChops.difference(whole.convert("L"), preview.convert("L")).tobytes()) < 40
+
+
+@pytest.mark.parametrize("side", [300, 148, 100, 40])
+def test_made_smaller_there_are_no_seams(side: int) -> None:
+    slope = Image.linear_gradient("L").resize((1200, 900)).convert("RGB")
+    strips = Image.open(io.BytesIO(make_preview(heic(slope, tile=64), side)))
+    whole = Image.open(io.BytesIO(make_preview(heic(slope), side)))
+    assert strips.size == whole.size == (side, side * 3 // 4)
+    assert max(ImageChops.difference(strips, whole).tobytes()) <= 3
+
+
+def test_a_phones_48_megapixels_are_a_photo_like_any_other() -> None:
+    data = repeated_heic(8_064, 6_048, quarter_turns=3)
+    with opened(data) as photo:
+        assert (photo.header.width, photo.header.height) == (6_048, 8_064)
+    assert Image.open(io.BytesIO(make_preview(data))).size == (768, 1_024)
+
+
+def test_more_than_120_megapixels_are_refused() -> None:
+    with (
+        pytest.raises(PermanentError, match="larger than the 120 megapixels"),
+        opened(repeated_heic(12_000, 10_010)),
+    ):
+        pass
+
+
+def test_tiles_as_large_as_the_picture_are_no_tiles() -> None:
+    parts = heic(picture(48, 32), tile=16).replace(
+        struct.pack(">II", 16, 16), struct.pack(">II", 16, 600_000)
+    )
+    assert tiles_of(parts) is None
+
+
+def odd(kind: str) -> bytes:
+    """A picture in four tiles that has something which only a whole decoder knows."""
+    plain = Heif(heic(picture(32, 32), tile=16))
+    items = [
+        Item(kind=plain.kinds[number], data=plain.read(plain.places[number]), used=plain.used[number])
+        for number in sorted(plain.kinds)
+    ]
+    more, references = b"", list(plain.references)
+    count = len(plain.properties)
+    if kind == "mirrored":
+        more = box(b"imir", b"\1")
+        items[0] = Item(kind=b"grid", data=items[0].data, used=items[0].used + bytes([0x80 | count + 1]))
+    elif kind == "cropped":
+        more = box(b"clap", struct.pack(">8I", 16, 1, 16, 1, 0, 1, 0, 1))
+        items[0] = Item(kind=b"grid", data=items[0].data, used=items[0].used + bytes([0x80 | count + 1]))
+    elif kind == "with transparency":
+        more = full_box(b"auxC", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0")
+        items.append(Item(kind=b"hvc1", data=items[1].data, used=items[1].used + bytes([0x80 | count + 1])))
+        references.append(Reference(b"auxl", len(items), [1]))
+    elif kind == "of tiles that overlap":
+        return heic(picture(32, 32), tile=16).replace(b"\x44\x00\x00\x05", b"\x44\x00\x00\x04")
+    return heif_file(items, plain.packed_properties + more, references)
+
+
+@pytest.mark.parametrize("kind", ["mirrored", "cropped", "with transparency", "of tiles that overlap"])
+def test_what_is_not_understood_is_left_to_the_decoder(kind: str) -> None:
+    assert tiles_of(odd("plain")) is not None
+    data = odd(kind)
+    try:
+        whole = pi_heif.open_heif(data).to_pillow().convert("RGB")
+    except (ValueError, RuntimeError):
+        with pytest.raises(PermanentError, match="damaged"):
+            make_preview(data)
+        return
+    assert tiles_of(data) is None
+    preview = Image.open(io.BytesIO(make_preview(data, quality=100)))
+    assert preview.size == whole.size
+    if kind != "with transparency":
+        assert ImageStat.Stat(ImageChops.difference(whole, preview)).mean == pytest.approx([0, 0, 0], abs=6)
+
+
+def test_tiles_may_share_their_bytes_but_not_multiply_them() -> None:
+    shared = Heif(repeated_heic(1_024, 1_024))
+    assert len(set(shared.places.values())) == 2
+    # Each tile a byte further: 992 copies of nearly the whole file.
+    whole = repeated_heic(15_872, 16_384)
+    reader = Heif(whole)
+    ((start, length),) = reader.places[2]
+    at = whole.index(struct.pack(">II", start, length))
+    moved = bytearray(whole)
+    for number in range(992):
+        place = at + 14 * number
+        moved[place : place + 8] = struct.pack(">II", start - number, length)
+    assert open_heic(whole).tiles is not None
+    assert open_heic(bytes(moved)).tiles is None
+
+
+def test_exif_and_the_turn_are_found_beside_tiles() -> None:
+    data = heic(picture(), tile=16, quarter_turns=1, exif=tiff())
+    with opened(data) as photo:
+        assert photo.exif.endswith(tiff())
