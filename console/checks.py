@@ -117,12 +117,15 @@ async def _sharepoint(settings: Settings) -> list[Check]:
 async def _vision(settings: Settings) -> list[Check]:
     from shared.retry.errors import PermanentError, TransientError
     from shared.vision.analyzer import make_analyzer
+    from shared.vision.people import face_finder
 
     redis = connect(settings.redis_url, password=str(settings.redis_password), client_name="erni-doctor")
     try:
         analyzer = make_analyzer(settings, redis)
         await analyzer.open()
         await analyzer.close()
+        if (faces := face_finder(settings)) is not None:
+            await faces.open()
     except (PermanentError, TransientError, SettingsError, OSError, ImportError) as error:
         return [_failed("vision", str(error))]
     finally:

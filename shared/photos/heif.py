@@ -20,6 +20,9 @@ MAX_PROPERTIES: Final = 126
 
 Pieces: TypeAlias = tuple[tuple[int, int], ...]
 
+_MAX_PIECES: Final = 32
+"""Of one item; writers make one."""
+
 
 class Reference(msgspec.Struct, frozen=True):
     """That an item refers to others (8.11.12)."""
@@ -132,8 +135,10 @@ class Heif:
         version, at, end = self._full(b"iref")
         width = 4 if version else 2
         found = []
-        for kind, start, _ in boxes(self._data, at, end):
+        for kind, start, last in boxes(self._data, at, end):
             count, first = self._number(start + width, 2), start + width + 2
+            if first + count * width > last:
+                raise ValueError(f"the reference {kind!r} names more items than it holds")
             to = [self._number(first + number * width, width) for number in range(count)]
             found.append(Reference(kind, self._number(start, width), to))
         return found
@@ -173,6 +178,8 @@ class Heif:
             if method == 1:  # within the box `idat`
                 start += self._meta[b"idat"][0]
             extents, at = self._number(at, 2), at + 2
+            if extents > _MAX_PIECES:
+                raise ValueError(f"item {item} lies in {extents} pieces")
             pieces = []
             for _ in range(extents):
                 at += index if version else 0

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from events.types import Record
+from shared.library.schema import Column
+from shared.library.topics import topic_of
 from shared.library.words import unsure_word
 from shared.reports import german
 
@@ -40,6 +42,8 @@ class FieldView(Record, frozen=True, kw_only=True):
 
     name: str
     values: list[str]
+    caution: str
+    """What the value is not, beside it; nothing for most columns."""
     required: bool
     source: str
     """The key the style goes by: exif, hint, vision, default, person or nothing."""
@@ -136,6 +140,7 @@ def _field(field: FieldReport, reasons: Sequence[str], where: tzinfo) -> FieldVi
     differs = not field.same
     # A person's value is neither from our source nor of our confidence.
     persons = field.cause == "edited" or (field.source is None and bool(stored))
+    values = stored if differs or stored else found
     confidence = None if persons else field.confidence
     source = "person" if persons else field.source or ""
     notes = list(reasons)
@@ -144,7 +149,8 @@ def _field(field: FieldReport, reasons: Sequence[str], where: tzinfo) -> FieldVi
         notes.append(_CAUSES[field.cause])
     return FieldView(
         name=field.display_name,
-        values=stored if differs or stored else found,
+        values=values,
+        caution=_caution(field) if values and not persons else "",
         required=field.required,
         source=source,
         source_word="SharePoint" if persons else german.SOURCES.get(source, ""),
@@ -163,6 +169,12 @@ def _field(field: FieldReport, reasons: Sequence[str], where: tzinfo) -> FieldVi
         sent=german.value(field.sent, field.kind, where) if differs else None,
         note=" ".join(notes),
     )
+
+
+def _caution(field: FieldReport) -> str:
+    """Whether people can be recognised is for a person to say, whatever an analyzer or a default says."""
+    column = Column(name=field.column, display_name=field.display_name, kind=field.kind)
+    return "Hinweis, keine Prüfung" if topic_of(column) == "people" else ""
 
 
 def _facts(report: PhotoReport, where: tzinfo, *, mixed: bool) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """The opt-in face hint: what a seen face does to an answer about whether people can be recognised.
 
-A hint and no more. No face seen is no answer, because the detector misses people from behind, far away or with
-a helmet: nothing here ever says "no".
+A hint and no more. No face seen is no answer, because the detector misses people from behind, far away or
+with a helmet: nothing here ever says "no".
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def face_finder(settings: Settings) -> FaceFinder | None:
         from shared.vision.local.faces import FaceFinder
     except ModuleNotFoundError as error:
         raise SettingsError(
-            "VISION_FACES=true needs the face detector: pip install 'erni-foto-agency[vision-faces]',"
-            " or set VISION_FACES=false"
+            "VISION_FACES=1 needs the face detector: pip install 'erni-foto-agency[vision-faces]',"
+            " or set VISION_FACES=0"
         ) from error
     return FaceFinder(Path(settings.cache_dir).expanduser())
 

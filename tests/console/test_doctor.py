@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,6 +61,16 @@ def test_every_part_that_is_away_is_named_with_what_to_do(
     assert "check VISION_URL" in failed["vision"]
     assert "start a collector" in failed["traces"]
     assert "geheim" not in ran.out + ran.err
+
+
+def test_a_face_detector_that_is_not_installed_is_named_with_what_to_install(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISION_BACKEND", "local")
+    monkeypatch.setenv("VISION_FACES", "1")
+    assert "vision" not in _failed(erni("doctor", "--json"))
+    monkeypatch.setitem(sys.modules, "shared.vision.local.faces", None)
+    assert "pip install 'erni-foto-agency[vision-faces]'" in _failed(erni("doctor", "--json"))["vision"]
 
 
 def test_a_redis_that_may_lose_photos_is_wrong(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,22 @@ from PIL import Image
 
 from consumers.vision_analyzer import VisionAnalyzer
 from events.identities import PhotoId, SessionId, Sha256
-from events.types import ExifFacts, FieldValue, Hints, LibraryRef, PhotoAnalyzed, PhotoFetched
+from events.types import (
+    ExifFacts,
+    FieldValue,
+    Hints,
+    LibraryRef,
+    NeedsPerson,
+    PhotoAnalyzed,
+    PhotoFetched,
+)
 from shared.blobs import BlobMissingError, BlobStore
 from shared.photos.exif import facts_of
 from shared.photos.open import opened
 from shared.retry.errors import HttpStatusError, PermanentError
-from shared.settings import Settings
-from tests.shared.library.columns import library
+from shared.settings import Settings, SettingsError
+from shared.vision.people import CONTRADICTED, HINT
+from tests.shared.library.columns import PHASE, library
 from tests.shared.vision import drawings
 from tests.shared.vision.recorded import Recorded, serving
 
@@ -30,6 +40,7 @@ if TYPE_CHECKING:
 SCHEMA = library()
 LATITUDE, LONGITUDE = (47, 1, 39.36), (8, 37, 57.36)
 POSITION = "47.0276, 8.6326"
+PEOPLE = "Personen_x0020_erkennbar"
 SAID = {
     "bildinhalt": "Eine Uhr.",
     "Bauphase": {"value": None, "confidence": 0},
@@ -173,9 +184,7 @@ async def test_the_model_gets_the_preview_the_hints_and_no_position(desk: Desk, 
     original = photo(drawings.clock().resize((2000, 2000)))
     async with desk.agent(**paid(service), vision_preview_side=512) as agent:
         event = await agent.handle(await desk.fetched(original))
-    assert event.fields["Personen_x0020_erkennbar"] == FieldValue(
-        value="Nein", source="vision", confidence=0.9
-    )
+    assert event.fields[PEOPLE] == FieldValue(value="Nein", source="vision", confidence=0.9)
     assert event.fields["Ort"].value == POSITION
     assert (event.analysis.prompt_tokens, event.analysis.completion_tokens) == (1400, 120)
     [request] = service.requests
@@ -255,3 +264,85 @@ async def test_a_photo_without_facts_in_the_store_has_those_of_its_event(desk: D
     assert analyzed.fields["Aufnahmedatum"].value == "2023-01-02"
     assert analyzed.fields["Ort"].value == "Seewen"
     assert [need.column for need in analyzed.needs_person] == ["Bauprojekt"]
+
+
+async def test_a_face_is_a_hint_that_a_person_is_asked_to_look_at(desk: Desk) -> None:
+    async with desk.agent(vision_faces=True) as agent:
+        event = await agent.handle(await desk.fetched(photo(drawings.face())))
+    found = event.fields[PEOPLE]
+    assert (found.value, found.source) == ("Prüfen", "vision")
+    assert 0.9 < found.confidence < 1
+    assert event.needs_person == [NeedsPerson(column="Personen erkennbar", reason=HINT)]
+
+
+async def test_no_face_is_no_answer(desk: Desk) -> None:
+    fetched = await desk.fetched(photo(drawings.clock()))
+    async with desk.agent() as without, desk.agent(vision_faces=True) as agent:
+        expected, event = await without.handle(fetched), await agent.handle(fetched)
+    assert event.fields == expected.fields
+    assert event.needs_person == expected.needs_person == []
+
+
+async def test_a_no_of_the_model_where_a_face_was_seen_is_for_a_person_to_look_at(
+    desk: Desk, service: Recorded
+) -> None:
+    service.completion(SAID)
+    async with desk.agent(**paid(service), vision_faces=True) as agent:
+        event = await agent.handle(await desk.fetched(photo(drawings.face())))
+    assert event.fields[PEOPLE].value == "Prüfen"
+    [need] = event.needs_person
+    assert need.reason == CONTRADICTED.format(said="Nein")
+
+
+async def test_a_yes_of_the_model_stays(desk: Desk, service: Recorded) -> None:
+    service.completion(SAID | {"Personen_erkennbar": {"value": "Ja", "confidence": 0.9}})
+    async with desk.agent(**paid(service), vision_faces=True) as agent:
+        event = await agent.handle(await desk.fetched(photo(drawings.face())))
+    assert event.fields[PEOPLE] == FieldValue(value="Ja", source="vision", confidence=0.9)
+    assert event.needs_person == []
+
+
+async def test_to_switch_the_hint_on_or_off_asks_the_model_nothing_again(
+    desk: Desk, service: Recorded
+) -> None:
+    service.completion(SAID)
+    fetched = await desk.fetched(photo(drawings.face()))
+    events = []
+    for faces in (False, True, False, True):
+        async with desk.agent(**paid(service), vision_faces=faces) as agent:
+            events.append(await agent.handle(fetched))
+    assert len(service.requests) == 1
+    assert [event.analysis.cached for event in events] == [False, True, True, True]
+    assert [event.fields[PEOPLE].value for event in events] == ["Nein", "Prüfen", "Nein", "Prüfen"]
+    assert [len(event.needs_person) for event in events] == [0, 1, 0, 1]
+    plain, looked = (event.analysis.prompt_version for event in events[:2])
+    assert looked == f"{plain}-faces.1"
+    assert [event.analysis.prompt_version for event in events[2:]] == [plain, looked]
+
+
+async def test_a_library_without_a_column_about_people_is_not_looked_at_for_faces(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = library(PHASE)
+    fetched = await desk.fetched(
+        photo(drawings.face()),
+        schema_digest=schema.digest(),
+        schema_ref=await desk.store.put("schemas/2.json", msgspec.json.encode(schema)),
+    )
+    async with desk.agent(vision_faces=True) as agent:
+        assert agent._faces is not None
+        monkeypatch.setattr(agent._faces, "look", None)
+        event = await agent.handle(fetched)
+    assert "faces" not in event.analysis.prompt_version
+
+
+@pytest.mark.parametrize("backend", ["local", "openai"])
+def test_without_the_extra_the_agent_does_not_start_and_says_what_to_install(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    settings = msgspec.structs.replace(
+        desk.settings, vision_backend=backend, vision_model="m", vision_faces=True
+    )
+    monkeypatch.setitem(sys.modules, "shared.vision.local.faces", None)
+    with pytest.raises(SettingsError, match=r"pip install 'erni-foto-agency\[vision-faces\]'"):
+        VisionAnalyzer(settings, desk.redis)

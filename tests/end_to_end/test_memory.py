@@ -34,8 +34,10 @@ def test_bombs_and_the_largest_photos_stay_below_400_megabytes(tmp_path: Path) -
     refused, largest = bombs.refused(), bombs.largest()
     with (
         bombs.site() as site,
-        # the local analyzer: its model lies in the agent's own memory
-        System(tmp_path, vision=False, settings={"SOURCE_HOSTS": "127.0.0.1"}) as system,
+        # the local analyzer and the face detector: their models lie in the agent's own memory
+        System(
+            tmp_path, vision=False, settings={"SOURCE_HOSTS": "127.0.0.1", "VISION_FACES": "true"}
+        ) as system,
     ):
         for name, data in (refused | largest).items():
             (system.photos / name).write_bytes(data)

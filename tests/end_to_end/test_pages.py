@@ -27,6 +27,7 @@ from shared.reports.german import SOURCES
 from shared.settings import Settings, load
 from shared.sharepoint.names import PLACEHOLDERS
 from shared.vision.answer_schema import DOUBTFUL
+from shared.vision.local import faces
 from shared.vision.local.analyzer import MAYBE, SURE
 from shared.vision.openai import OpenAIAnalyzer
 from tests.project.pages import page, rows
@@ -120,6 +121,8 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"a confidence below {DOUBTFUL}" in METADATA
     assert f"from a probability of {SURE}" in VISION
     assert f'"vermutlich"\nfrom {MAYBE}' in VISION
+    assert f"from a probability of {faces.SURE}," in VISION
+    assert f"less than about {faces.SMALLEST} pixels" in VISION
     assert set(re.findall(r"\{(\w+)\}", METADATA)) == PLACEHOLDERS
 
 

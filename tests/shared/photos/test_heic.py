@@ -92,12 +92,14 @@ def odd(kind: str) -> bytes:
         more = full_box(b"auxC", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0")
         items.append(Item(kind=b"hvc1", data=items[1].data, used=items[1].used + bytes([0x80 | count + 1])))
         references.append(Reference(b"auxl", len(items), [1]))
-    elif kind == "of tiles that overlap":
+    elif kind == "with a tile that lies nowhere":
         return heic(picture(32, 32), tile=16).replace(b"\x44\x00\x00\x05", b"\x44\x00\x00\x04")
     return heif_file(items, plain.packed_properties + more, references)
 
 
-@pytest.mark.parametrize("kind", ["mirrored", "cropped", "with transparency", "of tiles that overlap"])
+@pytest.mark.parametrize(
+    "kind", ["mirrored", "cropped", "with transparency", "with a tile that lies nowhere"]
+)
 def test_what_is_not_understood_is_left_to_the_decoder(kind: str) -> None:
     assert tiles_of(odd("plain")) is not None
     data = odd(kind)
@@ -128,6 +130,19 @@ def test_tiles_may_share_their_bytes_but_not_multiply_them() -> None:
         moved[place : place + 8] = struct.pack(">II", start - number, length)
     assert open_heic(whole).tiles is not None
     assert open_heic(bytes(moved)).tiles is None
+
+
+def test_a_file_that_claims_millions_of_pieces_is_not_walked_through() -> None:
+    data = repeated_heic(15_872, 16_384)
+    at = data.index(b"iloc")
+    # sizes of zero: no piece takes any room, so each item may have as many as it likes
+    widths = data[:at] + data[at:].replace(b"\x44\x00", b"\x00\x00", 1)
+    with pytest.raises(ValueError, match="lies in 65535 pieces"):
+        Heif(widths.replace(b"\0\0\0\1", b"\0\0\xff\xff"))
+    start = data.index(b"dimg")
+    more = data[: start + 6] + b"\xff\xff" + data[start + 8 :]
+    with pytest.raises(ValueError, match="names more items than it holds"):
+        Heif(more)
 
 
 def test_exif_and_the_turn_are_found_beside_tiles() -> None:

@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 
 import shared.reports.session as session_module
 from events.identities import PhotoId, SessionId, Sha256, StoreUrl
@@ -22,9 +23,7 @@ from tests.shared.reports.sample import SESSION, Letter, fill, letters, photo_re
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pytest
-
-    from events.types import FieldText
+    from events.types import FieldText, Source
     from shared.blobs import BlobStore
     from shared.library.schema import ColumnKind
     from shared.reports.page import Page
@@ -103,6 +102,38 @@ async def test_a_dead_letter_that_could_not_be_read_is_listed_by_its_entry(store
     assert f"Eintrag {unread.entry_id}" in page.text("gescheitert")
     assert "Ereignis nicht lesbar" in page.text("gescheitert")
     assert written.dead_photos[0].photo_id is None
+
+
+@pytest.mark.parametrize("source", ["vision", "default", "hint"])
+async def test_a_value_about_people_is_marked_as_a_hint_wherever_it_came_from(
+    store: BlobStore, source: Source
+) -> None:
+    people = FieldReport(
+        column="Personen",
+        display_name="Personen erkennbar",
+        kind="boolean",
+        value=True,
+        source=source,
+        confidence=0.99,
+        sent=True,
+        stored=True,
+    )
+    await write_photo_report(store, _fine(1, fields=[people, *_fine(1).fields]))
+    page, _ = await _page(store, SessionFacts(session_id=SESSION))
+    assert "Personen erkennbar Ja Hinweis, keine Prüfung" in page.text("fotos")
+    assert page.text("fotos").count("Hinweis, keine Prüfung") == 1
+
+
+async def test_what_a_person_said_about_people_is_no_hint_and_neither_is_nothing(store: BlobStore) -> None:
+    empty = FieldReport(column="Personen", display_name="Personen erkennbar", kind="boolean")
+    edited = msgspec.structs.replace(
+        empty, value=True, source="vision", stored=False, same=False, cause="edited"
+    )
+    await write_photo_report(store, _fine(1, fields=[empty]))
+    await write_photo_report(store, _fine(2, fields=[edited]))
+    page, _ = await _page(store, SessionFacts(session_id=SESSION))
+    assert page.text("fotos").count("Personen erkennbar") == 2
+    assert "Hinweis, keine Prüfung" not in page.text("fotos")
 
 
 async def test_a_value_shows_its_source_and_how_sure_we_are(store: BlobStore) -> None:

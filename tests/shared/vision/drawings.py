@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 
 def jpeg(picture: Image.Image) -> bytes:
@@ -53,6 +53,26 @@ def traffic_light() -> Image.Image:
         draw.ellipse((160, y - 40, 240, y + 40), fill=colour)
     draw.rectangle((190, 330, 210, 400), fill=(80, 80, 80))
     return picture
+
+
+def face() -> Image.Image:
+    """A face from the front, blurred: to the detector flat colours with sharp edges are a drawing."""
+    picture = Image.new("RGB", (400, 400), (120, 150, 180))
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((90, 40, 310, 250), fill=(60, 40, 30))
+    draw.rectangle((160, 270, 240, 400), fill=(200, 150, 120))
+    draw.ellipse((110, 70, 290, 330), fill=(224, 172, 140))
+    draw.chord((105, 45, 295, 200), 180, 360, fill=(60, 40, 30))
+    for x in (160, 240):
+        draw.arc((x - 28, 150, x + 28, 190), 200, 340, fill=(70, 45, 35), width=7)
+        draw.ellipse((x - 22, 172, x + 22, 194), fill=(245, 240, 235))
+        draw.ellipse((x - 10, 172, x + 10, 192), fill=(50, 35, 30))
+    draw.polygon([(200, 185), (180, 240), (220, 240)], fill=(208, 152, 120))
+    for x in (180, 207):
+        draw.ellipse((x, 230, x + 13, 242), fill=(150, 95, 80))
+    draw.chord((160, 255, 240, 300), 0, 180, fill=(170, 70, 70))
+    draw.line((160, 277, 240, 277), fill=(120, 40, 45), width=4)
+    return picture.filter(ImageFilter.GaussianBlur(7))
 
 
 def nothing() -> Image.Image:
