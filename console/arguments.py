@@ -33,15 +33,23 @@ def describe(parser: argparse.ArgumentParser, what: str, *examples: str, run: ob
 
 
 def checked(reader: Callable[[str], T]) -> Callable[[str], T]:
-    """An argument type whose ValueError becomes the message, as it is."""
+    """An argument type whose ValueError becomes the message, as it is. What is not UTF-8 nobody takes."""
 
     def read(text: str) -> T:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not UTF-8") from None
         try:
             return reader(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
+
+
+words = checked(str)
+"""An argument type: any text."""
 
 
 def whole(least: int, most: int = 1_000_000) -> Callable[[str], int]:
@@ -57,13 +65,13 @@ def whole(least: int, most: int = 1_000_000) -> Callable[[str], int]:
     return checked(read)
 
 
-def hint(words: Sequence[str], message: str) -> str:
+def hint(typed: Sequence[str], message: str) -> str:
     """What to do about a value or a name that begins with "-", which was taken for an option; else ''."""
-    strange = next((word for word in words if re.match("-[^-]", word) and word != "-h"), None)
+    strange = next((word for word in typed if re.match("-[^-]", word) and word != "-h"), None)
     if strange is None:
         return ""
     if message.endswith("expected one argument"):
-        option = words[max(list(words).index(strange) - 1, 0)]
+        option = typed[max(list(typed).index(strange) - 1, 0)]
         return f"A value that begins with '-' is written {option}={strange}"
     if "unrecognized arguments" in message or "are required" in message:
         return f"A name that begins with '-' is written ./{strange} if it is a file, or comes after --"

@@ -38,11 +38,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Keys in the store."""
     public: list[tuple[str, bytes]]
     """Entries of the public streams: the stream's key and the entry's id."""
+    event_ids: list[str]
+    """By which `erni publish` knows a photo that it published before. An id of your own is not among them."""
 
     @property
     def empty(self) -> bool:
         """Whether nothing is kept."""
-        return not (self.photos or self.letters or self.blobs or self.public)
+        return not (self.photos or self.letters or self.blobs or self.public or self.event_ids)
 
     @property
     def sentence(self) -> str:
@@ -52,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             (self.letters, "dead letters"),
             (self.blobs, "stored files"),
             (self.public, "public events"),
+            (self.event_ids, "event ids"),
         )
         return ", ".join(f"{len(these)} {what}" for these, what in counts)
 
@@ -97,6 +100,9 @@ async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int
         letters=letters,
         blobs=blobs,
         public=[entry async for entry in _public(redis, lane, session)],
+        event_ids=[
+            f"{session}/{rest}" async for rest in _names(redis, lane.published(f"{session}/"), "string")
+        ],
     )
 
 
@@ -119,19 +125,27 @@ async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSes
         await store.delete(SCHEME + key)
     for letter in plan.letters:
         await dead.discard(letter)
+    for event_id in plan.event_ids:
+        await redis.delete(lane.published(event_id))
     await sessions.delete(plan.session)
 
 
 async def _records(redis: Redis, lane: Keys, session: SessionId) -> AsyncIterator[str]:
     """The photos with a record of that session; the session's own list may be gone before them."""
-    prefix = lane.photo("")
-    found: AsyncIterator[bytes] = redis.scan_iter(
-        match="".join(f"[{c}]" if c in "*?[]{}" else c for c in prefix) + "*", count=_PAGE, _type="hash"
-    )
     fetch: Callable[..., Awaitable[Any]] = redis.execute_command
-    async for key in found:
-        if await fetch("HGET", key, "session") == session.encode():
-            yield key.decode().removeprefix(prefix)
+    async for photo in _names(redis, lane.photo(""), "hash"):
+        if await fetch("HGET", lane.photo(photo), "session") == session.encode():
+            yield photo
+
+
+async def _names(redis: Redis, prefix: str, kind: str) -> AsyncIterator[str]:
+    """What stands behind the prefix in the keys that begin with it. None comes twice."""
+    found: AsyncIterator[bytes] = redis.scan_iter(
+        match="".join(f"[{c}]" if c in "*?[]{}\\" else c for c in prefix) + "*", count=_PAGE, _type=kind
+    )
+    names = {key.decode().removeprefix(prefix) async for key in found}
+    for name in sorted(names):
+        yield name
 
 
 async def _public(redis: Redis, lane: Keys, session: SessionId) -> AsyncIterator[tuple[str, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-# C0 and C1 controls but tab and line feed, and what turns the direction of writing around
-_STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls but tab and line feed, what turns the direction of writing around, and the lone
+# surrogates that stand for bytes of a word or a file name which are not UTF-8
+_STEERING: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 class Output:
@@ -74,8 +78,10 @@ class Output:
         """The JSON document, once, where it was asked for."""
         if self.as_json and not self._answered:
             self._answered = True
-            text = msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=2)
-            _line(sys.stdout, text.decode())
+            plain = msgspec.to_builtins(document, enc_hook=str)
+            text = json.dumps(plain, indent=2, ensure_ascii=False)
+            # escapes as JSON has them
+            _line(sys.stdout, _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def printable(text: str) -> str:

@@ -49,33 +49,35 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     photos: tuple[PhotoFile, ...]
     skipped: int
-    """Files in folders that are no photos by their name."""
+    """Files in folders that are no photos by their name, and `leading_out`."""
+    leading_out: tuple[str, ...]
+    """Links in a folder to files outside of it, which whoever named the folder may not have meant."""
     unreadable: tuple[tuple[str, str], ...]
     """Path and why it cannot be opened."""
+
+
+def count(number: int) -> str:
+    """So many photos, in words."""
+    return f"{number} photo{'' if number == 1 else 's'}"
 
 
 def find(words: Sequence[str]) -> Found:
     """Look at every word. Raises CommandError (code 2) for a path that does not exist."""
     photos: list[PhotoFile] = []
     unreadable: list[tuple[str, str]] = []
+    leading_out: list[str] = []
     skipped = 0
     for word in words:
         if _ADDRESS.match(word):
             photos.append(_address(word))
             continue
-        if not word.strip():
-            raise CommandError("an empty path: name a file, a folder or an address", code=2)
-        root = Path(word)
-        if not root.exists():
-            if "://" in word:
-                raise CommandError(
-                    f"{word}: only addresses that start with http, https, store, sharepoint or file can be"
-                    " published",
-                    code=2,
-                )
-            raise CommandError(f"{word}: there is no such file or folder", code=2)
+        root = _path(word)
         for path, name in _files(root, unreadable):
             if root.is_dir() and path.suffix.lower() not in PHOTO_ENDINGS:
+                skipped += 1
+                continue
+            if path != root and path.is_symlink() and _leads_out(path, root):
+                leading_out.append(str(path))
                 skipped += 1
                 continue
             if (wrong := _no_photo_file(path)) is not None:
@@ -87,7 +89,36 @@ def find(words: Sequence[str]) -> Found:
                     photos.append(PhotoFile(path=path, name=name))
             except OSError as error:
                 unreadable.append((str(path), error.strerror or str(error)))
-    return Found(photos=tuple(photos), skipped=skipped, unreadable=tuple(unreadable))
+    return Found(
+        photos=tuple(photos),
+        skipped=skipped,
+        leading_out=tuple(leading_out),
+        unreadable=tuple(unreadable),
+    )
+
+
+def _path(word: str) -> Path:
+    """A file or folder that is there. Raises CommandError (code 2)."""
+    if not word.strip():
+        raise CommandError("an empty path: name a file, a folder or an address", code=2)
+    path = Path(word)
+    if not path.exists():
+        if "://" in word:
+            raise CommandError(
+                f"{word}: only addresses that start with http, https, store, sharepoint or file can be"
+                " published",
+                code=2,
+            )
+        raise CommandError(f"{word}: there is no such file or folder", code=2)
+    return path
+
+
+def _leads_out(link: Path, root: Path) -> bool:
+    """Whether a link ends outside of the folder. One that goes round in circles is found to be no file."""
+    try:
+        return not link.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        return False
 
 
 def _no_photo_file(path: Path) -> str | None:
@@ -103,6 +134,10 @@ def _no_photo_file(path: Path) -> str | None:
 
 def _address(word: str) -> PhotoFile:
     """A photo somewhere else. Raises CommandError (code 2) where a photo can never be."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise CommandError(f"{word}: is not UTF-8: write such bytes as %FF", code=2) from None
     try:
         parts = urlsplit(submission.source_url(word))
     except ValueError as error:

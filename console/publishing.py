@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from console.photo_files import PhotoFile
+    from events.publisher import Published
     from shared.blobs import BlobStore
     from shared.settings import Settings
 
@@ -76,6 +77,8 @@ class BatchPublisher:
         self.submitted: list[Submission] = []
         self.failed: list[tuple[str, str]] = []
         """Files that could not be read any more: not published, and not counted."""
+        self.unanswered = 0
+        """Events that were sent, and are published or not: Redis has not said."""
         self.expected = 0
         """Photos the session has, as far as it was told; the first number counts. 0: not told."""
 
@@ -141,7 +144,7 @@ class BatchPublisher:
                 return
             source_url = stored
         event, event_id = _event(photo, source_url, batch)
-        published = await _with_room(lambda: self._publisher.publish(event, event_id=event_id), on_wait)
+        published = await _with_room(lambda: self._send(event, event_id), on_wait)
         trace.get_current_span().set_attributes(
             {"photo.id": published.photo_id, "messaging.message.id": published.entry_id}
         )
@@ -154,6 +157,16 @@ class BatchPublisher:
                 fresh=published.fresh,
             )
         )
+
+    async def _send(self, event: PhotoSubmitted, event_id: str) -> Published:
+        self.unanswered += 1
+        try:
+            published = await self._publisher.publish(event, event_id=event_id)
+        except PublishRefusedError:
+            self.unanswered -= 1
+            raise
+        self.unanswered -= 1
+        return published
 
     async def _stored(self, path: Path) -> str | None:
         """Put a file into the store; gives its address there, None if the file cannot be read any more.

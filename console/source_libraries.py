@@ -50,8 +50,11 @@ class SourceLibraries:
         if self._open:
             await self._client.close()
 
-    async def look(self, words: Sequence[str]) -> Listed:
-        """The photos in every library among the words that are new or changed. Raises CommandError."""
+    async def look(self, words: Sequence[str], *, again: bool = False) -> Listed:
+        """The photos in every library among the words that are new or changed, or `again` all of them.
+
+        Raises CommandError.
+        """
         from shared.retry.errors import HttpStatusError, PermanentError, TransientError
         from shared.sharepoint.source import SCHEME, ByPath, parse
 
@@ -62,10 +65,13 @@ class SourceLibraries:
                 place = parse(word) if word.startswith(SCHEME) else None
                 if isinstance(place, ByPath) and not place.path:
                     libraries.append(word)
-                    photos += await self._new(place)
+                    photos += await self._new(place, again=again)
                 else:
                     others.append(word)
-            except (PermanentError, TransientError, HttpStatusError) as error:
+            except HttpStatusError as error:
+                wait = f": try again in {error.retry_after:.0f} s" if error.retry_after else ""
+                raise CommandError(f"{error}{wait}") from error
+            except (PermanentError, TransientError) as error:
                 raise CommandError(str(error)) from error
             except (aiohttp.ClientError, OSError) as error:
                 raise CommandError(
@@ -78,7 +84,7 @@ class SourceLibraries:
         for watch in self._watches:
             await watch.keep()
 
-    async def _new(self, place: ByPath) -> list[PhotoFile]:
+    async def _new(self, place: ByPath, *, again: bool) -> list[PhotoFile]:
         from shared.sharepoint.listing import Watch
 
         if not self._open:
@@ -86,7 +92,7 @@ class SourceLibraries:
             self._open = True
         library = await self._source.library(place)
         watch = Watch(self._client, self._store, library.drive_id)
-        found = await watch.look()
+        found = await watch.look(again=again)
         self._watches.append(watch)
         return [
             PhotoFile(name=entry.path or entry.name, url=entry.source_url, version=entry.version)

@@ -55,7 +55,7 @@ class PhotoFetcher(Agent[SchemaExtracted, PhotoFetched]):
         Raises PermanentError for what is no whole photo of a kind we take, too large or not allowed.
         """
         name = event.file_name or name_of(event.source_url)
-        async with self._sources.fetch(event.source_url) as file:
+        async with self._sources.fetch(event.source_url, name=name) as file:
             header, facts = await off_loop(_examine, file.path, name)
             original = await self._blobs.put_file(f"originals/{file.sha256}", file.path)
         # Replaced, not kept: a later version of this agent may read more out of the same bytes.

@@ -127,7 +127,9 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
         """Upright, without EXIF. Raises PermanentError for an original that cannot be decoded."""
         async with self._one_original:
             original = await self._store.get(event.dataref)
-            return await off_loop(make_preview, original, self.settings.vision_preview_side)
+            return await off_loop(
+                make_preview, original, self.settings.vision_preview_side, name=event.file_name
+            )
 
     async def _facts(self, event: PhotoFetched) -> PhotoFacts:
         """All that EXIF says; the position is only there, not in the event."""

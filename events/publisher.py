@@ -208,8 +208,10 @@ async def move_to_lane(redis: Redis, lane: keys.Keys, event_id: str, fields: Seq
 
 def _event_id(text: str) -> EventId:
     """An upstream's event id, checked. Raises InvalidEventError."""
-    if not 0 < len(text) <= 256 or not text.isprintable():
-        raise InvalidEventError(f"event id {text[:40]!r} cannot be used: give 1 to 256 printable characters")
+    if not text.strip() or len(text) > 256 or not text.isprintable():
+        raise InvalidEventError(
+            f"event id {text[:40]!r} cannot be used: give 1 to 256 printable characters, not only spaces"
+        )
     return EventId(text)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -25,8 +25,11 @@ LONGEST: Final = {
 _ADDRESSES: Final = "http:, https:, file:, store: or sharepoint:"
 # RFC 3339, but for the seconds and the zone, which people leave out
 _MOMENT: Final = re.compile(
-    r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII
+    r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(?P<zone>[Zz]|[+-]\d\d:\d\d)?)?", re.ASCII
 )
+_ZONE: Final = re.compile(r"[Zz]|[+-]([01]\d|2[0-3]):[0-5]\d", re.ASCII)
+_YEARS: Final = range(1900, 8901)
+"""What SharePoint takes in a column of dates."""
 
 
 def refuse(event: PhotoSubmitted) -> None:
@@ -74,15 +77,25 @@ def source_url(address: str) -> str:
 def taken_at(when: str) -> str:
     """A date, or a date and time, as RFC 3339 writes them. Raises ValueError."""
     try:
-        if _MOMENT.fullmatch(when):
-            datetime.fromisoformat(when.upper())
+        found = _MOMENT.fullmatch(when)
+        if not found:
+            why = "is neither a date nor a time"
+        elif found["zone"] and not _ZONE.fullmatch(found["zone"]):
+            why = f"has the time zone {found['zone']}, which there is not"
+        elif not _kept(datetime.fromisoformat(when.upper())):
+            why = "is before 1900 or after 8900, which SharePoint does not take"
+        else:
             return when
-        why = "is neither a date nor a time"
     except ValueError as error:
         why = f"is in no calendar ({error})"
     raise ValueError(
         f"taken_at {when[:40]!r} {why}: write 2026-05-12, 2026-05-12T10:30, or 2026-05-12T10:30:00+02:00"
     )
+
+
+def _kept(moment: datetime) -> bool:
+    """Whether SharePoint, which keeps times as UTC, can keep it."""
+    return moment.year in _YEARS and (moment.tzinfo is None or moment.astimezone(UTC).year in _YEARS)
 
 
 def text(value: str, name: str) -> str:

@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from console import durations
-from console.arguments import checked, describe, subcommands, whole
+from console.arguments import checked, describe, subcommands, whole, words
 from console.errors import CommandError
 from console.rows import fitted, one_line
-from events import topology
+from events import identities, topology
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +30,9 @@ _SHOWN: Final = 2000
 _FIELDS: Final = 40
 """Fields shown of an entry."""
 _NOTHING: Final = ": nothing matches (erni dead list shows what there is)"
-_ID: Final = re.compile(r"\d+-\d+")
+_ID: Final = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
+_MOST: Final = 2**64
+"""Both parts of an id are below it."""
 _REASONS: Final = ("exhausted", "permanent", "undecodable", "delivery_limit")
 
 
@@ -58,7 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "erni dead show 1764012345678-0",
         run=show,
     )
-    showing.add_argument("id", metavar="ID", help="as `erni dead list` shows it")
+    showing.add_argument("id", metavar="ID", type=words, help="as `erni dead list` shows it")
     showing.add_argument(
         "--agent", choices=topology.AGENTS, metavar="AGENT", help="if two agents have that id"
     )
@@ -96,10 +98,10 @@ def _filters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("which ones (all conditions must hold)")
     group.add_argument("--agent", choices=topology.AGENTS, metavar="AGENT", help=", ".join(topology.AGENTS))
     group.add_argument("--reason", choices=_REASONS, metavar="REASON", help=", ".join(_REASONS))
-    group.add_argument("--error-type", metavar="TYPE", help="such as HttpStatusError")
-    group.add_argument("--fingerprint", metavar="HEX", help="one kind of failure")
-    group.add_argument("--session", metavar="ID", help="of one session")
-    group.add_argument("--photo", metavar="ID|FILENAME", help="of one photo")
+    group.add_argument("--error-type", metavar="TYPE", type=words, help="such as HttpStatusError")
+    group.add_argument("--fingerprint", metavar="HEX", type=words, help="one kind of failure")
+    group.add_argument("--session", metavar="ID", type=checked(identities.session_id), help="of one session")
+    group.add_argument("--photo", metavar="ID|FILENAME", type=words, help="of one photo")
     when = "a duration (10m, 2h) or a time (2026-05-12T10:30, UTC)"
     group.add_argument("--older-than", metavar="WHEN", type=checked(_age), help=when)
     group.add_argument("--newer-than", metavar="WHEN", type=checked(_age), help=when)
@@ -212,7 +214,8 @@ async def show(options: argparse.Namespace, output: Output) -> int:
     from shared import settings as settings_module
     from shared.streams.dead import DeadLetters
 
-    if not _ID.fullmatch(options.id):
+    found = _ID.fullmatch(options.id)
+    if found is None or any(int(part) >= _MOST for part in found.groups()):
         raise CommandError(
             f"{options.id[:60]!r} is no id: `erni dead list` shows them (1764012345678-0)", code=2
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from console import durations
-from console.arguments import checked, describe, subcommands
+from console.arguments import checked, describe, subcommands, words
 from console.errors import CommandError
 from console.rows import fitted, padded
 from events import identities, topology
@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "erni photo show p-3f2a90c1d7e4a1b2c3d4e5f6",
         run=show,
     )
-    showing.add_argument("photo", metavar="ID|FILENAME")
+    showing.add_argument("photo", metavar="ID|FILENAME", type=words)
 
 
 async def list_(options: argparse.Namespace, output: Output) -> int:

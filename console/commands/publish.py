@@ -10,7 +10,8 @@ import msgspec
 
 from console import photo_files
 from console.arguments import checked, describe
-from console.errors import CommandError
+from console.errors import INTERRUPTED, CommandError
+from console.photo_files import count
 from console.rows import one_line
 from events import identities, submission
 
@@ -50,6 +51,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         type=checked(identities.session_id),
         help="the session they belong to (default: a new one, named after folder and day)",
+    )
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="of a SharePoint library all photos, also those that were published before",
     )
     parser.add_argument("--event-id", metavar="ID", help="the event's id, for a single photo")
     hints = parser.add_argument_group("what you know about all of them")
@@ -104,10 +110,15 @@ async def publish(options: argparse.Namespace, output: Output) -> int:
     settings = settings_module.load()
     store = open_store(settings)
     async with SourceLibraries(settings, store) as libraries:
-        listed = await libraries.look(options.what)
+        try:
+            listed = await libraries.look(options.what, again=options.again)
+        except asyncio.CancelledError:
+            raise CommandError(
+                "interrupted: nothing is published. The same command publishes the photos", code=INTERRUPTED
+            ) from None
         if listed.libraries and not listed.photos and not listed.others:
             output.answer({"session_id": None, "published": 0, "photos": []})
-            output.say("there is no photo that is new or changed since the last time")
+            output.say("there is no photo that is new or changed since the last time (--again publishes all)")
             return 0
         code = await _publish(options, output, settings, store, listed)
         if code == 0:
@@ -126,6 +137,8 @@ async def _publish(
 
     found = photo_files.find(listed.others)
     found = msgspec.structs.replace(found, photos=(*listed.photos, *found.photos))
+    for path in found.leading_out:
+        output.warn(f"erni: {one_line(path)} is a link that leads out of the folder: skipped")
     for path, reason in found.unreadable:
         output.warn(f"erni: {one_line(path)} cannot be read: {reason}")
     if not found.photos:
@@ -149,18 +162,20 @@ async def _publish(
         target=target if target != Target() else None,
     )
     async with redis_client(settings) as redis:
-        # asked before, since what is published is a trace of us
-        strange = await no_trace(redis, settings)
         publisher = BatchPublisher(redis, store, settings, source="erni:publish")
         try:
+            # asked before, since what is published is a trace of us
+            strange = await no_trace(redis, settings)
             with tracing(settings) as tracer, _progress(output, len(found.photos)) as (advance, told):
                 await publisher.publish(found.photos, batch, tracer=tracer, on_photo=advance, on_wait=told)
         except (RedisError, StoreError) as error:
             trouble = redis_trouble if isinstance(error, RedisError) else store_trouble
-            raise CommandError(f"{trouble(error, settings)}\n{_so_far(publisher, batch, options)}") from error
+            raise CommandError(
+                f"{trouble(error, settings)}\nSo far {_so_far(publisher, batch, options)}"
+            ) from error
         except asyncio.CancelledError:
-            output.warn(_so_far(publisher, batch, options))
-            raise
+            so_far = _so_far(publisher, batch, options)
+            raise CommandError(f"interrupted: {so_far}", code=INTERRUPTED) from None
     failed = [*found.unreadable, *publisher.failed]
     fresh = sum(submission.fresh for submission in publisher.submitted)
     output.answer(
@@ -174,7 +189,7 @@ async def _publish(
         }
     )
     if not output.as_json:
-        output.say(f"{_photos(fresh)} published{_skipped(found.skipped)}")
+        output.say(f"{count(fresh)} published{_skipped(found.skipped)}")
         if publisher.expected or settings.session_backend == "memory":
             output.say(f"session  {batch.session_id}")
             output.say(f"follow   erni status --watch    or    erni session show {batch.session_id}")
@@ -194,26 +209,22 @@ def _warn(output: Output, publisher: BatchPublisher, batch: Batch, strange: str)
         )
     elif known:
         output.warn(
-            f"erni: {len(known)} of {_photos(len(publisher.submitted))} had been published into"
+            f"erni: {len(known)} of {count(len(publisher.submitted))} had been published into"
             f" {batch.session_id} before: nothing was done for {'it' if len(known) == 1 else 'them'}"
         )
     counted = len(publisher.submitted)
     if publisher.expected > counted:
         output.warn(
-            f"erni: {batch.session_id} was told before that it has {_photos(publisher.expected)}, and waits"
+            f"erni: {batch.session_id} was told before that it has {count(publisher.expected)}, and waits"
             f" for all of them; if there are no more, say so: erni session close {batch.session_id}"
         )
     elif 0 < publisher.expected < counted and len(known) < counted:
         output.warn(
-            f"erni: {batch.session_id} was told before that it has {_photos(publisher.expected)}: its report"
+            f"erni: {batch.session_id} was told before that it has {count(publisher.expected)}: its report"
             " is written anew once the others have ended"
         )
     if strange:
         output.warn(f"erni: {strange}. The photos wait there for agents")
-
-
-def _photos(number: int) -> str:
-    return f"{number} photo{'' if number == 1 else 's'}"
 
 
 def _skipped(number: int) -> str:
@@ -222,9 +233,13 @@ def _skipped(number: int) -> str:
 
 def _so_far(publisher: BatchPublisher, batch: Batch, options: argparse.Namespace) -> str:
     number = len(publisher.submitted)
+    said = f"{count(number)} {'is' if number == 1 else 'are'}" if number else "nothing is"
+    if publisher.unanswered:
+        # those that were under way may have come in
+        said = f"at least {said}" if number else f"at most {count(publisher.unanswered)} are"
     same = "The same command" + ("" if options.session else f" with --session {batch.session_id}")
     return (
-        f"{_photos(number)} {'is' if number == 1 else 'are'} published. {same} publishes the others, and none"
+        f"{said} published. {same} publishes the others, and none"
         " twice"
         + (f"; if there are none, `erni session close {batch.session_id}` ends it" if number else "")
         + "."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from console import durations
 from console.arguments import checked, describe, subcommands, whole
 from console.errors import CommandError
+from console.photo_files import count
 from console.rows import fitted
 from events import identities, topology
 from events.types import MAX_EXPECTED
@@ -57,7 +58,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     describe(
         forgetting,
         "Remove a session: its counters, photo records, dead letters, public events and reports, and the "
-        "photos, previews and answers in the store that no other session needs. What is in SharePoint stays.",
+        "photos, previews and answers in the store that no other session needs. What is in SharePoint stays. "
+        "Published again, its photos are new.",
         "erni session forget seewen-2026-05-12",
         run=forget,
     )
@@ -164,9 +166,12 @@ def _short(agent: str) -> str:
 def _state(view: SessionView) -> str:
     ended = f"{view.validated} validated, {view.dead} dead"
     if view.status == "completed":
-        # a replayed dead letter opens a session again, and ends it again
-        again = f" again after a replay ({view.completion} times in all)" if view.completion > 1 else ""
-        return f"completed{again}: {ended}"
+        if view.completion > 1:
+            return (
+                f"completed {view.completion} times: {ended}\n           (replays, or photos that came in"
+                " later, complete it again)"
+            )
+        return f"completed: {ended}"
     if not view.expected:
         return f"open: {ended}, {view.in_flight} on their way; nobody has said how many photos it has"
     return f"open: {ended} of {view.expected}"
@@ -191,14 +196,25 @@ async def close(options: argparse.Namespace, output: Output) -> int:
             )
         publisher = Publisher(redis, lanes=settings.lanes, session_ttl=settings.session_ttl)
         counts = await publisher.close_session(options.session, expected=expected)
-    output.answer({"session_id": options.session, "expected": counts})
+    output.answer({"session_id": options.session, "expected": counts, "received": view.received})
     if not counts:
         raise CommandError(
             f"what stands in the place of {options.session} is no session: see docs/sessions.md"
         )
     if not output.as_json:
-        output.say(f"{options.session} is complete when {counts} photos have ended")
+        ended = "has ended" if counts == 1 else "have ended"
+        output.say(f"{options.session} is complete when {count(counts)} {ended}{_beside(view, counts)}")
     return 0
+
+
+def _beside(view: SessionView, expected: int) -> str:
+    """How many photos have come in, where that is another number than was said."""
+    if expected == view.received:
+        return ""
+    come = f"{count(view.received)} {'has' if view.received == 1 else 'have'} come in"
+    if expected > view.received:
+        return f": {come}, it waits for {expected - view.received} more"
+    return f", though {come}: if all of them count, say --expected {view.received}"
 
 
 async def forget(options: argparse.Namespace, output: Output) -> int:
@@ -214,8 +230,8 @@ async def forget(options: argparse.Namespace, output: Output) -> int:
         view = await sessions.read(redis, options.session, settings)
         if view is not None and view.in_flight:
             raise CommandError(
-                f"{view.in_flight} photos of {options.session} are still on their way: forget it when they"
-                f" have ended (erni session show {options.session})"
+                f"{options.session} has {count(view.in_flight)} on the way: forget it when all have ended"
+                f" (erni session show {options.session})"
             )
         plan = await forgetting.look(redis, store, options.session, lanes=settings.lanes)
         if view is None and plan.empty:
@@ -231,6 +247,7 @@ async def forget(options: argparse.Namespace, output: Output) -> int:
             "dead_letters": len(plan.letters),
             "blobs": len(plan.blobs),
             "public_events": len(plan.public),
+            "event_ids": len(plan.event_ids),
         }
     )
     if not output.as_json:

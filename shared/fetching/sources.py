@@ -81,21 +81,25 @@ class Sources:
         await self._web.close()
 
     @asynccontextmanager
-    async def fetch(self, source_url: str) -> AsyncIterator[FetchedFile]:
-        """Bring the bytes of a source in; they are there as long as the block lasts.
+    async def fetch(self, source_url: str, *, name: str | None = None) -> AsyncIterator[FetchedFile]:
+        """Bring the bytes of a source in; they are there as long as the block lasts. `name`: for people.
 
         Raises PermanentError for what is not allowed, not there, too large or too slow, HttpStatusError for
         a web answer other than 200; connection errors and those of this machine (a full disk) pass through.
         """
         with tempfile.NamedTemporaryFile(prefix="erni-photo-") as file:
-            size, sha256 = await self._fill(file, source_url)
+            size, sha256 = await self._fill(file, source_url, name)
             file.flush()
             yield FetchedFile(path=Path(file.name), size=size, sha256=sha256)
 
-    async def _fill(self, file: IO[bytes], source_url: str) -> tuple[int, Sha256]:
+    async def _fill(self, file: IO[bytes], source_url: str, name: str | None) -> tuple[int, Sha256]:
         """Write the bytes into a file; their number and hash."""
         digest = hashlib.sha256()
         size = 0
+        # the other addresses end in a name
+        what = (
+            f"{name} ({shown(source_url)})" if name and source_url.startswith(SCHEME) else shown(source_url)
+        )
         try:
             async with (
                 asyncio.timeout(self._deadline) as deadline,
@@ -105,7 +109,7 @@ class Sources:
                     size += len(chunk)
                     if size > self._max_bytes:
                         raise PermanentError(
-                            f"{shown(source_url)} has more than {self._max_bytes:,} bytes: make the photo"
+                            f"{what} has more than {self._max_bytes:,} bytes: make the photo"
                             " smaller, or allow more with MAX_PHOTO_BYTES"
                         )
                     digest.update(chunk)
@@ -114,9 +118,9 @@ class Sources:
             if not deadline.expired():
                 raise
             if size == 0:
-                raise TimeoutError(f"{shown(source_url)} sent nothing in {self._deadline:g} s") from error
+                raise TimeoutError(f"{what} sent nothing in {self._deadline:g} s") from error
             raise PermanentError(
-                f"{shown(source_url)} sent {size:,} bytes in {self._deadline:g} s and was not done: publish"
+                f"{what} sent {size:,} bytes in {self._deadline:g} s and was not done: publish"
                 " the photo from a faster source"
             ) from error
         return size, Sha256(digest.hexdigest())

@@ -27,8 +27,10 @@ _BANDS: Final = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
 _UNDERSTOOD: Final = frozenset({b"ispe", b"pixi", b"colr", b"irot", b"clli", b"mdcv"})
 _TURNS: Final = ("d0", "d270", "d180", "d90")
 """By quarter turns anticlockwise what libvips calls it, clockwise."""
-_MAX_TILES: Final = 1000
-"""What libheif takes; phones write 48 to 192."""
+
+
+class BrokenHeicError(ValueError):
+    """A picture that is not all there."""
 
 
 class Tiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,17 +90,24 @@ def decode_heic(photo: HeicPicture, factor: int) -> pyvips.Image:
     tiles = photo.tiles
     if tiles is None:
         return _pixels(photo.frame)
-    # Strips that are no multiple of it would leave seams.
-    while tiles.tile_height % factor:
-        factor -= 1
     parts: list[bytes] = []
     width = bands = 0
+    rest: pyvips.Image | None = None
     for number, row in enumerate(tiles.rows):
         height = min(tiles.tile_height, tiles.height - number * tiles.tile_height)
         frame = _frame(_strip(tiles, row, height))
-        strip = _pixels(frame).shrink(factor, factor, ceil=True)
-        width, bands = strip.width, strip.bands
-        parts.append(strip.write_to_memory())
+        strip = _pixels(frame)
+        if rest is not None:
+            strip = rest.join(strip, "vertical")
+        # What is left below the last whole group of rows belongs to the next strip: no seams.
+        left = strip.height % factor if number < len(tiles.rows) - 1 else 0
+        whole = strip.height - left
+        rest = strip.crop(0, whole, strip.width, left).copy_memory() if left else None
+        if not whole:
+            continue
+        small = strip.crop(0, 0, strip.width, whole).shrink(factor, factor, ceil=True)
+        width, bands = small.width, small.bands
+        parts.append(small.write_to_memory())
     joined = b"".join(parts)
     image = _image(joined, width, len(joined) // (width * bands), bands)
     return image.rot(_TURNS[tiles.quarter_turns])
@@ -139,9 +148,14 @@ def _strip(tiles: Tiles, row: list[Pieces], height: int) -> bytes:
 
 
 def _tiles_of(data: bytes, size: tuple[int, int]) -> Tiles | None:
-    """The grid of a file; None if it has none, or one with something that is not understood here."""
+    """The grid of a file; None if it has none, or one with something that is not understood here.
+
+    Raises BrokenHeicError for a picture that is not all there: its decoder would leave parts of it green.
+    """
     try:
         tiles = _grid(Heif(data), len(data))
+    except BrokenHeicError:
+        raise
     except (struct.error, LookupError, ValueError, StopIteration):
         return None
     if tiles is None:
@@ -151,6 +165,7 @@ def _tiles_of(data: bytes, size: tuple[int, int]) -> Tiles | None:
 
 
 def _grid(file: Heif, file_size: int) -> Tiles | None:
+    _check_whole(file, file.primary, file_size)
     if file.kinds.get(file.primary) != b"grid" or _has_alpha(file):
         return None
     grid = file.read(file.places[file.primary])
@@ -160,8 +175,10 @@ def _grid(file: Heif, file_size: int) -> Tiles | None:
     rows, columns = rows + 1, columns + 1
     parts = next(each.to for each in file.references if (each.kind, each.start) == (b"dimg", file.primary))
     own = file.properties_of(file.primary)
-    if len(parts) != rows * columns or len(parts) > _MAX_TILES:
-        return None
+    if len(parts) != rows * columns:
+        raise BrokenHeicError(f"{len(parts)} tiles for a grid of {rows * columns}")
+    for part in parts:
+        _check_whole(file, part, file_size)
     if not _UNDERSTOOD.issuperset(each.name for _, each in own):
         return None
     if any(file.kinds.get(part) != b"hvc1" or file.used[part] != file.used[parts[0]] for part in parts):
@@ -184,6 +201,11 @@ def _grid(file: Heif, file_size: int) -> Tiles | None:
         colours=bytes(entry for entry, each in own if each.name not in (b"ispe", b"irot")),
         file=file,
     )
+
+
+def _check_whole(file: Heif, item: int, file_size: int) -> None:
+    if any(start + length > file_size for start, length in file.places.get(item, ())):
+        raise BrokenHeicError("a part of the picture lies behind the end of the file")
 
 
 def _has_alpha(file: Heif) -> bool:

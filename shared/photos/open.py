@@ -74,7 +74,7 @@ _BROKEN: Final = (
     struct.error,
 )
 # "unable to call jpegload_buffer", a line, and who says so, before what is wrong.
-_LIBVIPS: Final = re.compile(r"\Aunable to call \w+\s+(?:\w+: )?")
+_LIBVIPS: Final = re.compile(r"\Aunable to [\w ]+\s+(?:\w+: )?")
 # One thread: a photo being decoded takes up to 160 MB, and two at once would take twice that.
 _decoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="photo")
 
@@ -267,6 +267,11 @@ def _too_large(kind: PhotoKind, called: str, width: int, height: int, limit: flo
 def _damaged(kind: PhotoKind, called: str, error: BaseException) -> str:
     cause = _LIBVIPS.sub("", str(error))
     cause = " ".join(cause.split("\n")[0].split())[:200] or type(error).__name__
+    if "security limit" in cause.lower():  # libheif's words
+        return (
+            f"the {kind.name} photo{called} is larger, or in more parts, than what is decoded ({cause}):"
+            " make it smaller"
+        )
     return f"the {kind.name} photo{called} is damaged and cannot be decoded ({cause}): send it again"
 
 

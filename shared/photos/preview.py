@@ -21,6 +21,8 @@ PREVIEW_SIDE: Final = 1024
 THUMBNAIL_SIDE: Final = 320
 """Pixels of the long side; what a report's page shows."""
 _MAX_PROFILE_BYTES: Final = 4_000_000
+# What the pixels of a photo can be (ICC.1:2022, 7.2.6); a profile for others is a mistake.
+_PROFILE_SPACES: Final = frozenset({b"RGB ", b"GRAY", b"CMYK"})
 
 # What to do with the stored pixels so that they stand upright (Exif 3.0, tag 0x0112): turned clockwise first,
 # then flipped.
@@ -36,13 +38,16 @@ _UPRIGHT: Final[Mapping[int, tuple[str, bool]]] = {
 }
 
 
-def make_preview(original: bytes, max_side: int = PREVIEW_SIDE, *, quality: int = 85) -> bytes:
+def make_preview(
+    original: bytes, max_side: int = PREVIEW_SIDE, *, quality: int = 85, name: str | None = None
+) -> bytes:
     """A JPEG with a long side of at most `max_side` pixels, turned upright, transparency on white.
 
     Never larger than the original. No EXIF, position, comment or colour profile is in it: colours are
-    converted to sRGB. Raises PermanentError for what cannot be decoded. Takes time: call it `off_loop`.
+    converted to sRGB. Raises PermanentError for what cannot be decoded, with `name` in its sentence. Takes
+    time: call it `off_loop`.
     """
-    with opened(original) as photo:
+    with opened(original, name=name) as photo:
         if not photo.row_by_row:
             # Now, so that what earlier photos left does not add to what this one takes.
             give_back()
@@ -63,7 +68,7 @@ def thumbnail(original: bytes, max_side: int = THUMBNAIL_SIDE) -> bytes:
 
 def _shrunk(photo: OpenPhoto, max_side: int) -> pyvips.Image:
     """The decoded photo at its final size, with as little decoding as its format allows."""
-    convert = 0 < len(photo.profile) <= _MAX_PROFILE_BYTES
+    convert = photo.profile[16:20] in _PROFILE_SPACES and len(photo.profile) <= _MAX_PROFILE_BYTES
     options = {"height": max_side, "size": "down", "no_rotate": True} | (
         {"output_profile": "srgb"} if convert else {}
     )

@@ -1,7 +1,7 @@
 """A breaker per outside part: when one keeps failing, the agent stops reading and asks it now and then.
 
-An outage is not a thousand poison photos. While a breaker is open, what fails transiently is postponed,
-never dead; single entries probe the other side; the first success closes it.
+An outage is not a thousand poison photos, nor one. While a breaker is open, what fails transiently is
+postponed, never dead; single entries probe the other side; the first success closes it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Breaker:
         self.name = name
         self.failures = 0
         self.open_since: float | None = None
+        self.answered_at = float("-inf")
         self._clock = clock
         self._interval = FIRST_PROBE
         self._probe_at = 0.0
@@ -41,20 +42,24 @@ class Breaker:
         self.failures += 1
         now = self._clock()
         if self.open_since is None:
-            if self.failures < OPEN_AFTER:
-                return False
-            self.open_since = now
-            self._interval = FIRST_PROBE
-            self._probe_at = now + self._interval
-            return True
+            return self.failures >= OPEN_AFTER and self.open()
         if now >= self._probe_at:
             self._interval = min(self._interval * 2, LONGEST_PROBE)
             self._probe_at = now + self._interval
         return False
 
+    def open(self) -> bool:
+        """Open it, until the part answers; True if it was not open."""
+        if self.open_since is not None:
+            return False
+        self.open_since = self._clock()
+        self._interval = FIRST_PROBE
+        self._probe_at = self.open_since + self._interval
+        return True
+
     def succeeded(self) -> bool:
         """A success; True if it closed the breaker."""
-        self.failures = 0
+        self.failures, self.answered_at = 0, self._clock()
         was_open, self.open_since = self.open_since is not None, None
         return was_open
 
@@ -86,8 +91,28 @@ class Breakers:
             return
         breaker = self._breakers.setdefault(name, Breaker(name, self._clock))
         if breaker.failed():
-            _log.error("breaker open", dependency=name, after_failures=breaker.failures)
-            self._on_change(name, True)  # noqa: FBT003 - open
+            self._opened(breaker)
+
+    def now(self) -> float:
+        """By the clock of `is_silent`, in seconds."""
+        return self._clock()
+
+    def is_silent(self, name: str | None, since: float) -> bool:
+        """Whether a part without which the agent can do nothing has answered nobody since then.
+
+        All attempts of an entry failed meanwhile: that is an outage, however few entries there are to see it
+        (the breaker opens). Where other entries were answered it is this entry.
+        """
+        breaker = self._breakers.get(name) if name in self._stops_reading else None
+        if breaker is None or breaker.answered_at >= since:
+            return False
+        if breaker.open():
+            self._opened(breaker)
+        return True
+
+    def _opened(self, breaker: Breaker) -> None:
+        _log.error("breaker open", dependency=breaker.name, after_failures=breaker.failures)
+        self._on_change(breaker.name, True)  # noqa: FBT003 - open
 
     def succeeded(self, parts: Collection[str]) -> None:
         """These parts answered."""

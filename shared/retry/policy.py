@@ -135,6 +135,7 @@ class _Again(Generic[T]):
         self._observer = observer
         self._stopping = stopping
         self._failures: list[Attempt] = []
+        self._since = breakers.now()
 
     async def run(self) -> Succeeded[T] | Failed:
         retrying = AsyncRetrying(
@@ -207,7 +208,7 @@ class _Again(Generic[T]):
             asked = retry_after_of(error)
             if asked is not None and asked > LONGEST_WAIT:
                 return Failed(Kind.POSTPONE, error, failures, asked)
-            if self._breakers.is_open(name):
+            if self._breakers.is_open(name) or self._breakers.is_silent(name, self._since):
                 return Failed(Kind.POSTPONE, error, failures, self._breakers.come_back(name))
         return Failed(kind, error, failures)
 

@@ -89,6 +89,7 @@ class AzureIdentity:
                 client_id=settings.azure_client_id or None, **self._transport
             )
         tenant, client, where = settings.azure_tenant_id, settings.azure_client_id, authority(settings)
+        certificate = _certificate(settings) if settings.azure_credential == "certificate" else b""
         if not where.startswith("https://"):
             raise PermanentError(
                 f"AZURE_AUTHORITY={where[:80]!r} must be an https address: azure-identity takes no other"
@@ -106,7 +107,7 @@ class AzureIdentity:
             return aio.CertificateCredential(
                 tenant,
                 client,
-                certificate_data=_certificate(settings),
+                certificate_data=certificate,
                 password=str.__str__(settings.azure_certificate_password) or None,
                 authority=where,
                 **self._transport,

@@ -147,9 +147,9 @@ class Watch:
         self._key = f"sharepoint/{re.sub(r'[^A-Za-z0-9-]', '_', drive_id)}/seen.json"
         self._next: Seen | None = None
 
-    async def look(self) -> list[Entry]:
-        """Photos whose bytes are new since the last `keep`, in Graph's order."""
-        seen = await self._seen()
+    async def look(self, *, again: bool = False) -> list[Entry]:
+        """Photos whose bytes are new since the last `keep`, or `again` all of them, in Graph's order."""
+        seen = Seen(delta_link="", versions={}) if again else await self._seen()
         found = await changes(self._client, self._drive_id, seen.delta_link or None)
         versions = (
             {} if found.complete else {k: v for k, v in seen.versions.items() if k not in found.deleted}

@@ -110,6 +110,11 @@ async def find_site(client: GraphClient, text: str, *, main: str = "") -> Site:
                 " check the address, then that the app has been granted this site (Sites.Selected)"
                 f"{_perhaps_a_library(address)}"
             ) from error
+        if error.status == 400:
+            raise PermanentError(
+                f"the site {_short(text)} is none of this tenant's (SharePoint answered"
+                f" {' '.join(['400', *error.codes[:1]])}): check its host, as the browser shows it"
+            ) from error
         raise
 
 

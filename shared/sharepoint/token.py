@@ -164,6 +164,12 @@ def grants(settings: Settings, session: aiohttp.ClientSession) -> Grants:
         "managed": (),
     }[settings.azure_credential]
     missing = [name.upper() for name in needed if not getattr(settings, name)]
+    if missing and settings.azure_credential == "workload":
+        raise PermanentError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set, which the platform does"
+            " for a workload identity: check the pod's label azure.workload.identity/use and its service"
+            " account"
+        )
     if missing:
         raise PermanentError(
             f"SharePoint cannot be reached: set {', '.join(missing)}"

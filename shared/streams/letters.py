@@ -24,7 +24,7 @@ VERSION: Final = version("erni-foto-agency")
 
 _DETAILS = re.compile(
     r"\[request-id[^\]]*\]"  # ends the sentences of the SharePoint client
-    r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{8,}\b|\d[\d,.]*",
+    r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|(?<![0-9a-z])[0-9a-f]{8,}(?![0-9a-z])|\d[\d,.]*",
     re.IGNORECASE,
 )
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|«[^»]*»")
@@ -110,9 +110,12 @@ def letter_fields(
         "version", VERSION,
         "replays", str(replays),
     ]  # fmt: skip
-    for name, value in (("photo", photo_id), ("session", session_id), ("file_name", file_name)):
+    # Ids as they are: people look letters up by them, and their alphabet has no room for an address.
+    for name, value in (("photo", photo_id), ("session", session_id)):
         if value:
-            fields += (name, scrub(value)[:256])
+            fields += (name, value[:256])
+    if file_name:
+        fields += ("file_name", scrub(file_name)[:256])
     return fields
 
 

@@ -84,6 +84,16 @@ def test_wrong_usage_with_json_is_a_document_too(capsys: pytest.CaptureFixture[s
     assert "unrecognized arguments" in json.loads(capsys.readouterr().out)["error"]
 
 
+@pytest.mark.parametrize("what", ["\udcff", "\x7f\x9b"])
+def test_a_word_that_no_terminal_shows_is_escaped_in_the_document(
+    erni: Callable[..., Ran], what: str
+) -> None:
+    ran = erni("publish", what, "--json")
+    assert ran.code == 2
+    assert ran.document["error"] == f"{what}: there is no such file or folder"
+    assert ran.out.isprintable() or what not in ran.out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -100,6 +110,11 @@ def test_wrong_usage_with_json_is_a_document_too(capsys: pytest.CaptureFixture[s
         (("demo", "--photos", "9999999999"), "'9999999999': give a whole number from 1 to 10000"),
         (("up", "--processes", "photo_fetcher"), "how many? Write photo_fetcher=3, for example"),
         (("up", "--processes", "photo_fetcher=65"), "'65': give a whole number from 1 to 64"),
+        (("photo", "show", "--", "\udcff"), "argument ID|FILENAME: '\\udcff' is not UTF-8"),
+        (("dead", "list", "--photo", "\udcff"), "argument --photo: '\\udcff' is not UTF-8"),
+        (("dead", "list", "--session", "a b"), "session_id 'a b' cannot be used: give 1 to 128"),
+        (("dead", "show", f"{2**64}-0"), "'18446744073709551616-0' is no id: `erni dead list` shows them"),
+        (("dead", "show", f"1-{'9' * 5000}"), "is no id: `erni dead list` shows them"),
         (("photo", "show", " "), "an empty name: give a photo's id or its file name"),
     ],
 )

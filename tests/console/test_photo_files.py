@@ -113,3 +113,14 @@ def test_a_new_session_is_named_after_what_was_published(word: str, begins: str)
     assert name.startswith(begins)
     assert identities.session_id(name) == name
     assert photo_files.new_session_id([word]) != name
+
+
+def test_links_that_stay_in_the_folder_and_links_that_are_named_are_followed(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "album", "a.jpg", "sub/b.jpg")
+    _folder(tmp_path, "c.jpg")
+    (folder / "sub" / "inside.jpg").symlink_to("../a.jpg")
+    (folder / "outside.jpg").symlink_to(tmp_path / "c.jpg")
+    (tmp_path / "link").symlink_to(folder)
+    found = photo_files.find([str(tmp_path / "link"), str(folder / "outside.jpg")])
+    assert [photo.name for photo in found.photos] == ["a.jpg", "sub/b.jpg", "sub/inside.jpg", "outside.jpg"]
+    assert found.leading_out == (str(tmp_path / "link" / "outside.jpg"),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
@@ -198,10 +199,14 @@ def test_what_cannot_be_published_is_said(
             ("--taken-at", "2026-02-31"),
             "argument --taken-at: '2026-02-31' is in no calendar (day is out of range",
         ),
+        (("--taken-at", "1800-01-01"), "argument --taken-at: '1800-01-01' is before 1900 or after 8900"),
+        (("--project", "\udcff"), "argument --project: '\\udcff' is not UTF-8"),
+        (("--event-id", "  "), "event id '  ' cannot be used"),
         (("--site", " "), "argument --site: is blank: say something"),
         (("--library", ""), "argument --library: is blank"),
         (("--project", "x" * 100_000), "argument --project: has 100000 characters; 255 are allowed"),
         (("http://localhost:99999/a.jpg",), "has a port that is no number from 0 to 65535"),
+        (("https://localhost/\udcff.jpg",), "https://localhost/\\udcff.jpg: is not UTF-8"),
         (("store:",), "store:: ends after store: and names no photo"),
         (("--event-id", "a\tb"), "event id 'a\\tb' cannot be used"),
         (("--event-id", ""), "event id '' cannot be used"),
@@ -274,7 +279,7 @@ def test_a_store_that_takes_no_more_stops_the_publish_and_says_how_to_go_on(
     ran = erni("publish", str(photos), "--session", "s1")
     assert ran.code == 1
     assert "cannot be used" in ran.err
-    assert "0 photos are published. The same command publishes the others, and none twice." in ran.err
+    assert "So far nothing is published. The same command publishes the others, and none twice." in ran.err
     assert erni("session", "show", "s1").code == 1
 
 
@@ -296,7 +301,10 @@ def test_cut_short_by_redis_it_says_how_to_go_on(
     ran = erni("publish", str(photos), "--session", "s1")
     assert ran.code == 1
     assert "does not answer (connection refused)" in ran.err
-    assert "2 photos are published. The same command publishes the others, and none twice;" in ran.err
+    assert (
+        "So far at least 2 photos are published. The same command publishes the others, and none twice;"
+        in ran.err
+    )
     own_redis_server.start()
     monkeypatch.setattr(publishing, "_sha256", whole)
     again = erni("publish", str(photos), "--session", "s1", "--json").document
@@ -316,9 +324,65 @@ def test_an_interrupted_publish_says_how_far_it_came_and_leaves_no_session_waiti
         said = running.communicate(timeout=20)[1]
     assert running.returncode == 130
     assert re.fullmatch(
-        r"1 photo is published\. The same command with --session (Kuessnacht-Mai-\S+) publishes the others,"
-        r" and none twice; if there are none, `erni session close \1` ends it\.\nerni: interrupted\n",
+        r"erni: interrupted: (?:at least )?1 photo is published\. The same command with --session"
+        r" (Kuessnacht-Mai-\S+) publishes the others, and none twice;"
+        r" if there are none, `erni session close \1` ends it\.\n",
         said,
     )
     with Redis.from_url(redis_server.url) as client:
         assert not client.keys("erni:session:*")
+
+
+def test_interrupted_with_events_under_way_it_says_what_is_certain(
+    erni: Callable[..., Ran], photos: Path, monkeypatch: pytest.MonkeyPatch, redis_server: Valkey
+) -> None:
+    from console import publishing
+    from events.publisher import Publisher
+
+    whole = Publisher.publish
+    sent = []
+
+    async def interrupted(publisher: Publisher, event: PhotoSubmitted, *, event_id: str | None = None) -> Any:
+        published = await whole(publisher, event, event_id=event_id)
+        sent.append(event)
+        if len(sent) == 2:
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.Event().wait()
+        return published
+
+    monkeypatch.setattr(Publisher, "publish", interrupted)
+    monkeypatch.setattr(publishing, "_AT_ONCE", 1)
+    ran = erni("publish", str(photos), "--session", "s1", "--json")
+    assert ran.code == 130
+    assert ran.document["error"].startswith("interrupted: at least 1 photo is published. The same command")
+    assert len(_events(redis_server)) == 2
+
+
+def test_interrupted_while_it_looks_it_says_that_nothing_is_published(
+    erni: Callable[..., Ran], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from console import photo_files
+
+    whole = photo_files.find
+
+    def interrupted(words: list[str]) -> photo_files.Found:
+        signal.raise_signal(signal.SIGINT)
+        return whole(words)
+
+    monkeypatch.setattr(photo_files, "find", interrupted)
+    ran = erni("publish", str(photos), "--session", "s1")
+    assert ran.code == 130
+    assert "erni: interrupted: nothing is published. The same command publishes the others" in ran.err
+
+
+def test_a_link_that_leads_out_of_the_folder_is_told_and_skipped(
+    erni: Callable[..., Ran], photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_bytes(b"nobody meant this")
+    (photos / "z.jpg").symlink_to(tmp_path / "secret")
+    ran = erni("publish", str(photos), "--json")
+    assert ran.code == 0
+    assert (ran.document["published"], ran.document["skipped"]) == (3, 2)
+    assert f"erni: {photos}/z.jpg is a link that leads out of the folder: skipped" in ran.err
+    stored = (tmp_path / "store" / "originals").iterdir()
+    assert b"nobody meant this" not in [path.read_bytes() for path in stored]

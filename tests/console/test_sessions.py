@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from events import topology
+from events.keys import lane_of
 from tests.console.pipeline import KEYS, TRACEPARENT, dies, went
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def test_a_session_that_completed_more_than_once_says_why(
     client.hset(KEYS.session("s1"), mapping={"status": "completed", "completion": "1"})
     assert "status     completed: 1 validated, 0 dead" in erni("session", "show", "s1").out
     client.hset(KEYS.session("s1"), "completion", "3")
-    said = "status     completed again after a replay (3 times in all): 1 validated, 0 dead"
+    said = "status     completed 3 times: 1 validated, 0 dead\n           (replays, or photos that came in"
     assert said in erni("session", "show", "s1").out
     assert "asked for" not in erni("session", "list").out
 
@@ -99,10 +100,27 @@ def test_closing_tells_the_number_that_counts(erni: Callable[..., Ran], client: 
     assert nothing.code == 1
     assert "say how many with --expected N" in nothing.err
     _counts(client, "s1", received=2)
-    assert erni("session", "close", "s1", "--json").document == {"session_id": "s1", "expected": 2}
+    told = erni("session", "close", "s1", "--json").document
+    assert told == {"session_id": "s1", "expected": 2, "received": 2}
     again = erni("session", "close", "s1", "--expected", "5", "--json")
     assert again.document["expected"] == 5
     assert client.hget(KEYS.session("s1"), "expected") == b"5"
+
+
+@pytest.mark.parametrize(
+    ("expected", "said"),
+    [
+        (1, "when 1 photo has ended, though 5 photos have come in: if all of them count, say --expected 5\n"),
+        (5, "when 5 photos have ended\n"),
+        (7, "when 7 photos have ended: 5 photos have come in, it waits for 2 more\n"),
+    ],
+)
+def test_closing_with_another_number_than_has_come_in_says_so(
+    erni: Callable[..., Ran], client: Redis, photo: str, expected: int, said: str
+) -> None:
+    erni("publish", photo, "--session", "s1")
+    _counts(client, "s1", received=5)
+    assert erni("session", "close", "s1", "--expected", str(expected)).out == f"s1 is complete {said}"
 
 
 @pytest.mark.parametrize("words", [("show",), ("close", "--expected", "1"), ("forget", "--yes")])
@@ -138,6 +156,7 @@ def test_forgetting_removes_what_only_this_session_has(
         "dead_letters": 2,
         "blobs": 1,
         "public_events": 0,
+        "event_ids": 2,
     }
     assert "what is in SharePoint stays" in ran.err
     left = [path.read_bytes() for path in (tmp_path / "store" / "originals").iterdir()]
@@ -192,6 +211,26 @@ def test_forgetting_finds_what_hangs_on_a_content_and_not_on_the_session(
     assert client.exists(KEYS.photo("p-2"))
 
 
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_what_was_forgotten_is_published_afresh(
+    erni: Callable[..., Ran], client: Redis, photo: str, lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANES", str(lanes))
+    for session in ("s1", "s1x"):
+        erni("publish", photo, "--session", session)
+    lane = lane_of("s1", lanes)
+    client.xtrim(lane.stream("photo.submitted"), maxlen=0)
+    # the session may be gone before the ids
+    client.delete(lane.session("s1"))
+    assert (
+        "0 dead letters, 0 stored files, 0 public events, 1 event ids"
+        in erni(*("session", "forget", "s1", "--yes")).err
+    )
+    again = erni("publish", photo, "--session", "s1", "--json").document
+    assert (again["published"], again["already_published"]) == (1, 0)
+    assert erni("publish", photo, "--session", "s1x", "--json").document["already_published"] == 1
+
+
 def test_a_picture_that_is_submitted_again_while_forgetting_asks_stays(
     erni: Callable[..., Ran], client: Redis, tmp_path: Path, photo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +270,7 @@ def test_a_session_with_photos_on_their_way_is_not_forgotten(
     _counts(client, "s1", received=1)
     ran = erni("session", "forget", "s1", "--yes")
     assert ran.code == 1
-    assert "1 photos of s1 are still on their way" in ran.err
+    assert "s1 has 1 photo on the way: forget it when all have ended" in ran.err
 
 
 def test_forgetting_asks(erni: Callable[..., Ran], client: Redis, photo: str) -> None:

@@ -36,6 +36,18 @@ def test_an_outage_of_sharepoint_is_waited_for(system: System, kind: str) -> Non
     scenario.all_stored(system, outcome, names)
 
 
+def test_the_only_photo_there_is_outlives_an_outage_longer_than_its_attempts(system: System) -> None:
+    folder = system.photos / "alone"
+    names = scenario.pictures(folder, 1, seed="alone")
+    # each attempt starts with one call, and three attempts are all there are
+    system.fault("sharepoint", kind="503", times=3)
+    system.erni("publish", str(folder), "--session", "alone")
+    outcome = system.wait("alone")
+    assert outcome.dead == []
+    scenario.all_stored(system, outcome, names)
+    assert "breaker open" in system.log("schema_extractor") + system.log("sharepoint_uploader")
+
+
 def test_answers_that_are_lost_after_the_effect_make_nothing_twice(system: System) -> None:
     folder = system.photos / "lost"
     names = scenario.pictures(folder, 8, seed="lost")

@@ -37,6 +37,11 @@ def test_only_what_is_new_in_a_library_is_published(system: System) -> None:
     assert system.erni("publish", address, "--session", "taken-2")["published"] == 1
     scenario.all_stored(system, system.wait("taken-2"), [new])
 
+    # published into the wrong system, say: all of them once more, and then none again
+    assert system.erni("publish", address, "--session", "taken-3", "--again")["published"] == 4
+    scenario.all_stored(system, system.wait("taken-3"), [*names, new])
+    assert system.erni("publish", address)["published"] == 0
+
 
 def test_a_library_that_is_not_there_is_said_and_nothing_is_published(system: System) -> None:
     said = system.erni("publish", "sharepoint:/sites/Bau/Nirgends", code=1)

@@ -95,7 +95,7 @@ async def test_each_step_of_connecting_a_tenant_is_checked(tenant: RunningGraph,
     assert "AZURE_TENANT_ID names no tenant of this cloud" in said
 
     ((state, said),) = await look(AZURE_CREDENTIAL="certificate", AZURE_CERTIFICATE_PATH="/nowhere.pem")
-    assert "AZURE_AUTHORITY='http://" in said
+    assert "the certificate /nowhere.pem cannot be read" in said
 
     _, (state, said) = await look(SHAREPOINT_SITE="/sites/Bau")
     assert "write it as contoso.sharepoint.com:/sites/Bau" in said

@@ -77,6 +77,8 @@ def test_check_refuses_what_else_publish_refuses(client: Redis) -> None:
         "2026-05-12T10:30:00.25Z",
         "2026-05-12t10:30:00z",
         "2026-05-12T10:30:00+02:00",
+        "1900-01-01",
+        "8900-12-31T23:59:59Z",
     ],
 )
 def test_a_date_or_an_rfc_3339_time_is_when_a_photo_was_taken(when: str) -> None:
@@ -94,6 +96,12 @@ def test_a_date_or_an_rfc_3339_time_is_when_a_photo_was_taken(when: str) -> None
         ("2026-05-12\n", "neither"),
         ("2026-02-31", "in no calendar"),
         ("2026-05-12T25:00", "in no calendar"),
+        ("1800-01-01", "is before 1900 or after 8900, which SharePoint does not take"),
+        ("9999-12-31", "is before 1900 or after 8900"),
+        ("1900-01-01T00:30+02:00", "is before 1900"),
+        ("0001-01-01T00:00+14:00", "is before 1900"),
+        ("2026-05-12T10:30+99:00", r"has the time zone \+99:00, which there is not"),
+        ("2026-05-12T10:30-02:60", "has the time zone -02:60"),
     ],
 )
 def test_anything_else_is_none_and_how_to_write_it_is_said(when: str, says: str) -> None:

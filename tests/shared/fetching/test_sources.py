@@ -123,6 +123,18 @@ async def test_a_file_larger_than_allowed_is_not_taken(root: Path, open_sources:
                 pass
 
 
+async def test_stored_bytes_that_are_too_many_are_told_by_the_photos_name(
+    blobs: BlobStore, open_sources: OpenSources
+) -> None:
+    url = await blobs.put("originals/abc", bytes(1001))
+    async with open_sources(max_bytes=1000) as sources:
+        with pytest.raises(
+            PermanentError, match=r"^a\.jpg \(store:originals/abc\) has more than 1,000 bytes"
+        ):
+            async with sources.fetch(url, name="a.jpg"):
+                pass
+
+
 async def test_bytes_in_the_store_are_read_from_there(blobs: BlobStore, open_sources: OpenSources) -> None:
     url = await blobs.put("originals/abc", b"photo")
     async with open_sources() as sources:

@@ -42,10 +42,11 @@ def test_strips_make_the_picture_that_the_decoder_makes_in_one_piece(
     assert max(ImageChops.difference(whole.convert("L"), preview.convert("L")).tobytes()) < 40
 
 
+@pytest.mark.parametrize("tile", [64, 80, 146])
 @pytest.mark.parametrize("side", [300, 148, 100, 40])
-def test_made_smaller_there_are_no_seams(side: int) -> None:
+def test_made_smaller_there_are_no_seams(side: int, tile: int) -> None:
     slope = Image.linear_gradient("L").resize((1200, 900)).convert("RGB")
-    strips = Image.open(io.BytesIO(make_preview(heic(slope, tile=64), side)))
+    strips = Image.open(io.BytesIO(make_preview(heic(slope, tile=tile), side)))
     whole = Image.open(io.BytesIO(make_preview(heic(slope), side)))
     assert strips.size == whole.size == (side, side * 3 // 4)
     assert max(ImageChops.difference(strips, whole).tobytes()) <= 3
@@ -64,6 +65,11 @@ def test_more_than_120_megapixels_are_refused() -> None:
         opened(repeated_heic(12_000, 10_010)),
     ):
         pass
+
+
+def test_more_tiles_than_the_decoder_takes_is_not_called_damaged() -> None:
+    with pytest.raises(PermanentError, match=r"in more parts, than what is decoded .*: make it smaller"):
+        make_preview(repeated_heic(16_384, 16_384))
 
 
 def test_tiles_as_large_as_the_picture_are_no_tiles() -> None:
@@ -92,9 +98,22 @@ def odd(kind: str) -> bytes:
         more = full_box(b"auxC", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0")
         items.append(Item(kind=b"hvc1", data=items[1].data, used=items[1].used + bytes([0x80 | count + 1])))
         references.append(Reference(b"auxl", len(items), [1]))
+    elif kind == "less a tile":
+        references = [Reference(each.kind, each.start, each.to[:-1]) for each in references]
     elif kind == "with a tile that lies nowhere":
         return heic(picture(32, 32), tile=16).replace(b"\x44\x00\x00\x05", b"\x44\x00\x00\x04")
     return heif_file(items, plain.packed_properties + more, references)
+
+
+def test_a_picture_that_is_not_all_there_is_damaged() -> None:
+    whole = heic(picture(500, 300), tile=128)
+    # a box of length 0 goes as far as the file does: nothing of the structure tells that it was cut
+    at = whole.index(b"mdat") - 4
+    cut = whole[:at] + b"\0\0\0\0" + whole[at + 4 : len(whole) * 7 // 10]
+    with pytest.raises(PermanentError, match=r"damaged .* behind the end of the file"), opened(cut):
+        pass
+    with pytest.raises(PermanentError, match="3 tiles for a grid of 4"), opened(odd("less a tile")):
+        pass
 
 
 @pytest.mark.parametrize(

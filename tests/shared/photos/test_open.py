@@ -302,6 +302,9 @@ def test_bombs_and_the_largest_photo_stay_below_400_megabytes(tmp_path: Path) ->
             Image.new("RGBA", (6_320, 6_320), "#60a03080"), "WEBP", lossless=True, method=0
         ),
         "120 megapixels.heic": repeated_heic(12_000, 9_990),
+        "odd tiles.heic": heic(
+            Image.effect_noise((1_142, 1_142), 60).convert("RGB"), repeat=(10_950, 10_950), tile=1_142
+        ),
         "one piece.heic": heic(Image.new("RGB", (3_200, 3_000), "#306090")),
     }
     for name, data in files.items():

@@ -182,6 +182,13 @@ def test_a_broken_profile_is_ignored() -> None:
     assert corners(preview) == CORNERS
 
 
+def test_a_profile_of_a_space_that_no_photo_is_in_is_ignored() -> None:
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    preview = decoded(make_preview(saved(picture(), icc_profile=lab, quality=95)))
+    assert corners(preview) == CORNERS
+    assert colour(preview, 0.75, 0.25)[1] > 240
+
+
 def test_a_profile_for_other_pixels_is_ignored() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     preview = decoded(make_preview(saved(picture(mode="L"), icc_profile=profile)))
