@@ -14,6 +14,7 @@ RUN python -m pip wheel --no-deps --require-hashes --requirement requirements.lo
 COPY pyproject.toml README.md LICENSE ./
 COPY events ./events
 COPY shared ./shared
+COPY sandbox ./sandbox
 COPY consumers ./consumers
 COPY console ./console
 ARG EXTRAS=azure,console,vision-local

@@ -30,11 +30,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 
 from benchmarks.handoff import NoOp, fill
 from events.connection import connect
-from shared.local.children import end_with_parent
-from shared.local.traces.process import start_traces
-from shared.local.valkey import Valkey, free_port
+from sandbox.children import end_with_parent
+from sandbox.redis_server import Valkey, free_port
+from sandbox.traces.process import start_traces
+from shared.delivery.process import AgentProcess
 from shared.settings import Settings
-from shared.streams.process import AgentProcess
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.manager import TelemetryManager
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyvips
 
-from shared.local.heic import heic
+from sandbox.heic import heic
 from shared.photos.preview import PREVIEW_SIDE, make_preview
 
 if TYPE_CHECKING:

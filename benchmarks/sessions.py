@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from events.connection import connect
 from events.keys import Keys
-from shared.local.valkey import Valkey
+from sandbox.redis_server import Valkey
+from shared.delivery.startup import check_redis
 from shared.sessions.store import SessionStore
-from shared.streams.startup import check_redis
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

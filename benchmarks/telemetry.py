@@ -31,7 +31,7 @@ from opentelemetry.sdk.trace import Tracer, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, set_span_in_context
 
-from shared.local.traces.process import start_traces
+from sandbox.traces.process import start_traces
 from shared.settings import Settings
 from shared.telemetry.export import HandoffProcessor, WatchedExporter
 from shared.telemetry.logs import configure_logging

@@ -59,8 +59,8 @@ def _failed(part: str, sentence: str) -> Check:
 
 
 async def _redis(settings: Settings) -> list[Check]:
-    from shared.streams.startup import check_redis
-    from shared.streams.status import read_status
+    from shared.delivery.startup import check_redis
+    from shared.operations.status import read_status
 
     redis = connect(settings.redis_url, password=str(settings.redis_password), client_name="erni-doctor")
     try:
@@ -116,7 +116,7 @@ async def _sharepoint(settings: Settings) -> list[Check]:
 
 async def _vision(settings: Settings) -> list[Check]:
     from shared.retry.errors import PermanentError, TransientError
-    from shared.vision.analyzer import make_analyzer
+    from shared.vision.choose import make_analyzer
     from shared.vision.people import face_finder
 
     redis = connect(settings.redis_url, password=str(settings.redis_password), client_name="erni-doctor")

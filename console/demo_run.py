@@ -17,9 +17,9 @@ from console.places import place_of
 from console.publish_traces import tracing
 from console.publishing import Batch, BatchPublisher
 from events.types import Hints
-from shared.blobs import BlobStore
-from shared.streams import photos
-from shared.streams.status import read_status
+from shared.operations import photos
+from shared.operations.status import read_status
+from shared.photo_store import BlobStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from console.output import Output
     from events.types import SessionReported
-    from shared.local.stack import Stack
+    from sandbox.stack import Stack
 
 _HINTS: Final = Hints(project="Wohnüberbauung Seewen")
 _LOOK_SECONDS: Final = 0.2

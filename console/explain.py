@@ -19,7 +19,7 @@ from events.connection import Trouble, connect, trouble_of
 from events.identities import InvalidIdError
 from events.publisher import InvalidEventError, PublishRefusedError
 from shared import settings as settings_module
-from shared.blobs import BlobStore
+from shared.photo_store import BlobStore
 from shared.settings import Settings, SettingsError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from console.errors import CommandError
 from console.explain import redis_trouble
 from events import topology
 from events.connection import RedisError, connect
-from shared.streams.status import read_status
+from shared.operations.status import read_status
 from shared.telemetry.metrics import REGISTRY
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from console.arguments import HelpText, hint
 from console.errors import INTERRUPTED, CommandError
 from console.output import Output
-from shared.leaving import leave
+from shared.process_exit import leave
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from console.places import place_of
 from events import codec, keys
 from events.connection import RedisError
 from events.types import SessionReported
-from shared.streams.status import read_status
+from shared.operations.status import read_status
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def place_of(settings: Settings, reference: str) -> str:
     """A file's path where the store is a folder, else the blob's address in the cloud store."""
-    from shared.blobs import store_key
+    from shared.photo_store import store_key
 
     url, key = settings.photo_store_url, store_key(reference)
     if urlsplit(url).scheme in ("", "file"):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from console.photo_files import PhotoFile
     from events.publisher import Published
-    from shared.blobs import BlobStore
+    from shared.photo_store import BlobStore
     from shared.settings import Settings
 
 T = TypeVar("T")

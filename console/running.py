@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from console.errors import INTERRUPTED, CommandError
 from console.supervisor import StartError, Supervisor
-from shared.local.claims import ClaimedError, FolderClaim
+from sandbox.claims import ClaimedError, FolderClaim
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
     from pathlib import Path
 
     from console.supervisor import Change
-    from shared.local.stack import Stack
+    from sandbox.stack import Stack
 
 T = TypeVar("T")
 

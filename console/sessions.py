@@ -15,7 +15,7 @@ from shared.sessions.store import SessionStats, SessionStore
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from shared.sessions.session import Session
+    from shared.sessions.record import Session
     from shared.settings import Settings
 
 

@@ -13,7 +13,7 @@ from console.explain import bare
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from shared.library.schema import Column
+    from shared.columns.schema import Column
     from shared.settings import Settings
 
 
@@ -22,10 +22,10 @@ async def steps(settings: Settings) -> AsyncIterator[str]:
 
     Nothing is left in the library: the last step begins an upload and drops it.
     """
+    from shared.sharepoint.auth.contract import authority
     from shared.sharepoint.client import GraphClient
     from shared.sharepoint.columns import read_columns
     from shared.sharepoint.sites import find_library, find_site
-    from shared.sharepoint.token import authority
     from shared.sharepoint.uploads import Uploader
 
     site_name = settings.sharepoint_site

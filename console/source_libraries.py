@@ -14,7 +14,7 @@ from console.photo_files import PhotoFile
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.blobs import BlobStore
+    from shared.photo_store import BlobStore
     from shared.settings import Settings
     from shared.sharepoint.listing import Watch
     from shared.sharepoint.source import ByPath

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from shared.local.children import end_with_parent
-from shared.local.stack import Process  # noqa: TC001  # msgspec reads the annotation at run time
+from sandbox.children import end_with_parent
+from sandbox.stack import Process  # noqa: TC001  # msgspec reads the annotation at run time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,11 +15,12 @@ import structlog
 from events import keys, topology
 from events.connection import RedisError, connect
 from shared import settings as settings_module
-from shared.leaving import leave
+from shared.delivery.agent import Agent
+from shared.delivery.process import AgentProcess, consumer_name
+from shared.delivery.startup import RedisUnfitError
+from shared.operations import background
+from shared.process_exit import leave
 from shared.settings import Settings, SettingsError
-from shared.streams.agent import Agent
-from shared.streams.process import AgentProcess, consumer_name
-from shared.streams.startup import RedisUnfitError
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.manager import TelemetryManager
 from shared.telemetry.redact import scrub
@@ -90,6 +91,7 @@ async def _run(name: str, settings: Settings, lanes: tuple[keys.Keys, ...]) -> N
             consumer=consumer,
             lanes=lanes,
             spans=telemetry.deliveries,
+            background=background.run,
         )
         process.handle_signals()
         await process.run()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from events.types import ExifFacts, PhotoFetched, SchemaExtracted
-from shared.blobs import BlobStore
+from shared.delivery.agent import Agent
 from shared.fetching.sources import Sources, name_of
+from shared.photo_store import BlobStore
 from shared.photos.exif import PhotoFacts, facts_of
 from shared.photos.open import PhotoHeader, ensure_whole, off_loop, opened
 from shared.sharepoint.source import SharePointSource
-from shared.streams.agent import Agent
 from shared.telemetry.redact import public_source
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from events.identities import derived_photo_id
 from events.types import Hints, PhotoSubmitted, SchemaExtracted
-from shared.blobs import BlobStore
+from shared.delivery.agent import Agent
+from shared.photo_store import BlobStore
 from shared.sharepoint.client import DEPENDENCY, GraphClient
 from shared.sharepoint.libraries import Libraries
-from shared.streams.agent import Agent
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from events.types import PhotoAnalyzed, PhotoUploaded
-from shared.blobs import BlobStore
+from shared.delivery.agent import Agent
+from shared.photo_store import BlobStore
 from shared.sharepoint.client import DEPENDENCY, GraphClient
 from shared.sharepoint.filing import Filing
 from shared.sharepoint.libraries import Libraries
 from shared.sharepoint.names import check_template
-from shared.streams.agent import Agent
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

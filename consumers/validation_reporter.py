@@ -13,15 +13,16 @@ from events.types import (
     SessionReported,
     Step,
 )
-from shared.blobs import BlobStore
-from shared.reports.photo import PhotoReport, trace_id_of, write_photo_report
+from shared.delivery.agent import Agent, current_delivery
+from shared.operations.dead_letters import dead_of_session
+from shared.photo_store import BlobStore
+from shared.reports.facts import SessionFacts
+from shared.reports.photo_report import PhotoReport, trace_id_of, write_photo_report
 from shared.reports.readback import ReadBack
-from shared.reports.session import SessionFacts, write_session_report
+from shared.reports.session_report import write_session_report
 from shared.reports.thumbnail import thumbnail
 from shared.sharepoint.client import DEPENDENCY, GraphClient
 from shared.sharepoint.libraries import Libraries
-from shared.streams.agent import Agent, current_delivery
-from shared.streams.dead import dead_of_session
 from shared.telemetry.redact import public_source
 from shared.vision.prices import cost_of
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from shared.reports.facts import DeadPhoto
     from shared.reports.readback import Checked
-    from shared.reports.session import DeadPhoto
     from shared.settings import Settings
 
     DeadOfSession: TypeAlias = Callable[[Redis, str, int], Awaitable[Sequence[DeadPhoto]]]

@@ -9,15 +9,16 @@ import msgspec
 
 from events.identities import StoreUrl
 from events.types import Analysis, PhotoAnalyzed, PhotoFetched
-from shared.blobs import SCHEME, BlobStore
-from shared.library.merge import Sources, merge
-from shared.library.schema import LibrarySchema
+from shared.columns.merge import Sources, merge
+from shared.columns.schema import LibrarySchema
+from shared.delivery.agent import Agent
+from shared.photo_store import SCHEME, BlobStore
 from shared.photos.exif import PhotoFacts
 from shared.photos.open import off_loop
 from shared.photos.preview import make_preview
-from shared.streams.agent import Agent
-from shared.vision.analyzer import Answer, PhotoContext, Usage, make_analyzer
 from shared.vision.cache import AnswerCache, answer_key
+from shared.vision.choose import make_analyzer
+from shared.vision.contract import Answer, PhotoContext, Usage
 from shared.vision.people import face_finder, hinted, people_columns
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared.local.valkey import Valkey, ValkeyError
+from sandbox.redis_server import Valkey, ValkeyError
 from shared.settings import Settings
 from tests.key_leaks import leaked_keys, open_connections
 from tests.tools import TOOLS, find
@@ -40,7 +40,7 @@ def pytest_configure() -> None:
         if path is None:
             raise pytest.UsageError(f"ERNI_TEST_REDIS names {chosen!r}, which is not there")
         os.environ["ERNI_TEST_REDIS"] = path  # whole, for processes that a test starts with another PATH
-        pytest.MonkeyPatch().setattr("shared.local.valkey._candidates", lambda: [Path(path)])
+        pytest.MonkeyPatch().setattr("sandbox.redis_server._candidates", lambda: [Path(path)])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,7 @@ from tests.tools import ROOT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PRODUCT: Final = ("events", "shared", "consumers", "console", "benchmarks")
+PRODUCT: Final = ("events", "shared", "sandbox", "consumers", "console", "benchmarks")
 USED_FROM_OUTSIDE: Final[Mapping[str, str]] = MappingProxyType(
     {
         # overridden or implemented for a library that calls them

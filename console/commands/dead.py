@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from console.output import Output
+    from shared.delivery.dead_letter import DeadLetter
+    from shared.operations.dead_letters import DeadFilter, DeadLetters
     from shared.settings import Settings
-    from shared.streams.dead import DeadFilter, DeadLetters
-    from shared.streams.letters import DeadLetter
 
 _EXAMPLES: Final = 3
 """Letters shown of a group."""
@@ -115,7 +115,7 @@ def _age(text: str) -> float:
 
 
 def _filter(options: argparse.Namespace) -> DeadFilter:
-    from shared.streams.dead import DeadFilter
+    from shared.operations.dead_letters import DeadFilter
 
     return DeadFilter(
         agent=options.agent,
@@ -146,7 +146,7 @@ async def list_(options: argparse.Namespace, output: Output) -> int:
     """Group what matches by kind of failure."""
     from console.explain import redis_client, strange_redis
     from shared import settings as settings_module
-    from shared.streams.dead import DeadLetters
+    from shared.operations.dead_letters import DeadLetters
 
     settings = settings_module.load()
     async with redis_client(settings) as redis:
@@ -212,7 +212,7 @@ async def show(options: argparse.Namespace, output: Output) -> int:
     """Everything about one."""
     from console.explain import redis_client, strange_redis
     from shared import settings as settings_module
-    from shared.streams.dead import DeadLetters
+    from shared.operations.dead_letters import DeadLetters
 
     found = _ID.fullmatch(options.id)
     if found is None or any(int(part) >= _MOST for part in found.groups()):
@@ -308,7 +308,7 @@ async def replay(options: argparse.Namespace, output: Output) -> int:
     from console.explain import redis_client
     from events.connection import RedisError
     from shared import settings as settings_module
-    from shared.streams.dead import DeadLetters
+    from shared.operations.dead_letters import DeadLetters
 
     wanted = _changing(options, "replay")
     settings = settings_module.load()
@@ -353,7 +353,7 @@ async def discard(options: argparse.Namespace, output: Output) -> int:
     from console.asking import sure
     from console.explain import redis_client
     from shared import settings as settings_module
-    from shared.streams.dead import DeadLetters
+    from shared.operations.dead_letters import DeadLetters
 
     wanted = _changing(options, "discard")
     settings = settings_module.load()

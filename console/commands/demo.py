@@ -61,9 +61,9 @@ async def _demo(options: argparse.Namespace, output: Output) -> int:
     from console.demo_run import run
     from console.explain import redis_client
     from console.running import running, unless
-    from shared.local import samples
-    from shared.local.sample_sources import SamplesError
-    from shared.local.stack import plan_demo
+    from sandbox import samples
+    from sandbox.sample_sources import SamplesError
+    from sandbox.stack import plan_demo
     from shared.settings import merged_environment
 
     began = time.monotonic()

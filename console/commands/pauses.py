@@ -32,7 +32,7 @@ async def pause(options: argparse.Namespace, output: Output) -> int:
     """Pause; doing it twice is as good as once."""
     from console.explain import redis_client
     from shared import settings as settings_module
-    from shared.streams import pauses
+    from shared.operations import pauses
 
     settings = settings_module.load()
     async with redis_client(settings) as redis:
@@ -47,7 +47,7 @@ async def resume(options: argparse.Namespace, output: Output) -> int:
     """Resume; not paused is said and is no failure."""
     from console.explain import redis_client
     from shared import settings as settings_module
-    from shared.streams import pauses
+    from shared.operations import pauses
 
     settings = settings_module.load()
     async with redis_client(settings) as redis:

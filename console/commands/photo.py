@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import argparse
 
     from console.output import Output
+    from shared.delivery.photo_record import PhotoRecord
     from shared.settings import Settings
-    from shared.streams.photos import PhotoRecord
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ async def list_(options: argparse.Namespace, output: Output) -> int:
 
     from console.explain import redis_client, strange_redis
     from shared import settings as settings_module
-    from shared.streams import photos
+    from shared.operations import photos
 
     settings = settings_module.load()
     async with redis_client(settings) as redis:
@@ -78,7 +78,7 @@ async def show(options: argparse.Namespace, output: Output) -> int:
     """Show one photo, or all of that file name."""
     from console.explain import redis_client, strange_redis
     from shared import settings as settings_module
-    from shared.streams import photos
+    from shared.operations import photos
 
     if not options.photo.strip():
         raise CommandError("an empty name: give a photo's id or its file name", code=2)

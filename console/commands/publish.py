@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from console.output import Output
     from console.publishing import Batch, BatchPublisher
     from console.source_libraries import Listed
-    from shared.blobs import BlobStore
+    from shared.photo_store import BlobStore
     from shared.settings import Settings
 
 _MANY = 20

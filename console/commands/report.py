@@ -32,8 +32,9 @@ async def report(options: argparse.Namespace, output: Output) -> int:
     from console.explain import open_store, redis_client, strange_redis
     from console.places import place_of
     from shared import settings as settings_module
-    from shared.reports.session import SessionFacts, write_session_report
-    from shared.streams.dead import dead_of_session
+    from shared.operations.dead_letters import dead_of_session
+    from shared.reports.facts import SessionFacts
+    from shared.reports.session_report import write_session_report
 
     settings = settings_module.load()
     store = open_store(settings)

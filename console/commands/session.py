@@ -122,7 +122,7 @@ async def show(options: argparse.Namespace, output: Output) -> int:
     from console import sessions
     from console.explain import redis_client, strange_redis
     from shared import settings as settings_module
-    from shared.streams import photos
+    from shared.operations import photos
 
     settings = settings_module.load()
     async with redis_client(settings) as redis:
@@ -219,10 +219,11 @@ def _beside(view: SessionView, expected: int) -> str:
 
 async def forget(options: argparse.Namespace, output: Output) -> int:
     """Remove the session and what only it needs."""
-    from console import forgetting, sessions
+    from console import sessions
     from console.asking import sure
     from console.explain import open_store, redis_client, strange_redis
     from shared import settings as settings_module
+    from shared.operations import forgetting
 
     settings = settings_module.load()
     store = open_store(settings)

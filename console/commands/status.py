@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from console.output import Output
+    from shared.operations.status import AgentStatus, PipelineStatus
     from shared.settings import Settings
-    from shared.streams.status import AgentStatus, PipelineStatus
 
 _BEAT: Final = 1.0
 """Seconds between two looks: processes tell once a second how much they have done."""
@@ -104,7 +104,7 @@ async def _watch(redis: Redis, settings: Settings, output: Output, max_age: floa
 
 
 async def _look(redis: Redis, settings: Settings) -> PipelineStatus:
-    from shared.streams.status import read_status
+    from shared.operations.status import read_status
 
     return await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from console.output import Output
     from console.supervisor import Change, Supervisor
-    from shared.local.stack import Stack
+    from sandbox.stack import Stack
 
 FOLDER: Final = Path(".erni")
 """Data, logs and addresses, below where the command was typed."""
@@ -68,7 +68,7 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
     from console import news
     from console.explain import redis_client
     from console.running import end, running, write_addresses
-    from shared.local.stack import plan_up
+    from sandbox.stack import plan_up
     from shared.settings import merged_environment
 
     addresses = FOLDER / "env"

@@ -20,8 +20,8 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from events.identities import Sha256
-from shared.blobs import SCHEME
 from shared.fetching.web import Web
+from shared.photo_store import SCHEME
 from shared.retry.errors import PermanentError, dependency
 from shared.telemetry.redact import scrub
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractResolver
 
-    from shared.blobs import BlobStore
+    from shared.photo_store import BlobStore
     from shared.settings import Settings
 
     Download: TypeAlias = Callable[[str], AsyncGenerator[bytes, None]]

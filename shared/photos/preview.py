@@ -8,7 +8,7 @@ import pyvips
 
 from shared.photos.exif import facts_of
 from shared.photos.heic import HeicPicture, decode_heic
-from shared.photos.memory import give_back
+from shared.photos.malloc import give_back
 from shared.photos.open import opened
 
 if TYPE_CHECKING:

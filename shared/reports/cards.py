@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from events.types import Record
-from shared.library.schema import Column
-from shared.library.topics import topic_of
-from shared.library.words import unsure_word
+from shared.columns.schema import Column
+from shared.columns.topics import topic_of
+from shared.columns.words import unsure_word
 from shared.reports import german
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
 
-    from shared.reports.photo import FieldReport, PhotoReport
+    from shared.reports.photo_report import FieldReport, PhotoReport
 
 State: TypeAlias = Literal["check", "diff", "ok"]
 

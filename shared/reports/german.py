@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from events.types import FieldText
-    from shared.library.schema import ColumnKind
+    from shared.columns.schema import ColumnKind
 
 AGENTS: Final[Mapping[str, str]] = MappingProxyType(
     {

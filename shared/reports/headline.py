@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from shared.reports.cards import Card
-    from shared.reports.photo import PhotoReport
-    from shared.reports.session import SessionFacts
+    from shared.reports.facts import SessionFacts
+    from shared.reports.photo_report import PhotoReport
 
 NOTHING: Final = "\N{EN DASH}"
 """Stands where a number is not known."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from events.types import NeedsPerson, StoredItem
-from shared.blobs import BlobMissingError
-from shared.reports.photo import FieldReport
+from shared.photo_store import BlobMissingError
+from shared.reports.photo_report import FieldReport
 from shared.reports.verdict import compare, insist, needs_after, to_repair
 from shared.retry.errors import PermanentError
 from shared.sharepoint.fields import from_graph
 from shared.sharepoint.items import content, read_item
-from shared.sharepoint.memory import Memory
+from shared.sharepoint.notes import Memory
 from shared.sharepoint.quickxor import quick_xor_hash
 from shared.sharepoint.uploads import ItemChangedError
 from shared.sharepoint.writing import FieldsRefusedError, FieldWriter, Written
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from events.types import FieldText, PhotoUploaded
-    from shared.blobs import BlobStore
-    from shared.library.schema import LibrarySchema
+    from shared.columns.schema import LibrarySchema
+    from shared.photo_store import BlobStore
     from shared.sharepoint.client import GraphClient
     from shared.sharepoint.items import Item
     from shared.sharepoint.libraries import Libraries

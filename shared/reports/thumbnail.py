@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.blobs import SCHEME, BlobMissingError
+from shared.photo_store import SCHEME, BlobMissingError
 from shared.photos.open import off_loop
 from shared.photos.preview import THUMBNAIL_SIDE
 from shared.photos.preview import thumbnail as make_thumbnail
 
 if TYPE_CHECKING:
     from events.identities import Sha256, StoreUrl
-    from shared.blobs import BlobStore
+    from shared.photo_store import BlobStore
 
 
 def thumbnail_key(sha256: Sha256) -> str:

@@ -12,7 +12,7 @@ from events.types import Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from shared.reports.photo import PhotoReport
+    from shared.reports.photo_report import PhotoReport
 
 
 class AgentTime(Record, frozen=True, kw_only=True):

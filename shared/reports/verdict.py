@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from events.types import NeedsPerson
-from shared.library.checks import check_value
+from shared.columns.checks import check_value
 from shared.reports import german
-from shared.reports.photo import FieldReport
+from shared.reports.photo_report import FieldReport
 from shared.retry.errors import PermanentError
 from shared.sharepoint.fields import default_of, is_empty, same
 from shared.sharepoint.filing import EDITED
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from events.types import FieldText, FieldValue
-    from shared.library.schema import Column, LibrarySchema
+    from shared.columns.schema import Column, LibrarySchema
 
 FILE = "Datei"
 """What the photo's bytes are called where a column's name would stand."""

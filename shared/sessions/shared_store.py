@@ -9,7 +9,7 @@ import structlog
 
 from events import keys, scripts
 from events.publisher import SESSION_TTL_IN_FLIGHT
-from shared.sessions.session import Session, read_session
+from shared.sessions.record import Session, read_session
 from shared.telemetry import metrics
 
 if TYPE_CHECKING:

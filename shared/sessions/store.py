@@ -12,7 +12,7 @@ import structlog
 from events import identities
 from events.connection import RedisError, Trouble, connect, trouble_of
 from events.publisher import InvalidEventError, Publisher
-from shared.sessions.memory import MemorySessions
+from shared.sessions.process_store import MemorySessions
 from shared.sessions.shared_store import Count, SharedSessions
 from shared.telemetry import metrics
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from events.identities import SessionId
-    from shared.sessions.session import Session
+    from shared.sessions.record import Session
     from shared.settings import Settings
 
 T = TypeVar("T")

@@ -21,8 +21,9 @@ from yarl import URL
 
 from shared.retry.errors import PermanentError, PostponeError, TransientError, dependency
 from shared.sharepoint.answers import error_of
+from shared.sharepoint.auth.choose import grants
+from shared.sharepoint.auth.tokens import Tokens
 from shared.sharepoint.pacing import Pace
-from shared.sharepoint.token import Tokens, grants
 from shared.sharepoint.wire import Page
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from shared.settings import Settings
-    from shared.sharepoint.token import Grants
+    from shared.sharepoint.auth.contract import Grants
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from shared.library.schema import Column
+from shared.columns.schema import Column
 from shared.sharepoint.client import segment
 from shared.sharepoint.wire import ColumnDefinition
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from events.types import LibraryRef
-    from shared.library.schema import ColumnKind
+    from shared.columns.schema import ColumnKind
     from shared.sharepoint.client import GraphClient
 
 # Hidden columns are only told when `hidden` is selected by name, and then everything else has to be, too.

@@ -15,14 +15,14 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from shared.library.dates import as_value, moment
+from shared.columns.dates import as_value, moment
 from shared.retry.errors import PermanentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from events.types import FieldText
-    from shared.library.schema import Column, LibrarySchema
+    from shared.columns.schema import Column, LibrarySchema
 
 _MARKUP: Final = re.compile(r"</?(?:div|p|br|span)\b[^>]*>", re.IGNORECASE)
 

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import msgspec
 
 from events.types import FieldText, NeedsPerson, StoredItem
-from shared.library.checks import check_value
+from shared.columns.checks import check_value
 from shared.retry.errors import PermanentError, TransientError
 from shared.sharepoint.fields import is_empty
 from shared.sharepoint.items import content_sha256, find_item, read_item
-from shared.sharepoint.memory import Memory
 from shared.sharepoint.names import stored_name
+from shared.sharepoint.notes import Memory
 from shared.sharepoint.quickxor import quick_xor_hash
 from shared.sharepoint.uploads import ItemChangedError, NameTakenError, Uploader
 from shared.sharepoint.writing import FieldsRefusedError, FieldWriter, Written
 
 if TYPE_CHECKING:
     from events.types import PhotoAnalyzed
-    from shared.blobs import BlobStore
-    from shared.library.schema import LibrarySchema
+    from shared.columns.schema import LibrarySchema
+    from shared.photo_store import BlobStore
     from shared.settings import Settings
     from shared.sharepoint.client import GraphClient
     from shared.sharepoint.items import Item
     from shared.sharepoint.libraries import Libraries
-    from shared.sharepoint.memory import Recall
+    from shared.sharepoint.notes import Recall
 
 _Outcome: TypeAlias = Literal["created", "replaced", "unchanged"]
 

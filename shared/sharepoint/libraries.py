@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from events.identities import SchemaDigest, StoreUrl
-from shared.library.schema import LibrarySchema
+from shared.columns.schema import LibrarySchema
 from shared.retry.errors import PermanentError
 from shared.sharepoint.cache import Fresh
 from shared.sharepoint.columns import read_columns
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from events.types import LibraryRef, Target
-    from shared.blobs import BlobStore
+    from shared.photo_store import BlobStore
     from shared.settings import Settings
     from shared.sharepoint.client import GraphClient
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
-from shared.blobs import SCHEME, BlobMissingError
+from shared.photo_store import SCHEME, BlobMissingError
 from shared.retry.errors import TransientError
 from shared.sharepoint.answers import GraphError
 from shared.sharepoint.client import segment
@@ -20,7 +20,7 @@ from shared.sharepoint.source import ByIds
 from shared.sharepoint.wire import DriveItem, Page
 
 if TYPE_CHECKING:
-    from shared.blobs import BlobStore
+    from shared.photo_store import BlobStore
     from shared.sharepoint.client import GraphClient
 
 _log = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from shared.library.dates import moment
+from shared.columns.dates import moment
 from shared.retry.errors import PermanentError
 
 if TYPE_CHECKING:

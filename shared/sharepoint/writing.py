@@ -16,7 +16,7 @@ from shared.sharepoint.answers import GraphError
 from shared.sharepoint.client import segment
 from shared.sharepoint.fields import default_of, from_graph, is_empty, same, to_graph
 from shared.sharepoint.items import read_item
-from shared.sharepoint.memory import Note
+from shared.sharepoint.notes import Note
 from shared.sharepoint.uploads import ItemChangedError
 from shared.sharepoint.wire import FieldValueSet
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from events.types import LibraryRef
-    from shared.library.schema import Column, LibrarySchema
+    from shared.columns.schema import Column, LibrarySchema
     from shared.sharepoint.client import GraphClient
     from shared.sharepoint.items import Item
-    from shared.sharepoint.memory import Recall
+    from shared.sharepoint.notes import Recall
 
 _ROUNDS: Final = 5
 """How often an item may change under our hands before the photo is tried again later."""

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 
 from events.types import FieldText, FieldValue, NeedsPerson
-from shared.library.checks import check_value
-from shared.library.merge import NOT_SEEN
-from shared.library.schema import Column
-from shared.library.topics import topic_of
-from shared.library.words import UNSURE, first_choice, match_choice
-from shared.vision.analyzer import unsure
+from shared.columns.checks import check_value
+from shared.columns.merge import NOT_SEEN
+from shared.columns.schema import Column
+from shared.columns.topics import topic_of
+from shared.columns.words import UNSURE, first_choice, match_choice
+from shared.vision.contract import unsure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.library.schema import LibrarySchema
+    from shared.columns.schema import LibrarySchema
 
 JsonObject: TypeAlias = dict[str, Any]
 

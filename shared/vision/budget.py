@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from events.identities import SessionId
     from shared.settings import Settings
-    from shared.vision.analyzer import Usage
+    from shared.vision.contract import Usage
 
 log = structlog.get_logger()
 

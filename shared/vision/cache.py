@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from redis.exceptions import LockError
 
-from shared.blobs import SCHEME, BlobMissingError, BlobStore
-from shared.vision.analyzer import Answer
+from shared.photo_store import SCHEME, BlobMissingError, BlobStore
+from shared.vision.contract import Answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from redis.asyncio.lock import Lock
 
     from events.identities import SchemaDigest, Sha256
-    from shared.vision.analyzer import Analyzer, PhotoContext
+    from shared.vision.contract import Analyzer, PhotoContext
 
 
 def answer_key(sha256: Sha256, schema_digest: SchemaDigest, analyzer: Analyzer, context: PhotoContext) -> str:

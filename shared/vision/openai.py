@@ -12,9 +12,9 @@ from shared.retry.errors import PermanentError, TransientError, dependency
 from shared.settings import SettingsError
 from shared.telemetry.metrics import VISION_COST, VISION_TOKENS
 from shared.vision import prompt
-from shared.vision.analyzer import Answer, Usage
 from shared.vision.answer_schema import Asked, asked_of, json_schema, read_answer
 from shared.vision.budget import Budget
+from shared.vision.contract import Answer, Usage
 from shared.vision.prices import cost_of
 from shared.vision.refusals import refusal
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from events.identities import SessionId
-    from shared.library.schema import LibrarySchema
+    from shared.columns.schema import LibrarySchema
     from shared.settings import Settings
-    from shared.vision.analyzer import PhotoContext
+    from shared.vision.contract import PhotoContext
 
 _MAX_ANSWER: Final = 2_000_000
 """Bytes. A few kilobytes are usual."""

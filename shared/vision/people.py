@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from events.types import FieldText, FieldValue, NeedsPerson
-from shared.library.topics import topic_of
-from shared.library.words import first_choice, fold, unsure_word
+from shared.columns.topics import topic_of
+from shared.columns.words import first_choice, fold, unsure_word
 from shared.settings import SettingsError
 
 if TYPE_CHECKING:
-    from shared.library.schema import Column, LibrarySchema
+    from shared.columns.schema import Column, LibrarySchema
     from shared.settings import Settings
-    from shared.vision.analyzer import Answer
+    from shared.vision.contract import Answer
     from shared.vision.local.faces import FaceFinder
 
 HINT: Final = "Hinweis: möglicherweise ein Gesicht im Bild; kein Ersatz für eine Prüfung."

@@ -12,8 +12,8 @@ from shared.vision.answer_schema import json_schema
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.vision.analyzer import PhotoContext
     from shared.vision.answer_schema import Asked
+    from shared.vision.contract import PhotoContext
 
 _SYSTEM: Final = """\
 Du beschreibst Fotos von Baustellen und Bauten und füllst damit die Spalten einer SharePoint-Bibliothek aus.

@@ -13,10 +13,10 @@ import msgspec
 
 from events import codec
 from events.scripts import Script
-from shared.streams import packing, scripts
-from shared.streams.heart import Watch
-from shared.streams.intake import Intake
-from shared.streams.process import AgentProcess
+from shared.delivery import packing, scripts
+from shared.delivery.heartbeat import Watch
+from shared.delivery.process import AgentProcess
+from shared.delivery.reader import Intake
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -13,8 +13,8 @@ from redis import Redis as PlainRedis
 
 from events import codec, keys, topology
 from events.types import SessionReported, Step
-from shared.streams import packing
-from shared.streams.letters import DeadLetter, read_letter
+from shared.delivery import packing
+from shared.delivery.dead_letter import DeadLetter, read_letter
 from tests.chaos import aof
 from tests.key_leaks import leaked_keys
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from events import topology
-from shared.local.children import end_with_parent
+from sandbox.children import end_with_parent
 from tests.chaos.zygote import News, Order
 
 if TYPE_CHECKING:

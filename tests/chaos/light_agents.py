@@ -27,8 +27,8 @@ from events.types import (
     SessionReported,
     StoredItem,
 )
+from shared.delivery.agent import Agent
 from shared.retry.errors import HttpStatusError, TransientError, dependency
-from shared.streams.agent import Agent
 
 if TYPE_CHECKING:
     import msgspec

@@ -13,10 +13,10 @@ import aiohttp
 import msgspec
 from PIL import Image
 
-from shared.local import vision
-from shared.local.children import end_with_parent
-from shared.local.graph.process import RunningGraph, start_graph
-from shared.local.traces.process import RunningTraces, start_traces
+from sandbox import vision
+from sandbox.children import end_with_parent
+from sandbox.sharepoint.process import RunningGraph, start_graph
+from sandbox.traces.process import RunningTraces, start_traces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,7 +58,7 @@ class RealOutside:
         self._vision = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "shared.local.vision",
+            "sandbox.vision",
             "--folder",
             str(self.folder / "vision"),
             env={**os.environ, "CACHE_DIR": str(self._cache)},

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from events.connection import RedisError, connect
-from shared.local import valkey
-from shared.local.children import end_with_parent
+from sandbox import redis_server as valkey
+from sandbox.children import end_with_parent
 from tests.tools import require
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 from events import topology
 from events.publisher import Publisher, PublishRefusedError
 from events.types import PhotoSubmitted
-from shared.streams.dead import DeadFilter, DeadLetters
+from shared.operations.dead_letters import DeadFilter, DeadLetters
 from tests.chaos import checker
 from tests.chaos.evidence import Line
 from tests.chaos.light_agents import DIED

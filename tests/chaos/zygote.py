@@ -20,10 +20,10 @@ import msgspec
 import uvloop  # noqa: F401 - before the forks, as all that the agents need
 
 import consumers.__main__
-import shared.streams.process
+import shared.delivery.process
 import shared.telemetry.manager  # noqa: F401
 from events import topology
-from shared.local.children import end_with_parent
+from sandbox.children import end_with_parent
 from tests.chaos import bugs, light_agents
 
 REAL: Final = tuple(topology.AGENTS)

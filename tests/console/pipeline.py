@@ -11,18 +11,18 @@ import msgspec
 
 from events.keys import Keys
 from events.types import Step
+from shared.delivery import packing
+from shared.delivery.dead_letter import letter_fields
+from shared.delivery.heartbeat import Says
+from shared.delivery.photo_record import record_fields
 from shared.retry.policy import Attempt
-from shared.streams import packing
-from shared.streams.heart import Says
-from shared.streams.letters import letter_fields
-from shared.streams.photos import record_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from redis import Redis
 
-    from shared.streams.letters import Reason
+    from shared.delivery.dead_letter import Reason
 
 KEYS = Keys()
 TRACEPARENT = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.streams.dead import _PAGE, DeadFilter, DeadLetters
+from shared.operations.dead_letters import _PAGE, DeadFilter, DeadLetters
 from tests.console.pipeline import KEYS, TRACEPARENT, dies
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from events.topology import AGENTS
-from shared.local.valkey import Valkey
+from sandbox.redis_server import Valkey
 from tests.console.pipeline import beats
 
 if TYPE_CHECKING:

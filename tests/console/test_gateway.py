@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from redis import Redis
 
-    from shared.local.valkey import Valkey
+    from sandbox.redis_server import Valkey
 
 
 def _settings(redis_url: str, port: int = 0) -> Settings:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from console.main import COMMANDS, main, parser
-from shared.local.valkey import Valkey
+from sandbox.redis_server import Valkey
 from tests.console.pipeline import beats
 
 if TYPE_CHECKING:

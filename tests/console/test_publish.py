@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from shared.local.valkey import Valkey
+    from sandbox.redis_server import Valkey
     from tests.console.conftest import Ran
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from console import supervisor as module
 from console.supervisor import Change, StartError, Supervisor
-from shared.local.stack import Process
+from sandbox.stack import Process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -229,7 +229,7 @@ async def test_a_line_without_end_does_not_fill_the_memory(watched: _Watched) ->
 _SUPERVISED = """
 import asyncio, os, pathlib, sys
 from console.supervisor import Supervisor
-from shared.local.stack import Process
+from sandbox.stack import Process
 
 async def main():
     folder = pathlib.Path(sys.argv[1])

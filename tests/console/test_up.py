@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 # Any free ports: several tests may run at once, and so may the developer's own `erni up`.
 _ERNI = """
 import sys
-from shared.local import stack
+from sandbox import stack
 stack._PREFERRED = {}
 from console.main import main
 sys.exit(main())

@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 from consumers.photo_fetcher import PhotoFetcher
 from events.identities import PhotoId, SchemaDigest, SessionId, StoreUrl
 from events.types import Hints, LibraryRef, PhotoFetched, SchemaExtracted
-from shared.blobs import BlobStore
-from shared.local.heic import heic
+from sandbox.heic import heic
+from shared.photo_store import BlobStore
 from shared.photos.exif import PhotoFacts, Position
 from shared.retry.classify import Kind, classify
 from shared.retry.errors import HttpStatusError, PermanentError

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from consumers.schema_extractor import SchemaExtractor
 from events.identities import PhotoId, SessionId, derived_photo_id
 from events.types import Hints, PhotoSubmitted, Target
-from shared.blobs import BlobStore
-from shared.library.schema import LibrarySchema
+from shared.columns.schema import LibrarySchema
+from shared.photo_store import BlobStore
 from shared.retry.errors import PermanentError
 from tests.shared.sharepoint.emulator import Emulator
 

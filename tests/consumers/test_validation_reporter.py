@@ -13,11 +13,11 @@ from events.connection import connect
 from events.identities import SessionId
 from events.types import FieldValue, NeedsPerson, SessionCompleted, SessionReported, Step
 from events.types import PhotoValidated as Validated
-from shared.reports.photo import PhotoReport, read_photo_report, write_photo_report
+from shared.delivery.agent import Delivery, current_delivery
+from shared.delivery.dead_letter import letter_fields
+from shared.reports.photo_report import PhotoReport, read_photo_report, write_photo_report
 from shared.reports.thumbnail import thumbnail_key
 from shared.retry.errors import PermanentError
-from shared.streams.agent import Delivery, current_delivery
-from shared.streams.letters import letter_fields
 from tests.shared.reports.markup import Markup
 from tests.shared.reports.sample import Letter, fill, letters
 from tests.shared.reports.uploads import FIELDS, desk
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from shared.blobs import BlobStore
+    from shared.photo_store import BlobStore
     from shared.settings import Settings
     from tests.shared.reports.uploads import Desk
 

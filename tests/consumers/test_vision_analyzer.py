@@ -21,13 +21,13 @@ from events.types import (
     PhotoAnalyzed,
     PhotoFetched,
 )
-from shared.blobs import BlobMissingError, BlobStore
+from shared.photo_store import BlobMissingError, BlobStore
 from shared.photos.exif import facts_of
 from shared.photos.open import opened
 from shared.retry.errors import HttpStatusError, PermanentError
 from shared.settings import Settings, SettingsError
 from shared.vision.people import CONTRADICTED, HINT
-from tests.shared.library.columns import PHASE, library
+from tests.shared.columns.columns import PHASE, library
 from tests.shared.vision import drawings
 from tests.shared.vision.recorded import Recorded, serving
 

@@ -15,7 +15,7 @@ from tests.key_leaks import leaked_keys
 if TYPE_CHECKING:
     from redis import Redis
 
-    from shared.local.graph.model import Effect
+    from sandbox.sharepoint.model import Effect
     from tests.crashpoints.look import State
     from tests.crashpoints.world import Photo
 

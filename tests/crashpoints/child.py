@@ -19,12 +19,13 @@ from consumers import (
     vision_analyzer,
 )
 from events.connection import connect
-from shared.local.children import end_with_parent
+from sandbox.children import end_with_parent
+from shared.delivery.process import AgentProcess, consumer_name
+from shared.operations import background
 from shared.retry import policy
 from shared.settings import Settings
-from shared.streams.process import AgentProcess, consumer_name
 from shared.telemetry.logs import configure_logging
-from shared.vision.analyzer import Answer
+from shared.vision.contract import Answer
 from tests.crashpoints import mutations
 from tests.crashpoints.coordinates import Coordinates
 from tests.crashpoints.trap import Trap, set_trap
@@ -32,9 +33,9 @@ from tests.crashpoints.trap import Trap, set_trap
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from shared.library.schema import LibrarySchema
-    from shared.streams.agent import Agent
-    from shared.vision.analyzer import PhotoContext
+    from shared.columns.schema import LibrarySchema
+    from shared.delivery.agent import Agent
+    from shared.vision.contract import PhotoContext
 
 AGENTS: dict[str, type[Agent[Any, Any]]] = {
     agent.name: agent
@@ -123,7 +124,9 @@ async def _run(job: Job, link: Connection) -> None:
     configure_logging(job.settings, agent=job.agents[0], consumer=consumer)
     clients = [connect(job.settings.redis_url) for _ in job.agents]
     processes = [
-        AgentProcess(AGENTS[name](job.settings, client), job.settings, consumer=consumer)
+        AgentProcess(
+            AGENTS[name](job.settings, client), job.settings, consumer=consumer, background=background.run
+        )
         for name, client in zip(job.agents, clients, strict=True)
     ]
     if trap:

@@ -9,7 +9,7 @@ from redis.backoff import NoBackoff
 
 from events import connection
 from events import scripts as event_scripts
-from shared.streams import packing, process, scripts
+from shared.delivery import packing, process, scripts
 from tests.crashpoints.trap import _SCRIPTS
 
 if TYPE_CHECKING:

@@ -20,16 +20,16 @@ from redis.exceptions import ResponseError
 
 from events import publisher
 from events.scripts import Script
-from shared.blobs import BlobStore
+from shared.delivery import scripts
+from shared.photo_store import BlobStore
 from shared.sessions import shared_store
-from shared.streams import scripts
 from tests.crashpoints.coordinates import TAKEN, Call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from multiprocessing.connection import Connection
 
-    from shared.streams.process import AgentProcess
+    from shared.delivery.process import AgentProcess
     from tests.crashpoints.coordinates import Coordinates
 
 _MOST_OF_A_KIND: Final = 3

@@ -18,9 +18,9 @@ from urllib.parse import urlencode
 import msgspec
 from PIL import Image
 
-from shared.local.graph.model import Effect
-from shared.local.graph.process import Ready
-from shared.local.valkey import Valkey
+from sandbox.redis_server import Valkey
+from sandbox.sharepoint.model import Effect
+from sandbox.sharepoint.process import Ready
 from shared.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class World:
         with (self.folder / "graph.log").open("ab") as log:
             # it says so when a client is gone, which here is the rule
             self._graph = subprocess.Popen(
-                [sys.executable, "-m", "shared.local.graph", "--folder", str(self.folder / "graph")],
+                [sys.executable, "-m", "sandbox.sharepoint", "--folder", str(self.folder / "graph")],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

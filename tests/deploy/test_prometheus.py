@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client.metrics import MetricWrapperBase
 
-from shared.local.valkey import free_port
+from sandbox.redis_server import free_port
 from shared.telemetry import metrics
 from tests.tools import ROOT, require
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from events.topology import AGENTS, stage_of
-from shared.local import samples
+from sandbox import samples
 from shared.settings import Settings
 from tests.end_to_end import scenario
 from tests.end_to_end.system import KEYS, System

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image
 
-from shared.local.heic import heic
+from sandbox.heic import heic
 from tests.shared.photos.pictures import jpeg, saved
 from tests.shared.photos.test_open import (
     interlaced_png,

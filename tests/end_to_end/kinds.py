@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 from PIL import Image
 
-from shared.local.heic import heic
+from sandbox.heic import heic
 from tests.shared.photos.pictures import jpeg, picture, rationals, saved, short, text, tiff
 from tests.shared.photos.test_open import (
     GOOD,

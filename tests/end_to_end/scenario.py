@@ -13,7 +13,7 @@ import msgspec
 from PIL import Image
 
 from events.topology import stage_of
-from shared.library.schema import LibrarySchema
+from shared.columns.schema import LibrarySchema
 from shared.sharepoint.fields import from_graph, is_empty, same
 from tests.end_to_end.system import KEYS
 

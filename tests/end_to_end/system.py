@@ -24,10 +24,10 @@ from redis import Redis
 from events.keys import Keys
 from events.topology import AGENTS
 from events.types import PhotoValidated, SessionReported
-from shared.local.children import end_with_parent
-from shared.local.graph.model import Effect, Item
-from shared.local.stack import _registered
-from shared.local.valkey import Valkey
+from sandbox.children import end_with_parent
+from sandbox.redis_server import Valkey
+from sandbox.sharepoint.model import Effect, Item
+from sandbox.stack import _registered
 from shared.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -312,21 +312,21 @@ class System:
         folder = self.folder / "graph"
         self._spawn(
             "graph",
-            [*python, "shared.local.graph", "--folder", str(folder), *self._graph_arguments],
+            [*python, "sandbox.sharepoint", "--folder", str(folder), *self._graph_arguments],
             _plain(),
             hear=True,
         )
         if self._with_vision:
             self._spawn(
                 "vision",
-                [*python, "shared.local.vision", "--folder", str(self.folder / "vision")],
+                [*python, "sandbox.vision", "--folder", str(self.folder / "vision")],
                 _plain(),
                 hear=True,
             )
         if self._with_traces:
             self._spawn(
                 "traces",
-                [*python, "shared.local.traces", "--otlp-port", "0", "--port", "0"],
+                [*python, "sandbox.traces", "--otlp-port", "0", "--port", "0"],
                 _plain(),
                 hear=True,
             )

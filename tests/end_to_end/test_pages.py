@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, get_args
 
 from events.types import FieldValue, Hints, Source
-from shared.library import merge as merging
-from shared.library.merge import Sources, merge
-from shared.library.schema import Column, ColumnKind, LibrarySchema
-from shared.library.topics import SYNONYMS
-from shared.library.words import UNSURE
-from shared.local.sample_sources import ATTRIBUTION
+from sandbox.sample_sources import ATTRIBUTION
+from shared.columns import merge as merging
+from shared.columns.merge import Sources, merge
+from shared.columns.schema import Column, ColumnKind, LibrarySchema
+from shared.columns.topics import SYNONYMS
+from shared.columns.words import UNSURE
 from shared.photos.kinds import (
     HEIC,
     HEIC_PIECE_MAX_PIXELS,

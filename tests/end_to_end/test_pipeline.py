@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from shared.local import samples
-from shared.reports.photo import PhotoReport
+from sandbox import samples
+from shared.reports.photo_report import PhotoReport
 from shared.settings import Settings
 from tests.end_to_end import scenario
 from tests.end_to_end.system import KEYS, System
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from events.types import PhotoValidated
-    from shared.local.graph.model import Item
+    from sandbox.sharepoint.model import Item
     from tests.end_to_end.system import Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]

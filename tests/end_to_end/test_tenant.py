@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from shared.local.graph.process import RunningGraph, start_graph
+from sandbox.sharepoint.process import RunningGraph, start_graph
 from tests.shared.sharepoint.certificates import self_signed
 from tests.tools import ROOT
 

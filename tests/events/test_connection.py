@@ -11,8 +11,8 @@ import pytest
 from redis.exceptions import RedisError, ResponseError
 
 from events.connection import Trouble, connect, trouble_of
-from shared.local.valkey import Valkey, free_port
-from tests.shared.streams.harness import until
+from sandbox.redis_server import Valkey, free_port
+from tests.shared.delivery.harness import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

@@ -16,9 +16,9 @@ import pytest
 from events import asyncapi, codec, identities, topology, types
 from events.publisher import DEFAULT_MAX_BACKLOG, DEFAULT_MAX_EVENT_BYTES, Publisher
 from events.types import MAX_EXPECTED
-from shared.streams.letters import letter_fields
+from shared.delivery.dead_letter import letter_fields
 from tests.events.samples import sample
-from tests.shared.streams.harness import entries
+from tests.shared.delivery.harness import entries
 from tests.tools import ROOT
 
 if TYPE_CHECKING:

@@ -18,14 +18,14 @@ from events.publisher import (
     parse_submission,
 )
 from events.types import Hints, PhotoSubmitted, Target
-from tests.shared.streams.harness import entries, running, settings_for, until
+from tests.shared.delivery.harness import entries, running, settings_for, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from redis.asyncio import Redis
 
-    from shared.local.valkey import Valkey
+    from sandbox.redis_server import Valkey
     from tests.events.conftest import LossyLine
 
 INTAKE = "erni:photo.submitted"
@@ -116,7 +116,7 @@ async def test_a_full_redis_refuses_new_photos_and_settles_those_it_has(own_redi
         hold = asyncio.Event()
 
         async def wait_then(event: PhotoSubmitted) -> Any:
-            from tests.shared.streams.harness import extracted
+            from tests.shared.delivery.harness import extracted
 
             await hold.wait()
             return extracted(event)

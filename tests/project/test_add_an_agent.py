@@ -16,7 +16,7 @@ from events import codec
 from events.publisher import Publisher
 from events.types import PhotoAnalyzed
 from tests.events.samples import sample
-from tests.shared.streams.harness import entries, until
+from tests.shared.delivery.harness import entries, until
 from tests.tools import ROOT
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The code with the page's changes."""
-    for package in ("events", "shared", "consumers", "console"):
+    for package in ("events", "shared", "sandbox", "consumers", "console"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     for change in re.findall(r"^```diff\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
         _apply(tmp_path, change)

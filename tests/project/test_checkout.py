@@ -11,7 +11,7 @@ from typing import Final
 
 from tests.tools import ROOT
 
-PACKAGES: Final = ("events", "shared", "consumers", "console")
+PACKAGES: Final = ("events", "shared", "sandbox", "consumers", "console")
 # Written apart, so that this file does not name them itself.
 REGISTRIES: Final = (
     "pypi" + ".org",

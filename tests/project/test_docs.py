@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from console import main as command_line
+from shared.delivery.dead_letter import REASONS
 from shared.settings import Settings, SettingsError, load
-from shared.streams.letters import REASONS
 from shared.telemetry.metrics import OUTCOMES
 from tests.project import pages
 from tests.tools import ROOT

@@ -13,7 +13,7 @@ import msgspec
 from PIL import Image
 
 from tests.project import pages
-from tests.shared.streams.harness import LIBRARY
+from tests.shared.delivery.harness import LIBRARY
 from tests.tools import ROOT
 
 if TYPE_CHECKING:

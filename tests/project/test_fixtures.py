@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from shared.local.valkey import Valkey
+    from sandbox.redis_server import Valkey
 
 INNER = """\
 import asyncio, os, pytest

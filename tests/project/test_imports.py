@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OWN: Final = ("events", "shared", "consumers", "console")
+OWN: Final = ("events", "shared", "sandbox", "consumers", "console")
 BY_PACKAGE: Final = metadata.packages_distributions()
 PARTS: Final = {
     "events": (),
     "consumers": ("agents", "azure", "vision-local"),
     "shared": ("agents", "azure", "vision-local", "vision-faces"),
-    "shared/local": ("local",),
+    "sandbox": ("local",),
     "console": ("local",),
 }
 """Folder → the extras with which it has to work; a folder inside another is looked at alone."""

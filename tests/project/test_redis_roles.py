@@ -16,12 +16,12 @@ from events.connection import connect
 from events.identities import SessionId
 from events.publisher import Publisher
 from events.types import PhotoSubmitted, SchemaExtracted
-from shared.local.valkey import Valkey
+from sandbox.redis_server import Valkey
+from shared.delivery.startup import check_redis
+from shared.operations.dead_letters import DeadFilter, DeadLetters
+from shared.operations.status import read_status
 from shared.retry.errors import PermanentError
-from shared.streams.dead import DeadFilter, DeadLetters
-from shared.streams.startup import check_redis
-from shared.streams.status import read_status
-from tests.shared.streams.harness import extracted, running, settings_for, until
+from tests.shared.delivery.harness import extracted, running, settings_for, until
 from tests.tools import ROOT, require
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     options = {"aclfile": str(folder / "users.acl"), "enable-debug-command": "local"}
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "redis-server":
-            patch.setattr("shared.local.valkey._candidates", lambda: [require("redis-server")])
+            patch.setattr("sandbox.redis_server._candidates", lambda: [require("redis-server")])
         server = Valkey(folder, options=options).start()
     yield server
     server.stop()

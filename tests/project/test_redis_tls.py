@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from events.connection import connect
-from shared.local.valkey import Valkey, free_port
+from sandbox.redis_server import Valkey, free_port
 from tests.tools import require
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def certify(folder: Path) -> None:
 def tls_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Host and port of a server that speaks TLS; its authority is in ca.pem."""
     certify(tmp_path)
-    monkeypatch.setattr("shared.local.valkey._candidates", lambda: [require("redis-server")])
+    monkeypatch.setattr("sandbox.redis_server._candidates", lambda: [require("redis-server")])
     port = free_port()
     options = {
         "bind": "127.0.0.1 127.0.0.2",

@@ -15,12 +15,12 @@ import msgspec
 from PIL import Image
 
 from events.types import FieldValue, NeedsPerson
-from shared.library.checks import check_value
-from shared.library.merge import NOT_SEEN
-from shared.library.topics import Topic, topic_of
-from shared.library.words import first_choice
+from shared.columns.checks import check_value
+from shared.columns.merge import NOT_SEEN
+from shared.columns.topics import Topic, topic_of
+from shared.columns.words import first_choice
 from shared.photos.open import off_loop
-from shared.vision.analyzer import Answer, PhotoContext, unsure
+from shared.vision.contract import Answer, PhotoContext, unsure
 from shared.vision.local import picture, vocabulary
 from shared.vision.local.model import MODEL, classify, open_session
 from shared.vision.local.sentences import description
@@ -28,7 +28,7 @@ from shared.vision.local.sentences import description
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shared.library.schema import Column, LibrarySchema
+    from shared.columns.schema import Column, LibrarySchema
     from shared.settings import Settings
     from shared.vision.local.sessions import Session
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from shared.vision.local.face_graphs import Network
+    from shared.vision.local.face_onnx_builder import Network
 
 SHA256: Final[dict[Network, str]] = {
     "pnet": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
@@ -59,6 +59,6 @@ def convert(network: Network) -> bytes:
     """A network as an ONNX model. Raises SettingsError and WeightsError."""
     weights = read_weights(weights_path(network), SHA256[network])
     # onnx costs 100 ms and 20 MB, and only the first start on a machine needs it
-    from shared.vision.local.face_graphs import build
+    from shared.vision.local.face_onnx_builder import build
 
     return build(network, weights)

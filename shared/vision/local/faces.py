@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from shared.vision.local.face_graphs import Network
+    from shared.vision.local.face_onnx_builder import Network
     from shared.vision.local.sessions import Session
 
 SURE: Final = 0.995

@@ -42,9 +42,9 @@ def convert() -> bytes:
     """The ONNX model, made of the package's weights. Raises SettingsError and WeightsError."""
     weights = read_weights(weights_path())
     # onnx costs 100 ms and 20 MB, and only the first start on a machine needs it
-    from shared.vision.local.graph import build
+    from shared.vision.local.onnx_builder import build
 
-    return build(weights)
+    return build(weights, side=SIDE)
 
 
 def open_session(cache_dir: Path) -> Session:

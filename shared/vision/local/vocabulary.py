@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shared.library.words import fold
+from shared.columns.words import fold
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.blobs import BlobStore
 from shared.fetching.sources import Sources
+from shared.photo_store import BlobStore
 from shared.settings import Settings
 
 if TYPE_CHECKING:

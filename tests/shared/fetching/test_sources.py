@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.blobs import BlobMissingError
 from shared.fetching.sources import FetchedFile, name_of
+from shared.photo_store import BlobMissingError
 from shared.retry.errors import PermanentError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from shared.blobs import BlobStore
     from shared.fetching.sources import Sources
+    from shared.photo_store import BlobStore
     from tests.shared.fetching.conftest import OpenSources
 
 

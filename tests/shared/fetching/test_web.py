@@ -202,7 +202,7 @@ async def test_hostile_bodies_take_little_memory(tmp_path: Path) -> None:
 
     script = """
 import asyncio, resource, sys
-from shared.blobs import BlobStore
+from shared.photo_store import BlobStore
 from shared.fetching.sources import Sources
 from shared.retry.errors import PermanentError
 from shared.settings import Settings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import pytest
 
-from shared.local.heic import heic
+from sandbox.heic import heic
 from shared.photos.exif import PhotoFacts, Position
 from shared.retry.errors import PermanentError
 from tests.shared.photos.pictures import Entry, jpeg, picture, rationals, saved, short, text, tiff

@@ -9,7 +9,7 @@ import pi_heif
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from shared.local.heic import heic
+from sandbox.heic import heic
 from shared.photos.heic import HeicPicture, Tiles, open_heic
 from shared.photos.heif import Heif, Item, Reference, box, full_box, heif_file
 from shared.photos.open import opened

@@ -19,7 +19,7 @@ import pytest
 import pyvips
 from PIL import Image
 
-from shared.local.heic import heic
+from sandbox.heic import heic
 from shared.photos.exif import facts_of
 from shared.photos.kinds import HEIC, JPEG, PNG, WEBP, PhotoKind
 from shared.photos.open import PhotoHeader, ensure_whole, off_loop, opened

@@ -9,7 +9,7 @@ import pytest
 import pyvips
 from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
 
-from shared.local.heic import heic
+from sandbox.heic import heic
 from shared.photos.preview import make_preview, thumbnail
 from shared.retry.errors import PermanentError
 from tests.shared.photos.pictures import CORNERS, jpeg, picture, rationals, saved, short, text, tiff

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.blobs import BlobStore
+from shared.photo_store import BlobStore
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,12 +13,12 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from events.identities import PhotoId, SessionId, Sha256, StoreUrl
 from events.types import Analysis, FieldText, NeedsPerson, Source, Step, StoredItem
-from shared.library.schema import Column, LibrarySchema
-from shared.reports.photo import FieldReport, PhotoReport, write_photo_report
-from shared.reports.session import SessionFacts
+from shared.columns.schema import Column, LibrarySchema
+from shared.reports.facts import SessionFacts
+from shared.reports.photo_report import FieldReport, PhotoReport, write_photo_report
 
 if TYPE_CHECKING:
-    from shared.blobs import BlobStore
+    from shared.photo_store import BlobStore
 
 SESSION = SessionId("seewen-2026-05-12")
 SCHEMA = LibrarySchema(

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from shared.blobs import store_key
-from shared.reports.photo import write_photo_report
-from shared.reports.session import write_session_report
+from shared.photo_store import store_key
+from shared.reports.photo_report import write_photo_report
+from shared.reports.session_report import write_session_report
 from tests.shared.reports.browser import chromium
 from tests.shared.reports.sample import SESSION, fill, letters, photo_report
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared.blobs import BlobStore
+    from shared.photo_store import BlobStore
 
 pytestmark = pytest.mark.needs("chromium")
 

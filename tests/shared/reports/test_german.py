@@ -10,7 +10,7 @@ from shared.reports import german
 
 if TYPE_CHECKING:
     from events.types import FieldText
-    from shared.library.schema import ColumnKind
+    from shared.columns.schema import ColumnKind
 
 ZURICH = german.zone("Europe/Zurich")
 

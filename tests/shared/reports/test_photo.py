@@ -8,17 +8,12 @@ import msgspec
 import pytest
 
 from events.identities import PhotoId, SessionId
-from shared.blobs import BlobMissingError
-from shared.reports.photo import (
-    photos_of_session,
-    read_photo_report,
-    trace_id_of,
-    write_photo_report,
-)
+from shared.photo_store import BlobMissingError
+from shared.reports.photo_report import photos_of_session, read_photo_report, trace_id_of, write_photo_report
 from tests.shared.reports.sample import photo_report
 
 if TYPE_CHECKING:
-    from shared.blobs import BlobStore
+    from shared.photo_store import BlobStore
 
 
 async def test_a_report_comes_back_as_it_was_written(store: BlobStore) -> None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-import shared.reports.session as session_module
+import shared.reports.session_report as session_module
 from events.identities import PhotoId, SessionId, Sha256, StoreUrl
 from events.types import Analysis, NeedsPerson
+from shared.reports.facts import SessionFacts
 from shared.reports.page import LIST_AT_ONCE, render
-from shared.reports.photo import FieldReport, PhotoReport, write_photo_report
-from shared.reports.session import SessionFacts, WrittenReport, write_session_report
+from shared.reports.photo_report import FieldReport, PhotoReport, write_photo_report
+from shared.reports.session_report import WrittenReport, write_session_report
 from tests.shared.reports.markup import Markup
 from tests.shared.reports.sample import SESSION, Letter, fill, letters, photo_report
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from events.types import FieldText, Source
-    from shared.blobs import BlobStore
-    from shared.library.schema import ColumnKind
+    from shared.columns.schema import ColumnKind
+    from shared.photo_store import BlobStore
     from shared.reports.page import Page
 
 JAEGER = "http://localhost:16686"

@@ -12,7 +12,7 @@ from shared.reports.thumbnail import thumbnail, thumbnail_key
 from tests.shared.reports.sample import picture
 
 if TYPE_CHECKING:
-    from shared.blobs import BlobStore
+    from shared.photo_store import BlobStore
 
 SHA = Sha256("ab" * 32)
 

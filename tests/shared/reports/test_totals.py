@@ -11,7 +11,7 @@ from shared.reports.totals import agent_times, model_costs
 from tests.shared.reports.sample import photo_report
 
 if TYPE_CHECKING:
-    from shared.reports.photo import PhotoReport
+    from shared.reports.photo_report import PhotoReport
 
 
 def _with_steps(*steps: Step) -> PhotoReport:

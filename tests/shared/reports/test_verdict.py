@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from events.types import FieldValue, NeedsPerson
-from shared.library.schema import Column, LibrarySchema
+from shared.columns.schema import Column, LibrarySchema
 from shared.reports.verdict import compare, insist, needs_after, to_repair
 from shared.retry.errors import PermanentError
 from shared.sharepoint.filing import EDITED
 
 if TYPE_CHECKING:
     from events.types import FieldText
-    from shared.reports.photo import FieldReport
+    from shared.reports.photo_report import FieldReport
 
 PHASE = Column(
     name="Bauphase", display_name="Bauphase", kind="choice", choices=("Aushub", "Rohbau"), required=True

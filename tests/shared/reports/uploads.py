@@ -14,7 +14,7 @@ from yarl import URL
 
 from events.identities import PhotoId, SessionId, Sha256
 from events.types import Analysis, FieldValue, NeedsPerson, PhotoAnalyzed, PhotoUploaded
-from shared.blobs import BlobStore
+from shared.photo_store import BlobStore
 from shared.sharepoint.client import GraphClient
 from shared.sharepoint.filing import Filing
 from shared.sharepoint.items import read_item

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from events import codec, topology
 from events.connection import connect
+from shared.delivery.process import AgentProcess
+from shared.operations import background
+from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.retry import policy
-from shared.streams.dead import DeadFilter, DeadLetters
-from shared.streams.process import AgentProcess
 from tests.chaos.light_agents import LIGHT
+from tests.shared.delivery.harness import settings_for, until
 from tests.shared.sessions.places import Place, call
-from tests.shared.streams.harness import settings_for, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from redis.asyncio import Redis
 
-    from shared.streams.dead import Replayed
+    from shared.operations.dead_letters import Replayed
 
     Do = Callable[[str, str], None]
     """What to do for an agent and a photo's address: return, or raise."""
@@ -85,7 +86,10 @@ async def chain(place: Place, do: Do, **changes: Any) -> AsyncIterator[Chain]:
     """Run all agents; nobody waits before an attempt."""
     settings = settings_for(place.url, lanes=place.lanes, **changes)
     redis = connect(place.url)
-    processes = [AgentProcess(_obeying(name, do)(settings, redis), settings) for name in LIGHT]
+    processes = [
+        AgentProcess(_obeying(name, do)(settings, redis), settings, background=background.run)
+        for name in LIGHT
+    ]
     tasks = [asyncio.create_task(process.run(serve=False)) for process in processes]
     with policy.without_waiting():
         await asyncio.gather(*(process.ready.wait() for process in processes))

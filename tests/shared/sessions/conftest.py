@@ -8,7 +8,7 @@ import pytest
 from redis import Redis as PlainRedis
 
 from events.connection import connect
-from shared.local.valkey import Valkey, free_port, ping
+from sandbox.redis_server import Valkey, free_port, ping
 from tests.key_leaks import leaked_keys
 from tests.shared.sessions.places import Place
 

@@ -14,9 +14,9 @@ from events.publisher import Publisher
 from events.types import PhotoSubmitted
 from shared.retry.errors import PermanentError, PostponeError, TransientError
 from shared.telemetry.metrics import SESSION_ERRORS, SIDE_WRITE_FAILURES
+from tests.shared.delivery.harness import until
 from tests.shared.sessions.chain import chain
 from tests.shared.sessions.places import Place, call, fields, hashes, members, store_at
-from tests.shared.streams.harness import until
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -17,14 +17,14 @@ from events import scripts as event_scripts
 from events.identities import SessionId
 from events.publisher import Publisher
 from events.types import PhotoSubmitted
+from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.retry.errors import PermanentError, PostponeError
 from shared.settings import Settings
-from shared.streams.dead import DeadFilter, DeadLetters
-from shared.vision.analyzer import Usage
 from shared.vision.budget import Budget
+from shared.vision.contract import Usage
+from tests.shared.delivery.harness import until
 from tests.shared.sessions.chain import chain
 from tests.shared.sessions.places import Place, age, call, store_at
-from tests.shared.streams.harness import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

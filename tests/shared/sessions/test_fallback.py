@@ -15,15 +15,15 @@ from redis.exceptions import AuthenticationError
 from events.connection import connect
 from shared.sessions.store import ANSWER_SECONDS, SessionStore
 from shared.telemetry.metrics import SESSION_FALLBACK
+from tests.shared.delivery.harness import settings_for
 from tests.shared.sessions.places import Place, call, fields, store_at
-from tests.shared.streams.harness import settings_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
-    from shared.local.valkey import Valkey
+    from sandbox.redis_server import Valkey
 
 
 class Clock:

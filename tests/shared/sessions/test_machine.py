@@ -26,7 +26,7 @@ from tests.shared.sessions.places import Place, age, call, hashes, store_at
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from shared.sessions.session import Session
+    from shared.sessions.record import Session
 
 HOUR: Final = 3600
 DAY: Final = 24 * HOUR

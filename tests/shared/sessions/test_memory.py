@@ -5,10 +5,10 @@ from __future__ import annotations
 import structlog
 
 from events.identities import SessionId
-from shared.sessions.memory import MemorySessions
-from shared.sessions.session import Session
+from shared.sessions.process_store import MemorySessions
+from shared.sessions.record import Session
 from shared.sessions.store import SessionStore
-from tests.shared.streams.harness import settings_for
+from tests.shared.delivery.harness import settings_for
 
 A, B, C = SessionId("a"), SessionId("b"), SessionId("c")
 

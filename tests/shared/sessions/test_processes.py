@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.shared.delivery.harness import until
 from tests.shared.sessions.places import Place, fields, store_at
-from tests.shared.streams.harness import until
 from tests.tools import ROOT
 
 if TYPE_CHECKING:

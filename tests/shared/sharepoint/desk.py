@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from events.identities import PhotoId, Sha256
 from events.types import Analysis, ExifFacts, FieldText, FieldValue, Hints, LibraryRef, PhotoAnalyzed
-from shared.blobs import BlobStore
+from shared.photo_store import BlobStore
 from shared.sharepoint.client import GraphClient
 from shared.sharepoint.fields import from_graph
 from shared.sharepoint.filing import Filing

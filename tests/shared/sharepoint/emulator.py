@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import msgspec
 
-from shared.local.graph.model import Effect
-from shared.local.graph.process import Ready
+from sandbox.sharepoint.model import Effect
+from sandbox.sharepoint.process import Ready
 from shared.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Emulator:
     def __init__(self, folder: Path, *args: str) -> None:
         self.folder = folder
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "shared.local.graph", "--folder", str(folder), *args],
+            [sys.executable, "-m", "sandbox.sharepoint", "--folder", str(folder), *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )
@@ -55,7 +55,7 @@ class Emulator:
         await self.admin("POST", "/edit", {"item_id": item_id, "fields": fields})
 
     async def fault(self, **order: object) -> None:
-        """Let something go wrong; see shared/local/graph/faults.py."""
+        """Let something go wrong; see sandbox/sharepoint/faults.py."""
         await self.admin("POST", "/fault", order)
 
     async def admin(self, method: str, path: str, body: object = None) -> Any:

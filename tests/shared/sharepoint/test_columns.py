@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from events.types import LibraryRef
-from shared.library.schema import Column
+from shared.columns.schema import Column
 from shared.sharepoint.columns import columns, read_columns
 from shared.sharepoint.wire import ColumnDefinition
 from tests.shared.sharepoint.stub import Reply

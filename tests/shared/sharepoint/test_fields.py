@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.library.schema import Column, LibrarySchema
+from shared.columns.schema import Column, LibrarySchema
 from shared.retry.errors import PermanentError
 from shared.sharepoint.fields import default_of, from_graph, same, to_graph
 
 if TYPE_CHECKING:
     from events.types import FieldText
-    from shared.library.schema import ColumnKind
+    from shared.columns.schema import ColumnKind
 
 
 def _column(kind: ColumnKind, *, name: str = "S", default: str | None = None) -> Column:

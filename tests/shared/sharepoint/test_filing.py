@@ -14,7 +14,7 @@ from events.types import Hints
 from shared.retry.errors import PermanentError, TransientError
 from shared.sharepoint.answers import GraphError
 from shared.sharepoint.filing import Filing
-from shared.sharepoint.memory import Memory
+from shared.sharepoint.notes import Memory
 from shared.sharepoint.quickxor import quick_xor_hash
 from shared.sharepoint.uploads import Uploader
 from shared.sharepoint.wire import Hashes

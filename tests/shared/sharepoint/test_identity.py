@@ -19,10 +19,11 @@ from aiohttp.test_utils import TestServer
 from shared.retry.errors import PermanentError, TransientError
 from shared.settings import Settings
 from shared.sharepoint.answers import GraphError
+from shared.sharepoint.auth.azure_identity import AzureIdentity
+from shared.sharepoint.auth.contract import authority
+from shared.sharepoint.auth.tokens import Tokens
 from shared.sharepoint.client import GraphClient
-from shared.sharepoint.identity import AzureIdentity
 from shared.sharepoint.sites import find_site
-from shared.sharepoint.token import Tokens, authority
 from tests.shared.sharepoint.certificates import self_signed
 
 if TYPE_CHECKING:

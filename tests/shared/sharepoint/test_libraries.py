@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from events.types import Target
-from shared.blobs import BlobStore
-from shared.library.schema import LibrarySchema
+from shared.columns.schema import LibrarySchema
+from shared.photo_store import BlobStore
 from shared.retry.errors import PermanentError
 from shared.sharepoint.answers import GraphError
 from shared.sharepoint.cache import Fresh

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.blobs import BlobStore
+from shared.photo_store import BlobStore
 from shared.retry.errors import TransientError
 from shared.sharepoint.answers import GraphError
 from shared.sharepoint.listing import Watch, changes

@@ -14,7 +14,7 @@ SAYS = re.findall(r"`([^`]+)`", " ".join(row.split(" | ")[0] for row in TABLE.sp
 
 def _code() -> str:
     """What the code says about SharePoint, with sentences in one piece that stand on several lines."""
-    files = [*(ROOT / "shared" / "sharepoint").glob("*.py"), ROOT / "console" / "sharepoint_steps.py"]
+    files = [*(ROOT / "shared" / "sharepoint").rglob("*.py"), ROOT / "console" / "sharepoint_steps.py"]
     text = "\n".join(path.read_text() for path in files)
     return re.sub(r'"\s*\n\s*f?"', "", text)
 

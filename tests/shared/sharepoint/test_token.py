@@ -9,8 +9,9 @@ import pytest
 
 from shared.retry.errors import PermanentError, TransientError
 from shared.settings import Settings
+from shared.sharepoint.auth.contract import Grant, scope
+from shared.sharepoint.auth.tokens import Tokens
 from shared.sharepoint.client import GraphClient
-from shared.sharepoint.token import Grant, Tokens, scope
 from tests.shared.sharepoint.stub import Reply
 
 if TYPE_CHECKING:

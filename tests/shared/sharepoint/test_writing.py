@@ -8,12 +8,12 @@ import pytest
 
 from events.identities import PhotoId, Sha256
 from events.types import LibraryRef
-from shared.blobs import BlobStore
-from shared.library.schema import Column, LibrarySchema
+from shared.columns.schema import Column, LibrarySchema
+from shared.photo_store import BlobStore
 from shared.retry.errors import PermanentError
 from shared.sharepoint.answers import GraphError
 from shared.sharepoint.items import Item
-from shared.sharepoint.memory import Memory
+from shared.sharepoint.notes import Memory
 from shared.sharepoint.writing import FieldsRefusedError, FieldWriter
 from tests.shared.sharepoint.stub import Reply, refusal
 

@@ -71,7 +71,7 @@ def links_of(span: dict[str, Any]) -> list[str]:
 def traces() -> Iterator[Traces]:
     """One receiver for all tests of this process; each test looks for ids of its own."""
     with subprocess.Popen(
-        [sys.executable, "-m", "shared.local.traces", "--otlp-port", "0", "--http-port", "0"],
+        [sys.executable, "-m", "sandbox.traces", "--otlp-port", "0", "--http-port", "0"],
         stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None

@@ -8,21 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.types import FieldValue, NeedsPerson
-from shared.library.checks import check_value
+from shared.columns.checks import check_value
 from shared.vision.answer_schema import SUMMARY, Asked, asked_of, json_schema, read_answer
-from tests.shared.library.columns import (
-    DESCRIPTION,
-    KEYWORDS,
-    PART,
-    PHASE,
-    PROJECT,
-    STOREY,
-    column,
-    library,
-)
+from tests.shared.columns.columns import DESCRIPTION, KEYWORDS, PART, PHASE, PROJECT, STOREY, column, library
 
 if TYPE_CHECKING:
-    from shared.library.schema import Column
+    from shared.columns.schema import Column
 
 
 def _limits(schema: dict[str, Any], depth: int = 1) -> tuple[int, int, int, int, int]:

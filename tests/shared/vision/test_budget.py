@@ -9,10 +9,10 @@ import pytest
 from events.identities import SessionId
 from shared.retry.errors import HttpStatusError, PostponeError
 from shared.settings import Settings, SettingsError, load
-from shared.vision.analyzer import PhotoContext, Usage
 from shared.vision.budget import Budget
+from shared.vision.contract import PhotoContext, Usage
 from shared.vision.prices import cost_of
-from tests.shared.library.columns import PHASE, library
+from tests.shared.columns.columns import PHASE, library
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -7,16 +7,16 @@ import pytest
 
 from events.identities import SchemaDigest, SessionId, Sha256
 from events.types import FieldValue, Hints, NeedsPerson
-from shared.blobs import BlobStore
-from shared.vision.analyzer import Answer, PhotoContext, Usage
+from shared.photo_store import BlobStore
 from shared.vision.cache import AnswerCache, answer_key
+from shared.vision.contract import Answer, PhotoContext, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from redis.asyncio import Redis
 
-    from shared.library.schema import LibrarySchema
+    from shared.columns.schema import LibrarySchema
 
 ANSWER = Answer(
     fields={"Bauphase": FieldValue(value=["Rohbau"], source="vision", confidence=0.8)},

@@ -23,9 +23,10 @@ from shared.retry.errors import (
 )
 from shared.settings import Secret, Settings, SettingsError
 from shared.telemetry.metrics import REGISTRY
-from shared.vision.analyzer import Answer, PhotoContext, Usage, make_analyzer
+from shared.vision.choose import make_analyzer
+from shared.vision.contract import Answer, PhotoContext, Usage
 from shared.vision.openai import OpenAIAnalyzer
-from tests.shared.library.columns import PHASE, PROJECT, column, library
+from tests.shared.columns.columns import PHASE, PROJECT, column, library
 from tests.shared.vision import drawings
 from tests.shared.vision.conftest import KEY
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from events.types import FieldText, FieldValue, NeedsPerson
-from shared.library.checks import check_value
+from shared.columns.checks import check_value
 from shared.settings import Settings
-from shared.vision.analyzer import Answer
+from shared.vision.contract import Answer
 from shared.vision.people import CONTRADICTED, HINT, face_finder, hinted, people_columns
-from tests.shared.library.columns import KEYWORDS, PEOPLE, column, library
+from tests.shared.columns.columns import KEYWORDS, PEOPLE, column, library
 
 if TYPE_CHECKING:
-    from shared.library.schema import Column
+    from shared.columns.schema import Column
 
 BOOLEAN = column("Personen erkennbar", "boolean")
 YES_NO = column("Personen", "choice", "Ja", "Nein")

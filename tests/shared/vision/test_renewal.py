@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from redis.asyncio.lock import Lock
 
-from shared.blobs import BlobStore
-from shared.vision.analyzer import Answer
+from shared.photo_store import BlobStore
 from shared.vision.cache import AnswerCache
+from shared.vision.contract import Answer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from events.types import FieldValue, Hints, NeedsPerson
-from shared.library.checks import check_value
+from shared.columns.checks import check_value
 from shared.settings import Settings
-from shared.vision.analyzer import PhotoContext
+from shared.vision.contract import PhotoContext
 from shared.vision.local.analyzer import MAYBE, SURE, LocalAnalyzer, Seen
 from shared.vision.local.picture import measure
-from tests.shared.library.columns import (
+from tests.shared.columns.columns import (
     KEYWORDS,
     PART,
     PEOPLE,
@@ -28,7 +28,7 @@ from tests.shared.library.columns import (
 from tests.shared.vision import drawings
 
 if TYPE_CHECKING:
-    from shared.library.schema import Column, ColumnKind
+    from shared.columns.schema import Column, ColumnKind
 
 LARGE = PhotoContext(width=4032, height=3024)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from shared.local.sample_sources import sources
+from sandbox.sample_sources import sources
 from shared.settings import Settings, SettingsError
 from shared.vision.local import face_weights
 from shared.vision.local.faces import SURE, FaceFinder

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.library.topics import SYNONYMS
-from shared.library.words import fold
+from shared.columns.topics import SYNONYMS
+from shared.columns.words import fold
 from shared.vision.local import vocabulary
 
 

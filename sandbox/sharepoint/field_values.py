@@ -1,0 +1,289 @@
+"""The values of a list item: what may be written, in which form, and what is read back.
+
+Rules that clients trip over, as the real service has them: a multi-choice value needs its ``@odata.type``
+beside it; columns that v1.0 shows without a facet cannot be written; a name that begins with an escaped
+umlaut is not recognized; a date without time is kept as a day of the site's zone and read back as that day's
+beginning in UTC; a value outside a choice column's choices is *accepted*.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
+
+from sandbox.sharepoint.columns import SYSTEM_NAMES, UNWRITABLE_FACETS
+from sandbox.sharepoint.errors import GraphError, invalid
+from sandbox.sharepoint.shipped import SITE_TIME_ZONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sandbox.sharepoint.model import Column, Item, JsonObject, ListRecord
+    from sandbox.sharepoint.store import Store
+
+_ZONE: Final = ZoneInfo(SITE_TIME_ZONE)
+_TYPE: Final = "@odata.type"
+_LOOKUP: Final = "LookupId"
+_NOTE_LENGTH: Final = 63_999  # characters of a multiple-lines column (SharePoint limits)
+_MAX_NUMBER: Final = 1.7976931348623157e308  # a double
+_FIRST_YEAR: Final = 1900
+_LAST_YEAR: Final = 8900  # SharePoint knows no other dates
+_MAX_LOOKUPS: Final = 12  # lookup columns per query (fieldValueSet resource)
+_FORMULA_TERM: Final = re.compile(r'\s*(?:\[([^\]]+)\]|"([^"]*)")\s*(?:&|$)')
+APP_USER_ID: Final = 6
+PERSON_USER_ID: Final = 11
+"""Ids in the site's user list of the local client and of a person in the browser."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The outcome of a write: the new values, the names that were sent and those that changed."""
+
+    fields: JsonObject
+    sent: tuple[str, ...]
+    changed: tuple[str, ...]
+    new_name: str | None
+    """The file's new name, where ``FileLeafRef`` was written."""
+
+
+def write(store: Store, record: ListRecord, item: Item, body: JsonObject, *, by_person: bool) -> Written:
+    """The values after a PATCH with `body`; nothing is stored. Raises GraphError 400.
+
+    A person's form sends lists without annotation and knows no trouble with names.
+    """
+    fields = dict(item.fields)
+    sent: list[str] = []
+    new_name: str | None = None
+    types = {
+        key.removesuffix(_TYPE): value for key, value in body.items() if key.endswith(_TYPE) and key != _TYPE
+    }
+    if types.keys() - body.keys():
+        raise invalid("Invalid request")
+    for key, value in body.items():
+        if "@odata." in key:
+            continue
+        column, target = _column(record, key, by_person=by_person)
+        sent.append(key)
+        if column.name == "FileLeafRef":
+            if not isinstance(value, str):
+                raise invalid(f"Field '{key}' takes text.")
+            new_name = value if value != item.name else None
+            continue
+        if value is None:
+            fields.pop(target, None)
+            continue
+        if column.multiple and not by_person:
+            expected = "Edm.Int32" if target.endswith(_LOOKUP) else "Edm.String"
+            if str(types.get(key, "")).removeprefix("#") != f"Collection({expected})":
+                raise invalid("Invalid request")
+        fields[target] = _value(store, column, value)
+    changed = tuple(
+        name for name in sent if name == "FileLeafRef" or fields.get(name) != item.fields.get(name)
+    )
+    return Written(fields, tuple(sent), changed, new_name)
+
+
+def read(store: Store, record: ListRecord, item: Item, select: tuple[str, ...] | None) -> JsonObject:
+    """The fieldValueSet: every value that is set, or the selected ones. Raises GraphError 400."""
+    values = _system_values(store, record, item)
+    for column in record.columns:
+        if column.facet == "calculated":
+            values[column.name] = _calculated(record, column, item)
+        for name in (column.name, column.name + _LOOKUP):
+            if name in item.fields and item.fields[name] != []:
+                values[name] = _shown(column, item.fields[name])
+    if select is None:
+        hidden = {column.name for column in record.columns if column.hidden}
+        return {name: value for name, value in values.items() if name not in hidden}
+    lookups = [
+        name
+        for name in select
+        if (found := record.column(name.removesuffix(_LOOKUP))) and found.facet in ("lookup", "personOrGroup")
+    ]
+    if len(lookups) > _MAX_LOOKUPS:
+        raise invalid(
+            "The query cannot be completed because the number of lookup columns it contains exceeds the "
+            "lookup column threshold."
+        )
+    for name in lookups:
+        if not name.endswith(_LOOKUP):
+            values[name] = _looked_up(store, record, item, name)
+    return {name: values[name] for name in select if values.get(name) is not None}
+
+
+def with_defaults(record: ListRecord) -> JsonObject:
+    """The values that a new item begins with."""
+    fields: JsonObject = {}
+    for column in record.columns:
+        if column.default is not None:
+            is_boolean = column.facet == "boolean"
+            fields[column.name] = column.default == "1" if is_boolean else column.default
+    return fields
+
+
+def _column(record: ListRecord, key: str, *, by_person: bool) -> tuple[Column, str]:
+    """The column a key writes, and the name its value is kept under. Raises GraphError 400."""
+    column = record.column(key)
+    target = key
+    if column is None and key.endswith(_LOOKUP):
+        column = record.column(key.removesuffix(_LOOKUP))
+        if column is not None and column.facet not in ("lookup", "personOrGroup"):
+            column = None
+    elif column is not None and column.facet in ("lookup", "personOrGroup"):
+        target = key + _LOOKUP
+    if column is None or (key.startswith("_x") and not by_person):
+        raise invalid(f"Field '{key}' is not recognized")
+    if column.read_only or column.name in SYSTEM_NAMES:
+        raise invalid(f"Field '{key}' is read-only", "propertyNotUpdateable")
+    if column.facet in UNWRITABLE_FACETS:
+        raise invalid(f"Field '{key}' cannot be updated.", "propertyNotUpdateable")
+    if target != key:
+        raise invalid(f"Field '{key}' cannot be set directly; use '{target}'.")
+    return column, target
+
+
+def _value(store: Store, column: Column, value: object) -> object:
+    convert = _CONVERTERS.get(column.facet)
+    if convert is None:
+        raise GraphError(500, "generalException", "General exception while processing")
+    if not column.multiple:
+        return convert(store, column, value)
+    if not isinstance(value, list):
+        raise invalid("Invalid request")
+    return [convert(store, column, each) for each in value]
+
+
+def _text(_store: Store, column: Column, value: object) -> object:
+    if not isinstance(value, str):
+        raise invalid(f"Field '{column.name}' takes text.")
+    several = column.settings.get("allowMultipleLines")
+    most = _NOTE_LENGTH if several else column.settings.get("maxLength", 255)
+    if isinstance(most, int) and len(value) > most:
+        raise invalid(f"The value of field '{column.name}' is longer than {most} characters.")
+    return value
+
+
+def _choice(_store: Store, column: Column, value: object) -> object:
+    if not isinstance(value, str):
+        raise invalid("Invalid request")
+    if len(value) > 255:
+        raise invalid(f"The value of field '{column.name}' is longer than 255 characters.")
+    return value
+
+
+def _boolean(_store: Store, column: Column, value: object) -> object:
+    if not isinstance(value, bool):
+        raise invalid(f"Field '{column.name}' takes true or false.")
+    return value
+
+
+def _number(_store: Store, column: Column, value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MAX_NUMBER:
+        raise invalid(f"Field '{column.name}' takes a number.")
+    low, high = column.settings.get("minimum"), column.settings.get("maximum")
+    if (isinstance(low, int | float) and value < low) or (isinstance(high, int | float) and value > high):
+        raise invalid(f"The value of field '{column.name}' must be between {low:g} and {high:g}.")
+    return value
+
+
+def _date(_store: Store, column: Column, value: object) -> object:
+    try:
+        moment = datetime.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        raise invalid(f"Field '{column.name}' takes a date and time in ISO 8601.") from None
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise invalid(f"Field '{column.name}' takes dates from {_FIRST_YEAR} to {_LAST_YEAR}.")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    if column.settings.get("format") == "dateOnly":
+        day = moment.astimezone(_ZONE).date()
+        moment = datetime.combine(day, time(), _ZONE)
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _lookup(store: Store, column: Column, value: object) -> object:
+    text = str(value)
+    if isinstance(value, bool) or not isinstance(value, int | str) or not (text.isascii() and text.isdigit()):
+        raise invalid(f"Field '{column.name}' takes the id of an item.")
+    list_id = column.settings.get("listId")
+    if isinstance(list_id, str) and store.row(list_id, int(text)) is None:
+        raise invalid(f"Field '{column.name}': there is no item with the id {text}.")
+    return text
+
+
+_CONVERTERS: Final[Mapping[str, Callable[[Store, Column, object], object]]] = {
+    "text": _text,
+    "choice": _choice,
+    "boolean": _boolean,
+    "number": _number,
+    "currency": _number,
+    "dateTime": _date,
+    "lookup": _lookup,
+    "personOrGroup": _lookup,
+}
+
+
+def _shown(column: Column, value: object) -> object:
+    """A value as it is read: numbers are doubles."""
+    return float(value) if column.facet in ("number", "currency") and isinstance(value, int) else value
+
+
+def _user(author: str) -> str:
+    return str(PERSON_USER_ID if author == "person" else APP_USER_ID)
+
+
+def _system_values(store: Store, record: ListRecord, item: Item) -> JsonObject:
+    values: JsonObject = {
+        "id": str(item.number),
+        "ContentType": "Ordner" if item.is_folder else "Dokument" if record.is_library else "Element",
+        "Created": item.created,
+        "AuthorLookupId": _user(item.created_by),
+        "Modified": item.modified,
+        "EditorLookupId": _user(item.modified_by),
+        "_UIVersionString": f"{item.version}.0",
+        "Attachments": False,
+        "Edit": "",
+        "ItemChildCount": "0",
+        "FolderChildCount": "0",
+    }
+    if not record.is_library:
+        return values
+    children = store.children(item.id) if item.is_folder else []
+    values |= {
+        "FileLeafRef": item.name,
+        "LinkFilename": item.name,
+        "LinkFilenameNoMenu": item.name,
+        "DocIcon": item.name.rpartition(".")[2].lower() if "." in item.name else "",
+        "FileSizeDisplay": str(item.content.size) if item.content else "",
+        "ItemChildCount": str(sum(1 for child in children if not child.is_folder)),
+        "FolderChildCount": str(sum(1 for child in children if child.is_folder)),
+        "UniqueId": item.guid,
+        "FileRef": f"/sites/Bau/{record.name}/{store.graph_path(item)}",
+    }
+    del values["Attachments"]
+    return values
+
+
+def _calculated(record: ListRecord, column: Column, item: Item) -> str:
+    """The value of a formula that joins columns and texts with ``&``."""
+    formula = str(column.settings.get("formula", "")).removeprefix("=")
+    parts = []
+    for name, text in _FORMULA_TERM.findall(formula):
+        source = next((each for each in record.columns if name in (each.name, each.display_name)), None)
+        parts.append(str(item.fields.get(source.name, "")) if source else text)
+    return "".join(parts)
+
+
+def _looked_up(store: Store, record: ListRecord, item: Item, name: str) -> object:
+    """What a lookup or person column shows."""
+    if name in ("Author", "Editor"):
+        return item.editor or ("Bauleitung" if item.modified_by == "person" else "SharePoint-App")
+    column = record.column(name)
+    number = item.fields.get(name + _LOOKUP)
+    if column is None or column.facet != "lookup" or not isinstance(number, str):
+        return None
+    row = store.row(str(column.settings.get("listId")), int(number))
+    return row.fields.get(str(column.settings.get("columnName"))) if row else None

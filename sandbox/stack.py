@@ -1,0 +1,282 @@
+"""What `erni demo` and `erni up` run: which processes, with which settings, for what is not configured.
+
+A description only; `console.supervisor` runs it. A setting that is given already wins: with REDIS_URL there
+is no server of ours, with GRAPH_URL no emulator, with OTLP_ENDPOINT no trace receiver.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from events import keys, topology
+from sandbox import redis_server as valkey
+from shared.settings import Settings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_PREFERRED: Final = {"redis": 6379, "sharepoint": 8086, "traces": 16686, "otlp": 4317, "gateway": 8085}
+"""Where each is found if nobody else is there: links in old reports go on working at the next start."""
+_PASSED_ON: Final = frozenset(
+    {"ENABLE_TRACING", "OTLP_ENDPOINT", "JAEGER_URL", "ENVIRONMENT", "CACHE_DIR", "LOG_LEVEL", "CONCURRENCY"}
+)
+"""Settings that a demo takes from outside. No other: it must not touch a real Redis, library or model."""
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """One process of the stack."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    """All of it, the inherited variables included."""
+    folder: Path
+    """Where it runs."""
+    ready: Callable[[int], bool] | None = None
+    """Whether the process of that pid is ready to work; asked again and again. None: as soon as it runs."""
+    stage: int = 0
+    """Later stages are started after, and stopped before, earlier ones."""
+    grace: float = 10.0
+    """Seconds between SIGTERM and SIGKILL."""
+    start_seconds: float = 60.0
+    """How long it may take to be ready."""
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a part of the stack is found."""
+
+    what: str
+    where: str
+
+
+class Stack(msgspec.Struct, frozen=True, kw_only=True):
+    """The processes to run, and the settings by which everything finds them."""
+
+    folder: Path
+    processes: tuple[Process, ...]
+    given: dict[str, str]
+    """The settings we chose; the others come from the environment as ever."""
+    settings: Settings
+    """All settings, as the processes see them."""
+    addresses: tuple[Address, ...]
+
+
+def plan_up(environ: Mapping[str, str], folder: Path, *, processes: Mapping[str, int] | None = None) -> Stack:
+    """Everything, to stay up: data below `folder`, ports that are the same next time if they are free.
+
+    `environ`: the environment and `.env`; `processes`: how many of an agent, 1 where not said.
+    Raises SettingsError, ValkeyError.
+    """
+    return _Plan(environ, folder, preferred=_PREFERRED, where=Path.cwd()).make(processes or {}, gateway=True)
+
+
+def plan_demo(environ: Mapping[str, str], folder: Path) -> Stack:
+    """Everything but the gateway, for one run: any free ports, no setting that leads outside this machine."""
+    ours = {name.upper() for name in Settings.__struct_fields__} - _PASSED_ON
+    inherited = {name: value for name, value in environ.items() if name not in ours}
+    return _Plan(inherited, folder, preferred={}, where=folder).make({}, gateway=False)
+
+
+class _Plan:
+    """Collects processes and settings, part by part."""
+
+    def __init__(
+        self, environ: Mapping[str, str], folder: Path, *, preferred: Mapping[str, int], where: Path
+    ) -> None:
+        self._environ = dict(environ)
+        self._folder = folder.absolute()
+        self._preferred = preferred
+        self._where = where.absolute()
+        self._given: dict[str, str] = {}
+        self._drawn: set[int] = set()
+        self._processes: list[Process] = []
+        self._addresses: list[Address] = []
+
+    def make(self, numbers: Mapping[str, int], *, gateway: bool) -> Stack:
+        self._redis()
+        self._graph()
+        self._traces()
+        self._store()
+        if gateway:
+            self._gateway()
+        settings = self._settings()
+        for agent in topology.AGENTS:
+            number = numbers.get(agent, 1)
+            for index in range(1, number + 1):
+                self._agent(agent, agent if number == 1 else f"{agent}.{index}", settings)
+        environment = {**self._environ, **self._given}
+        return Stack(
+            folder=self._folder,
+            processes=tuple(msgspec.structs.replace(p, environment=environment) for p in self._processes),
+            given=self._given,
+            settings=settings,
+            addresses=tuple(self._addresses),
+        )
+
+    def _settings(self) -> Settings:
+        # No folder's files: `.env` is in the environ already, and `.erni/env` may be that of an earlier run.
+        return load({**self._environ, **self._given}, folder=self._folder / "no-files")
+
+    def _redis(self) -> None:
+        if "REDIS_URL" in self._environ or "SESSION_REDIS_URL" in self._environ:
+            return
+        binary, port, data = valkey.find_server(), self._port("redis"), self._folder / "redis"
+        data.mkdir(parents=True, exist_ok=True)
+        self._given["REDIS_URL"] = f"redis://{valkey.HOST}:{port}/0"
+        self._addresses.append(Address(what="redis", where=self._given["REDIS_URL"]))
+        words = valkey.command(binary, folder=data, port=port)
+        self._service("redis", words, lambda _: valkey.ping(port))
+
+    def _graph(self) -> None:
+        real = ("GRAPH_URL", "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "SHAREPOINT_SITE")
+        if any(name in self._environ for name in real):
+            return
+        from sandbox.sharepoint import shipped, tokens
+
+        port, data = self._port("sharepoint"), self._folder / "sharepoint"
+        base = f"http://{valkey.HOST}:{port}"
+        self._given |= {
+            "GRAPH_URL": f"{base}/v1.0",
+            "AZURE_AUTHORITY": base,
+            "AZURE_TENANT_ID": tokens.TENANT_ID,
+            "AZURE_CLIENT_ID": tokens.CLIENT_ID,
+            "AZURE_CLIENT_SECRET": tokens.CLIENT_SECRET,
+            "SHAREPOINT_SITE": f"{shipped.HOST}:/{shipped.SITE_PATH}",
+        }
+        self._addresses.append(Address(what="sharepoint (a local stand-in)", where=base))
+        words = (sys.executable, "-m", "sandbox.sharepoint", "--folder", str(data), "--port", str(port))
+        self._service("sharepoint", words, _answers(port, "/"))
+
+    def _traces(self) -> None:
+        given = ("OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        if not self._settings().enable_tracing or any(name in self._environ for name in given):
+            return
+        otlp, pages = self._port("otlp"), self._port("traces")
+        self._given["OTLP_ENDPOINT"] = f"http://{valkey.HOST}:{otlp}"
+        self._given["JAEGER_URL"] = f"http://{valkey.HOST}:{pages}"
+        self._addresses.append(Address(what="traces", where=self._given["JAEGER_URL"]))
+        words = (sys.executable, "-m", "sandbox.traces", "--otlp-port", str(otlp), "--port", str(pages))
+        self._service("traces", words, _answers(pages, "/api/services"))
+
+    def _store(self) -> None:
+        if "PHOTO_STORE_URL" not in self._environ:
+            self._given["PHOTO_STORE_URL"] = str(self._folder / "store")
+            self._addresses.append(Address(what="photos and reports", where=self._given["PHOTO_STORE_URL"]))
+        if "SOURCE_ROOTS" not in self._environ:
+            self._given["SOURCE_ROOTS"] = str(self._where)
+
+    def _gateway(self) -> None:
+        asked = self._settings().http_port if "HTTP_PORT" in self._environ else None
+        port = asked or (valkey.free_port() if asked == 0 else self._port("gateway"))
+        self._given["HTTP_PORT"] = str(port)
+        self._addresses.append(Address(what="health and metrics", where=f"http://{valkey.HOST}:{port}"))
+        words = (sys.executable, "-m", "console.main", "gateway")
+        self._processes.append(
+            Process(
+                name="gateway",
+                command=words,
+                environment={},
+                folder=self._where,
+                ready=_answers(port, "/health"),
+                stage=1,
+            )
+        )
+
+    def _service(self, name: str, words: Sequence[str], ready: Callable[[int], bool]) -> None:
+        """A process that the agents need, and that is there before and after them."""
+        self._processes.append(
+            Process(name=name, command=tuple(words), environment={}, folder=self._where, ready=ready)
+        )
+
+    def _agent(self, agent: str, name: str, settings: Settings) -> None:
+        self._processes.append(
+            Process(
+                name=name,
+                command=(sys.executable, "-m", "consumers", agent),
+                environment={},
+                folder=self._where,
+                ready=_registered(settings, agent),
+                stage=1,
+                grace=settings.grace_seconds + 5,
+                # The very first start converts the vision model's weights.
+                start_seconds=180,
+            )
+        )
+
+    def _port(self, name: str) -> int:
+        wanted = self._preferred.get(name)
+        if wanted and valkey.port_is_free(wanted):
+            return wanted
+        port = valkey.free_port()
+        while port in self._drawn:
+            port = valkey.free_port()
+        self._drawn.add(port)
+        return port
+
+
+def _answers(port: int, path: str) -> Callable[[int], bool]:
+    """Whether somebody answers HTTP on a loopback port, no matter what."""
+
+    def asked(_: int) -> bool:
+        link = http.client.HTTPConnection(valkey.HOST, port, timeout=2)
+        try:
+            link.request("GET", path)
+            link.getresponse().read()
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            link.close()
+        return True
+
+    return asked
+
+
+def _registered(settings: Settings, agent: str) -> Callable[[int], bool]:
+    """Whether the process of that pid beats in every lane: it reads by then."""
+
+    def asked(pid: int) -> bool:
+        password = str(settings.redis_password) or None
+        client = redis.Redis.from_url(
+            settings.redis_url,
+            password=password,
+            protocol=2,
+            socket_timeout=2,
+            # By default it goes on trying for a minute, and whoever stops the stack would wait for that.
+            retry=Retry(NoBackoff(), 0),
+        )
+        with client:
+            try:
+                return all(
+                    pid in _pids(client.hvals(lane.processes(agent)))
+                    for lane in keys.all_lanes(settings.lanes)
+                )
+            except (redis.RedisError, OSError):
+                return False
+
+    return asked
+
+
+def _pids(records: Iterable[bytes | str]) -> set[int]:
+    """The processes of this host among an agent's records (time, space, JSON)."""
+    here = socket.gethostname()
+    said = (
+        msgspec.json.decode(record.partition(b" ")[2], type=_Process)
+        for record in records
+        if isinstance(record, bytes)
+    )
+    return {process.pid for process in said if process.host == here}
+
+
+class _Process(msgspec.Struct, frozen=True, kw_only=True):
+    host: str
+    pid: int

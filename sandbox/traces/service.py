@@ -1,0 +1,215 @@
+"""The two doors: OTLP over gRPC for spans to come in, HTTP for people and tools to look at them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import grpc.aio  # type: ignore[import-untyped]  # its stubs are one more dependency for six lines here
+import msgspec
+from aiohttp import web
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
+
+from sandbox.traces import jaeger
+from sandbox.traces.listing import list_page
+from sandbox.traces.page import POLICY
+from sandbox.traces.store import MOST_BYTES, Query, TraceStore
+from sandbox.traces.waterfall import trace_page
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_LARGEST_MESSAGE: Final = 16 * 1024 * 1024
+"""Bytes of one export; the SDK's batches of 512 spans are well below one million."""
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class _Receiver(TraceServiceServicer):
+    """OTLP's trace service."""
+
+    def __init__(self, store: TraceStore) -> None:
+        self._store = store
+
+    async def Export(  # noqa: N802  # the name is the protocol's
+        self, request: ExportTraceServiceRequest, _context: object
+    ) -> ExportTraceServiceResponse:
+        refused = self._store.add(request)
+        if not refused:
+            return ExportTraceServiceResponse()
+        told = ExportTracePartialSuccess(
+            rejected_spans=refused, error_message="spans without ids, or too many in one trace"
+        )
+        return ExportTraceServiceResponse(partial_success=told)
+
+
+class TraceService:
+    """Receiver and pages in one process, around one store."""
+
+    def __init__(self, *, host: str = "127.0.0.1", max_bytes: int = MOST_BYTES) -> None:
+        """`host`: where both listen. `max_bytes`: of spans kept in memory."""
+        self.store = TraceStore(max_bytes=max_bytes)
+        self._host = host
+        self._grpc: grpc.aio.Server | None = None
+        self._runner: web.AppRunner | None = None
+        self.otlp_port = 0
+        self.http_port = 0
+
+    async def start(self, *, otlp_port: int = 0, http_port: int = 0) -> None:
+        """Listen on both ports; 0 takes any free one. Raises OSError naming the one that is taken."""
+        # so_reuseport would let a second receiver share the port and half of the spans
+        server = grpc.aio.server(
+            options=(("grpc.max_receive_message_length", _LARGEST_MESSAGE), ("grpc.so_reuseport", 0))
+        )
+        add_TraceServiceServicer_to_server(_Receiver(self.store), server)  # type: ignore[no-untyped-call]  # generated code
+        try:
+            self.otlp_port = server.add_insecure_port(f"{self._host}:{otlp_port}")
+        except RuntimeError as error:
+            raise OSError(f"cannot take spans on {self._host}:{otlp_port}: the port is taken") from error
+        await server.start()
+        self._grpc = server
+        runner = web.AppRunner(
+            self._application(), access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
+        await runner.setup()
+        self._runner = runner
+        try:
+            await web.TCPSite(runner, self._host, http_port).start()
+        except OSError as error:
+            await self.stop()
+            raise OSError(f"cannot show traces on {self._host}:{http_port}: {error.strerror}") from error
+        self.http_port = int(runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Close both ports; exports under way get half a second."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._grpc is not None:
+            await self._grpc.stop(grace=0.5)
+
+    def _application(self) -> web.Application:
+        app = web.Application(middlewares=[_guard] if self._host in _LOOPBACK else [_answer_errors])
+        app.router.add_get("/", self._list)
+        app.router.add_get("/search", self._list)
+        app.router.add_get("/trace/{id}", self._trace_page)
+        app.router.add_get("/api/services", self._services)
+        app.router.add_get("/api/services/{service}/operations", self._operation_names)
+        app.router.add_get("/api/operations", self._operations)
+        app.router.add_get("/api/traces", self._traces)
+        app.router.add_get("/api/traces/{id}", self._trace)
+        return app
+
+    async def _services(self, _request: web.Request) -> web.Response:
+        names = self.store.services()
+        return _json(jaeger.envelope(names, total=len(names)))
+
+    async def _operation_names(self, request: web.Request) -> web.Response:
+        names = sorted({name for name, _ in self.store.operations(request.match_info["service"])})
+        return _json(jaeger.envelope(names, total=len(names)))
+
+    async def _operations(self, request: web.Request) -> web.Response:
+        found = self.store.operations(request.query.get("service", ""), request.query.get("spanKind", ""))
+        return _json(
+            jaeger.envelope([{"name": name, "spanKind": kind} for name, kind in found], total=len(found))
+        )
+
+    async def _traces(self, request: web.Request) -> web.Response:
+        ids = request.query.getall("traceID", [])
+        if ids:
+            found = [trace for trace in map(self.store.get, ids) if trace is not None]
+        elif not request.query.get("service"):
+            return _json(jaeger.failure(400, "parameter 'service' is required"), status=400)
+        else:
+            try:
+                query = jaeger.query_of(request.query, request.query.getall("tag", []))
+            except jaeger.QueryError as error:
+                return _json(jaeger.failure(400, str(error)), status=400)
+            found = self.store.search(query)
+        return _json(jaeger.envelope([jaeger.trace_json(trace) for trace in found]))
+
+    async def _trace(self, request: web.Request) -> web.Response:
+        trace = self.store.get(request.match_info["id"])
+        if trace is None:
+            return _json(jaeger.failure(404, "trace not found"), status=404)
+        return _json(jaeger.envelope([jaeger.trace_json(trace)]))
+
+    async def _trace_page(self, request: web.Request) -> web.Response:
+        trace = self.store.get(request.match_info["id"])
+        if trace is None:
+            return _html(
+                list_page(
+                    (),
+                    Query(),
+                    services=self.store.services(),
+                    instead="This trace is not here. It has not arrived yet (a span leaves its process about"
+                    " a second after it ended), was not sampled, or had to make room for newer ones.",
+                ),
+                status=404,
+            )
+        return _html(trace_page(trace))
+
+    async def _list(self, request: web.Request) -> web.Response:
+        wrong = ""
+        try:
+            query = jaeger.query_of(request.query, request.query.getall("tag", []))
+        except jaeger.QueryError as error:
+            query, wrong = Query(), str(error)
+        found = () if wrong else self.store.search(query)
+        return _html(
+            list_page(
+                found,
+                query,
+                services=self.store.services(),
+                tags_text=request.query.get("tags", "")[:2000],
+                held=len(self.store),
+                instead=wrong,
+            ),
+            status=400 if wrong else 200,
+        )
+
+
+@web.middleware
+async def _answer_errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    return await handler(request)
+
+
+@web.middleware
+async def _guard(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Answer only to the names of this machine: a page elsewhere must not read traces through its DNS."""
+    if urlsplit(f"//{request.host}").hostname not in _LOOPBACK:
+        return _json(jaeger.failure(403, "this address is only for this machine"), status=403)
+    return await handler(request)
+
+
+def _json(value: object, *, status: int = 200) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(value),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+    )
+
+
+def _html(text: str, *, status: int = 200) -> web.Response:
+    return web.Response(
+        text=text,
+        status=status,
+        content_type="text/html",
+        headers={
+            "Content-Security-Policy": POLICY,
+            "Cache-Control": "no-store",
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )

@@ -1,0 +1,76 @@
+"""The photo record: a photo's way so far, written beside each hand-off, for the person who asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from events import topology
+from shared.telemetry.redact import scrub
+
+if TYPE_CHECKING:
+    from events.types import Step
+
+
+class AgentPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one agent last did with a photo."""
+
+    agent: str
+    outcome: str
+    """done or dead"""
+    started: float
+    """Unix time in seconds."""
+    seconds: float
+    attempts: int = 1
+    deliveries: int = 1
+    message: str = ""
+    traceparent: str = ""
+    """Of the delivery's span."""
+
+
+class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A photo's way through the agents, in the pipeline's order."""
+
+    photo_id: str
+    session_id: str | None
+    file_name: str | None
+    parts: list[AgentPart]
+
+    @property
+    def status(self) -> str:
+        """validated, dead, or the agent it is on its way to."""
+        if not self.parts:
+            return "unknown"
+        if any(part.outcome == "dead" for part in self.parts):
+            return "dead"
+        if self.parts[-1].agent == topology.AGENTS[-1]:
+            return "validated"
+        return f"on its way to {topology.AGENTS[topology.AGENTS.index(self.parts[-1].agent) + 1]}"
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits, or '' if the photo was not traced."""
+        return next((part.traceparent[3:35] for part in self.parts if part.traceparent), "")
+
+
+def record_fields(
+    step: Step, outcome: str, message: str, traceparent: str, session_id: str | None, file_name: str | None
+) -> list[str | bytes]:
+    """The hash fields one settlement writes."""
+    part = AgentPart(
+        agent=step.agent,
+        outcome=outcome,
+        started=step.started,
+        seconds=step.seconds,
+        attempts=step.attempts,
+        deliveries=step.deliveries,
+        message=scrub(message)[:300] if message else "",
+        traceparent=traceparent,
+    )
+    fields: list[str | bytes] = [step.agent, msgspec.json.encode(part)]
+    if session_id:
+        fields += ("session", session_id)
+    if file_name:
+        fields += ("file_name", file_name[:255].encode("utf-8", "replace"))
+    return fields

@@ -1,0 +1,76 @@
+"""Postponed entries: they wait in a sorted set until their time and go back to their stream."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from events import topology
+from events.codec import session_of
+from shared.delivery import packing, scripts
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from events.topology import Stage
+    from shared.delivery.lane import Lane
+    from shared.delivery.settler import Ttls
+
+LONGEST_SECONDS: Final = 24 * 3600.0
+"""An entry that has been postponed for so long in all is dead (`exhausted`)."""
+MOVED_AT_ONCE: Final = 100
+
+
+class Delays(msgspec.Struct, frozen=True):
+    """What an entry that was postponed carries of it: the field `ernidelayed`."""
+
+    first: float = 0.0
+    """Unix seconds of the first postponement; 0 if there was none."""
+    deliveries: int = 0
+    """Deliveries before the last postponement."""
+    times: int = 0
+
+
+def delays_of(field: bytes) -> Delays:
+    """Read the field; what is unreadable counts as no postponement."""
+    parts = field.split(b":")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        return Delays()
+    return Delays(int(parts[0]) / 1000, int(parts[1]), int(parts[2]))
+
+
+def overdue(delays: Delays) -> bool:
+    """Whether an entry has been put off for too long."""
+    return delays.first > 0 and time.time() - delays.first > LONGEST_SECONDS
+
+
+async def move_due(lane: Lane, stage: Stage, ttls: Ttls) -> int:
+    """Move what is due; several processes may try at once, each entry moves once."""
+    fetch: Callable[..., Awaitable[Any]] = lane.writing.execute_command
+    moved = 0
+    while True:
+        # the server's clock decides what is due, in the script; this look only fetches candidates
+        seconds, micros = await lane.writing.time()
+        now = seconds * 1000 + micros // 1000
+        key = lane.keys.delayed(stage.agent)
+        members = await fetch("ZRANGEBYSCORE", key, "-inf", now, "LIMIT", 0, MOVED_AT_ONCE)
+        if not members:
+            return moved
+        moved += await scripts.due(
+            lane.writing,
+            lane.keys,
+            stage,
+            topology.COMPLETED,
+            [(member, _session(member)) for member in members],
+            ttl_ms=ttls.session,
+            long_ttl_ms=ttls.session_in_flight,
+        )
+        if len(members) < MOVED_AT_ONCE:
+            return moved
+
+
+def _session(member: bytes) -> str | None:
+    fields: list[bytes] = packing.unpack(member)[1]
+    return session_of(dict(zip(fields[::2], fields[1::2], strict=False)))

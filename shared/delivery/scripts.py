@@ -1,0 +1,203 @@
+"""The machinery's Lua scripts, each behind one function of its name; the tables are in `lua/*.lua`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from events import scripts
+from shared.delivery import packing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+    from events.keys import Keys
+    from events.topology import Stage
+
+_HERE: Final = "shared.delivery"
+_SETTLE = scripts.load(_HERE, "settle", "session")
+_BEAT = scripts.load(_HERE, "beat")
+_TAKE_OVER = scripts.load(_HERE, "take_over")
+_RECLAIM = scripts.load(_HERE, "reclaim")
+_DUE = scripts.load(_HERE, "due", "session")
+
+MARKER_SECONDS: Final = 600
+"""How long a batch's replies are kept for the case that the answer was lost. A batch sent again later finds
+its entries GONE, which is as true."""
+
+
+class Claimed(msgspec.Struct, frozen=True, gc=False):
+    """An entry that is ours now."""
+
+    stream: int
+    """Index into the agent's streams."""
+    entry_id: str
+    deliveries: int
+    fields: list[bytes]
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """The replies of a batch, in its order, and what happened beside."""
+
+    replies: list[str]
+    side_writes_failed: int
+    sessions_missing: int
+    sessions_corrupt: int
+    sessions_created: int
+    sessions_open: int
+    """With photos in flight; -1 if no session was touched, as is `sessions_rest`."""
+    sessions_rest: int
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """What a beat saw."""
+
+    counter: int
+    beats: dict[str, str]
+    """consumer → its counter, as text."""
+    owners: list[tuple[int, str, int]]
+    """stream index, consumer (never ourselves), its pending entries."""
+    due: int
+    paused_since: float | None
+    without_group: list[int]
+    """Streams whose group is not there."""
+
+
+class TakenOver(msgspec.Struct, frozen=True):
+    """What a take-over brought. `alive`: the counter moved after all, nothing was done."""
+
+    alive: bool = False
+    taken: list[Claimed] = []
+    doomed: list[Claimed] = []
+    """Past the delivery limit: dead letters, to be written without a slot."""
+    suspects: int = 0
+    """Entries that stay with the dead consumer until somebody has nothing else in hand."""
+    left: int = 0
+    lost: list[tuple[int, str]] = []
+    """Entries whose body was gone: stream index, id."""
+
+
+class Reclaimed(msgspec.Struct, frozen=True):
+    """What holding hand against ownership showed, for one stream."""
+
+    lost: list[str]
+    orphans: list[Claimed]
+    gone: list[str]
+
+
+async def settle(redis: Redis, keys: Sequence[str], packed: bytes) -> Settled:
+    """End a batch of deliveries. Raises NOGROUP (a ResponseError) if the group vanished."""
+    replies, beside = await _SETTLE(redis, keys, [packed])
+    return Settled([reply.decode() for reply in replies], *beside)
+
+
+async def beat(
+    redis: Redis, lane: Keys, agent: str, streams: Sequence[str], consumer: str, says: bytes
+) -> Beat:
+    """Beat once, and look at the others."""
+    keys = [lane.beats(agent), lane.processes(agent), lane.paused, lane.delayed(agent)]
+    counter, beats, owners, due_count, paused, without = await _BEAT(
+        redis, keys + [lane.stream(name) for name in streams], [consumer, says, agent]
+    )
+    return Beat(
+        counter=counter,
+        beats={name.decode(): value.decode() for name, value in zip(beats[::2], beats[1::2], strict=True)},
+        owners=[(index, name.decode(), pending) for index, name, pending in owners],
+        due=due_count,
+        paused_since=float(paused) if paused else None,
+        without_group=list(without),
+    )
+
+
+async def take_over(
+    redis: Redis,
+    lane: Keys,
+    agent: str,
+    streams: Sequence[str],
+    *,
+    taker: str,
+    whose: str,
+    seen: str,
+    most: int,
+    suspect: bool,
+    max_deliveries: int,
+) -> TakenOver:
+    """Claim from a dead consumer; `seen` is its counter as last seen, '' without record, '*' not to look."""
+    keys = [lane.beats(agent), lane.processes(agent), *(lane.stream(name) for name in streams)]
+    args: list[str | bytes | int | float] = [
+        agent,
+        taker,
+        whose,
+        seen,
+        most,
+        "1" if suspect else "0",
+        max_deliveries,
+    ]
+    reply = await _TAKE_OVER(redis, keys, args)
+    if reply[0] == b"ALIVE":
+        return TakenOver(alive=True)
+    _, taken, doomed, suspects, left, lost = reply
+    return TakenOver(
+        taken=[_claimed(entry) for entry in taken],
+        doomed=[_claimed(entry) for entry in doomed],
+        suspects=suspects,
+        left=left,
+        lost=[(index, entry_id.decode()) for index, entry_id in lost],
+    )
+
+
+def _claimed(entry: tuple[int, bytes, int, list[bytes]]) -> Claimed:
+    stream, entry_id, deliveries, fields = entry
+    return Claimed(stream, entry_id.decode(), deliveries, fields)
+
+
+async def reclaim(
+    redis: Redis,
+    stream_key: str,
+    agent: str,
+    consumer: str,
+    *,
+    stream: int,
+    most: int,
+    in_hand: Sequence[str | int],
+) -> Reclaimed:
+    """Hold what is in hand (id, deliveries, id, deliveries, …) against what we own, for one stream."""
+    lost, orphans, gone = await _RECLAIM(redis, [stream_key], [agent, consumer, most, packing.pack(in_hand)])
+    return Reclaimed(
+        lost=[entry_id.decode() for entry_id in lost],
+        orphans=[Claimed(stream, i.decode(), n, fields) for i, n, fields in orphans],
+        gone=[entry_id.decode() for entry_id in gone],
+    )
+
+
+async def due(
+    redis: Redis,
+    lane: Keys,
+    stage: Stage,
+    completed: str,
+    members: Sequence[tuple[bytes, str | None]],
+    *,
+    ttl_ms: int,
+    long_ttl_ms: int,
+) -> int:
+    """Move due members (each with its session id) back to their stream; returns how many this call moved."""
+    keys = [
+        lane.delayed(stage.agent),
+        lane.session_open,
+        lane.session_lru,
+        lane.stream(completed),
+        lane.session_stats,
+    ]
+    keys += [lane.stream(name) for name in stage.reads]
+    packed: list[tuple[bytes, int, str]] = []
+    for member, session in members:
+        if session:
+            keys.append(lane.session(session))
+            packed.append((member, len(keys), session))
+        else:
+            packed.append((member, 0, ""))
+    argument = packing.pack([ttl_ms, long_ttl_ms, len(stage.reads), packed])
+    return int(await _DUE(redis, keys, [argument]))

@@ -1,1 +1,0 @@
-"""The embedded defaults: what `erni demo` and `erni up` run when no real service is configured."""

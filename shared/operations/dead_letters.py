@@ -1,0 +1,196 @@
+"""The operators' side of dead letters: find, look at, replay, discard."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from events import keys, topology
+from events.publisher import SESSION_TTL, SESSION_TTL_IN_FLIGHT
+from shared.delivery import packing
+from shared.delivery.dead_letter import DeadLetter, read_letter
+from shared.operations import scripts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from redis.asyncio import Redis
+
+    from events.keys import Keys
+
+_PAGE: Final = 200
+
+
+class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which dead letters are meant: all conditions given must hold."""
+
+    agent: str | None = None
+    reason: str | None = None
+    error_type: str | None = None
+    fingerprint: str | None = None
+    session: str | None = None
+    photo: str | None = None
+    """A photo id, or a file name."""
+    older_than: float | None = None
+    """Seconds since the failure, at least."""
+    newer_than: float | None = None
+    """Seconds since the failure, at most."""
+    limit: int | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing narrows it down."""
+        return self == DeadFilter(limit=self.limit)
+
+    def matches(self, letter: DeadLetter, now: float) -> bool:
+        """Whether a dead letter is meant; `now` in Unix seconds."""
+        age = now - letter.failed_at
+        return (
+            self.reason in (None, letter.reason)
+            and self.error_type in (None, letter.error_type)
+            and self.fingerprint in (None, letter.fingerprint)
+            and self.session in (None, letter.session_id)
+            and self.photo in (None, letter.photo_id, letter.file_name)
+            and (self.older_than is None or age >= self.older_than)
+            and (self.newer_than is None or age <= self.newer_than)
+        )
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one dead letter: replayed, gone (somebody else did it), or refused with a sentence."""
+
+    letter: DeadLetter
+    outcome: str
+    entry_id: str = ""
+    message: str = ""
+
+
+class DeadLetters:
+    """Dead letters of all agents and lanes. Raises what redis-py raises when Redis is away."""
+
+    def __init__(self, redis: Redis, *, lanes: int = 1, session_ttl: int = SESSION_TTL) -> None:
+        self._redis = redis
+        self._lanes = keys.all_lanes(lanes)
+        self._session_ttl = session_ttl
+
+    async def find(self, wanted: DeadFilter) -> AsyncIterator[DeadLetter]:
+        """The dead letters that are meant, agent by agent, oldest first. KeyError for an unknown agent.
+
+        What dies while they are read is not among them: somebody may be replaying, and it would come round.
+        """
+        if wanted.agent is not None:
+            topology.stage_of(wanted.agent)
+        found, now = 0, time.time()
+        agents = topology.AGENTS if wanted.agent is None else (wanted.agent,)
+        last = {(agent, lane): await self._newest(agent, lane) for agent in agents for lane in self._lanes}
+        for agent in agents:
+            for lane in self._lanes:
+                async for letter in self._all_of(agent, lane, last[agent, lane]):
+                    if not wanted.matches(letter, now):
+                        continue
+                    if wanted.limit is not None and found >= wanted.limit:
+                        return
+                    found += 1
+                    yield letter
+
+    async def _newest(self, agent: str, lane: Keys) -> tuple[int, int]:
+        fetch: Callable[..., Awaitable[Any]] = self._redis.execute_command
+        page = await fetch("XREVRANGE", lane.dead(agent), "+", "-", "COUNT", 1)
+        return _place(page[0][0]) if page else (0, 0)
+
+    async def _all_of(self, agent: str, lane: Keys, last: tuple[int, int]) -> AsyncIterator[DeadLetter]:
+        """The letters of one stream up to the id `last`."""
+        start = "-"
+        while True:
+            page = await scripts.letters(self._redis, lane, agent, start, _PAGE)
+            for dead_id, flat in page:
+                if _place(dead_id) > last:
+                    return
+                yield read_letter(dead_id, flat, agent=agent, lane=lane.lane)
+            if len(page) < _PAGE:
+                return
+            start = "(" + page[-1][0].decode()
+
+    async def get(self, dead_id: str, *, agent: str | None = None) -> DeadLetter | None:
+        """One dead letter by its id; ids of two agents may be equal, then `agent` says which."""
+        found = await self._raw(dead_id, agent)
+        return read_letter(found[2], found[3], agent=found[0], lane=found[1].lane) if found else None
+
+    async def original(self, letter: DeadLetter) -> list[bytes]:
+        """The fields of the entry as they came: name, value, name, value. Empty if the letter is gone."""
+        found = await self._raw(letter.id, letter.agent)
+        if not found:
+            return []
+        flat = found[3]
+        raw = next((flat[i + 1] for i in range(0, len(flat) - 1, 2) if flat[i] == b"raw"), None)
+        return packing.unpack_fields(raw) if raw else []
+
+    async def _raw(self, dead_id: str, agent: str | None) -> tuple[str, Keys, bytes, list[bytes]] | None:
+        fetch: Callable[..., Awaitable[Any]] = self._redis.execute_command
+        for name in topology.AGENTS if agent is None else (agent,):
+            for lane in self._lanes:
+                page = await fetch("XRANGE", lane.dead(name), dead_id, dead_id)
+                if page:
+                    return name, lane, page[0][0], page[0][1]
+        return None
+
+    async def replay(self, letter: DeadLetter) -> Replayed:
+        """Move one dead letter back to the stream it failed on; atomic, so two operators move it once."""
+        known = letter.stream in topology.stage_of(letter.agent).reads
+        stream = letter.stream if known else topology.stage_of(letter.agent).reads[0]
+        outcome, value = await scripts.replay(
+            self._redis,
+            keys.Keys(letter.lane),
+            letter.agent,
+            stream,
+            topology.COMPLETED,
+            letter.id,
+            # only what was counted moves back: a report that could not be written is no photo
+            letter.session_id if letter.stream != topology.COMPLETED else None,
+            ttl_ms=self._session_ttl * 1000,
+            long_ttl_ms=SESSION_TTL_IN_FLIGHT * 1000,
+        )
+        if outcome == "OK":
+            return Replayed(letter=letter, outcome="replayed", entry_id=value)
+        if outcome == "GONE":
+            return Replayed(letter=letter, outcome="gone", message="somebody else replayed or discarded it")
+        if outcome == "TOO_MANY":
+            return Replayed(
+                letter=letter,
+                outcome="refused",
+                message=f"its entry has {value.removesuffix('.0')} fields, more than {scripts.REPLAY_PAIRS}"
+                " cannot be written back; discard it and publish the photo anew",
+            )
+        return Replayed(
+            letter=letter,
+            outcome="refused",
+            message="it holds no original entry (it was not written by an agent); discard it",
+        )
+
+    async def replay_all(self, wanted: DeadFilter, *, rate: float | None = None) -> AsyncIterator[Replayed]:
+        """Replay what is meant, at most `rate` a second. What fails again meanwhile is not replayed twice."""
+        letters = [letter async for letter in self.find(wanted)]
+        for number, letter in enumerate(letters):
+            if rate and number:
+                await asyncio.sleep(1 / rate)
+            yield await self.replay(letter)
+
+    async def discard(self, letter: DeadLetter) -> bool:
+        """Delete one dead letter for good; False if it was gone already."""
+        fetch: Callable[..., Awaitable[Any]] = self._redis.execute_command
+        return bool(await fetch("XDEL", keys.Keys(letter.lane).dead(letter.agent), letter.id))
+
+
+def _place(dead_id: bytes) -> tuple[int, int]:
+    """An entry id as what it sorts by."""
+    millis, _, sequence = dead_id.partition(b"-")
+    return int(millis), int(sequence)
+
+
+async def dead_of_session(redis: Redis, session_id: str, lanes: int = 1) -> list[DeadLetter]:
+    """The dead letters of one session."""
+    letters = DeadLetters(redis, lanes=lanes)
+    return [letter async for letter in letters.find(DeadFilter(session=session_id))]

@@ -1,0 +1,160 @@
+"""What is kept about a session, and removing it: records, dead letters, and blobs that nobody else needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from events import keys, topology
+from events.identities import SessionId
+from shared.delivery.dead_letter import DeadLetter
+from shared.operations.dead_letters import DeadFilter, DeadLetters
+from shared.operations.in_use import contents_in, on_their_way
+from shared.operations.retention import CONTENT_FOLDERS
+from shared.photo_store import CONTENT, SCHEME, BlobMissingError
+from shared.reports.photo_report import photos_of_session, read_photo_report, session_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from redis.asyncio import Redis
+
+    from events.keys import Keys
+    from shared.photo_store import BlobStore
+    from shared.sessions.shared_store import SharedSessions
+
+_PAGE = 500
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What forgetting a session will remove."""
+
+    session: SessionId
+    photos: list[str]
+    """Photo ids with a record."""
+    letters: list[DeadLetter]
+    blobs: list[str]
+    """Keys in the store."""
+    public: list[tuple[str, bytes]]
+    """Entries of the public streams: the stream's key and the entry's id."""
+    event_ids: list[str]
+    """By which `erni publish` knows a photo that it published before. An id of your own is not among them."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is kept."""
+        return not (self.photos or self.letters or self.blobs or self.public or self.event_ids)
+
+    @property
+    def sentence(self) -> str:
+        """What it is, in words."""
+        counts = (
+            (self.photos, "photo records"),
+            (self.letters, "dead letters"),
+            (self.blobs, "stored files"),
+            (self.public, "public events"),
+            (self.event_ids, "event ids"),
+        )
+        return ", ".join(f"{len(these)} {what}" for these, what in counts)
+
+
+async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int) -> Plan:
+    """Find everything that is kept about a session.
+
+    Looks through all dead letters, entries on their way and photo reports: one picture may have many users.
+    """
+    dead = DeadLetters(redis, lanes=lanes)
+    mine, others = set[str](), set[str]()
+    letters: list[DeadLetter] = []
+    async for letter in dead.find(DeadFilter()):
+        contents = contents_in(await dead.original(letter))
+        if letter.session_id == session:
+            letters.append(letter)
+            mine |= contents
+        else:
+            others |= contents
+    own = session_prefix(session)
+    blobs = [key async for key in store.keys(own)]
+    mine |= {report.sha256 for report in await photos_of_session(store, session)}
+    async for key in store.keys("reports/"):
+        if not key.startswith(own) and "/photos/" in key:
+            try:
+                others.add((await read_photo_report(store, SCHEME + key)).sha256)
+            except (BlobMissingError, msgspec.MsgspecError):
+                continue
+    others |= (await on_their_way(redis, lanes))[0]
+    # What the uploader noted has the values it wrote, so it goes as well: what stands in SharePoint then
+    # counts as written by people, which errs on their side.
+    for folder in (*CONTENT_FOLDERS, "sharepoint/"):
+        # An answer says what the hints of its question said, and only saves asking again: it goes even if
+        # another session has the picture.
+        gone = mine if folder == "vision/" else mine - others
+        blobs += [
+            key async for key in store.keys(folder) if (sha := CONTENT.search(key)) and sha.group() in gone
+        ]
+    lane = keys.lane_of(session, lanes)
+    return Plan(
+        session=session,
+        photos=[photo async for photo in _records(redis, lane, session)],
+        letters=letters,
+        blobs=blobs,
+        public=[entry async for entry in _public(redis, lane, session)],
+        event_ids=[
+            f"{session}/{rest}" async for rest in _names(redis, lane.published(f"{session}/"), "string")
+        ],
+    )
+
+
+async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSessions, *, lanes: int) -> None:
+    """Remove what was found. Cut short, it can be done again."""
+    dead = DeadLetters(redis, lanes=lanes)
+    lane = keys.lane_of(plan.session, lanes)
+    for photo in plan.photos:
+        await redis.delete(lane.photo(photo))
+    for stream, entry_id in plan.public:
+        await redis.xdel(stream, entry_id)
+    # Letters and reports, which tell the contents, after these: else a second attempt would not find them.
+    own = session_prefix(plan.session)
+    # somebody may have submitted the same picture while we asked whether to remove it
+    needed, _ = await on_their_way(redis, lanes)
+    for key in sorted(plan.blobs, key=lambda key: key.startswith(own)):
+        sha = CONTENT.search(key)
+        if not key.startswith(own) and sha and sha.group() in needed and not key.startswith("vision/"):
+            continue
+        await store.delete(SCHEME + key)
+    for letter in plan.letters:
+        await dead.discard(letter)
+    for event_id in plan.event_ids:
+        await redis.delete(lane.published(event_id))
+    await sessions.delete(plan.session)
+
+
+async def _records(redis: Redis, lane: Keys, session: SessionId) -> AsyncIterator[str]:
+    """The photos with a record of that session; the session's own list may be gone before them."""
+    fetch: Callable[..., Awaitable[Any]] = redis.execute_command
+    async for photo in _names(redis, lane.photo(""), "hash"):
+        if await fetch("HGET", lane.photo(photo), "session") == session.encode():
+            yield photo
+
+
+async def _names(redis: Redis, prefix: str, kind: str) -> AsyncIterator[str]:
+    """What stands behind the prefix in the keys that begin with it. None comes twice."""
+    found: AsyncIterator[bytes] = redis.scan_iter(
+        match="".join(f"[{c}]" if c in "*?[]{}\\" else c for c in prefix) + "*", count=_PAGE, _type=kind
+    )
+    names = {key.decode().removeprefix(prefix) async for key in found}
+    for name in sorted(names):
+        yield name
+
+
+async def _public(redis: Redis, lane: Keys, session: SessionId) -> AsyncIterator[tuple[str, bytes]]:
+    """The session's entries in the public streams, which keep them for days."""
+    fetch: Callable[..., Awaitable[Any]] = redis.execute_command
+    for stream in map(lane.stream, sorted(topology.PUBLIC)):
+        start = "-"
+        while page := await fetch("XRANGE", stream, start, "+", "COUNT", _PAGE):
+            for entry_id, flat in page:
+                if (b"sessionid", session.encode()) in zip(flat[::2], flat[1::2], strict=True):
+                    yield stream, entry_id
+            start = "(" + page[-1][0].decode()

@@ -1,0 +1,86 @@
+"""What entries refer to that somebody may still need: contents in the photo store, and sessions."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from events import keys, topology
+from shared.delivery import packing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    from redis.asyncio import Redis
+
+_ORIGINAL: Final = re.compile(rb"store:[\\/]*originals[\\/]+([0-9a-f]{64})")
+_PAGE: Final = 100
+
+
+def contents_in(fields: Iterable[bytes]) -> set[str]:
+    """The SHA-256 of every content whose original the fields of an entry name."""
+    return {sha.decode() for field in fields for sha in _ORIGINAL.findall(field)}
+
+
+async def on_their_way(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
+    """Contents and sessions of the entries that wait, are in hand, or are postponed now.
+
+    Also every session with photos on their way, whose photos may lie anywhere.
+    """
+    contents, sessions = set[str](), set[str]()
+    call: Callable[..., Awaitable[Any]] = redis.execute_command
+    # twice: an entry that is postponed, comes back or is replayed may move behind our back, once
+    for _ in range(2):
+        for lane in keys.all_lanes(lanes):
+            for stage in topology.PIPELINE:
+                for name in stage.reads:
+                    async for flat in _entries(redis, lane.stream(name)):
+                        contents |= contents_in(flat)
+                        sessions |= _named(flat, b"sessionid")
+                async for member, _ in redis.zscan_iter(lane.delayed(stage.agent), count=_PAGE):
+                    contents |= contents_in([member])
+            start = 0
+            while page := await call("ZRANGE", lane.session_open, start, start + 10 * _PAGE - 1):
+                sessions |= {raw.decode("utf-8", "replace") for raw in page}
+                start += len(page)
+    return contents, sessions
+
+
+async def in_use(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
+    """Contents and sessions that entries on their way or dead letters need."""
+    contents, sessions = set[str](), set[str]()
+    # before and after: what is replayed or dies meanwhile is found in one of the three
+    for look in (_dead, on_their_way, _dead):
+        found = await look(redis, lanes)
+        contents |= found[0]
+        sessions |= found[1]
+    return contents, sessions
+
+
+async def _dead(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
+    contents, sessions = set[str](), set[str]()
+    for lane in keys.all_lanes(lanes):
+        for agent in topology.AGENTS:
+            async for flat in _entries(redis, lane.dead(agent)):
+                raw = next((value for name, value in _pairs(flat) if name == b"raw"), b"")
+                contents |= contents_in(packing.unpack_fields(raw))
+                sessions |= _named(flat, b"session")
+    return contents, sessions
+
+
+async def _entries(redis: Redis, stream: str) -> AsyncIterator[list[bytes]]:
+    """The flat fields of every entry of a stream."""
+    call: Callable[..., Awaitable[Any]] = redis.execute_command
+    start = "-"
+    while page := await call("XRANGE", stream, start, "+", "COUNT", _PAGE):
+        for _, flat in page:
+            yield flat
+        start = "(" + page[-1][0].decode()
+
+
+def _pairs(flat: list[bytes]) -> list[tuple[bytes, bytes]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _named(flat: list[bytes], field: bytes) -> set[str]:
+    return {value.decode("utf-8", "replace") for name, value in _pairs(flat) if name == field}

@@ -1,0 +1,85 @@
+"""Photo records as people ask for them: by id, by file name, by session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from events import keys, topology
+from shared.delivery.photo_record import AgentPart, PhotoRecord
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from redis.asyncio import Redis
+
+_PART = msgspec.json.Decoder(AgentPart)
+
+
+async def show(redis: Redis, photo_id: str, *, lanes: int = 1) -> PhotoRecord | None:
+    """A photo's record by its id; None if there is none (any more)."""
+    for lane in keys.all_lanes(lanes):
+        record = await _read(redis, lane.photo(photo_id), photo_id)
+        if record is not None:
+            return record
+    return None
+
+
+async def by_file_name(redis: Redis, file_name: str, *, lanes: int = 1, most: int = 20) -> list[PhotoRecord]:
+    """Records of photos with that file name: scans all records, for a person's question."""
+    found: list[PhotoRecord] = []
+    for lane in keys.all_lanes(lanes):
+        prefix = lane.photo("")
+        keys_found: AsyncIterator[bytes] = redis.scan_iter(match=_glob(prefix) + "*", count=1000)
+        async for key in keys_found:
+            fetch: Callable[..., Awaitable[Any]] = redis.execute_command
+            try:
+                name = await fetch("HGET", key, "file_name")
+            except Exception:  # noqa: BLE001, S112 - a foreign value under our prefix is no photo
+                continue
+            if name is not None and name.decode("utf-8", "replace") == file_name:
+                record = await _read(redis, key.decode(), key.decode().removeprefix(prefix))
+                if record:
+                    found.append(record)
+            if len(found) >= most:
+                return found
+    return found
+
+
+async def of_session(redis: Redis, session_id: str, *, lanes: int = 1) -> list[PhotoRecord]:
+    """The records of a session's photos, in the order in which they came."""
+    lane = keys.lane_of(session_id, lanes)
+    fetch: Callable[..., Awaitable[list[bytes]]] = redis.execute_command
+    ids = await fetch("ZRANGE", lane.session_photos(session_id), 0, -1)
+    records = []
+    for raw in ids:
+        photo = raw.decode()
+        record = await _read(redis, lane.photo(photo), photo)
+        records.append(record or PhotoRecord(photo_id=photo, session_id=session_id, file_name=None, parts=[]))
+    return records
+
+
+def _glob(text: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[]{}" else c for c in text)
+
+
+async def _read(redis: Redis, key: str, photo_id: str) -> PhotoRecord | None:
+    fetch: Callable[..., Awaitable[Any]] = redis.hgetall
+    raw: dict[bytes, bytes] = await fetch(key)
+    if not raw:
+        return None
+    parts = []
+    for agent in topology.AGENTS:
+        if agent.encode() in raw:
+            try:
+                parts.append(_PART.decode(raw[agent.encode()]))
+            except msgspec.MsgspecError:
+                continue
+    session, name = raw.get(b"session"), raw.get(b"file_name")
+    return PhotoRecord(
+        photo_id=photo_id,
+        session_id=session.decode("utf-8", "replace") if session else None,
+        file_name=name.decode("utf-8", "replace") if name else None,
+        parts=parts,
+    )

@@ -1,0 +1,184 @@
+"""The photo store: blobs by content, behind one small interface (obstore: a folder, Azure, S3, GCS).
+
+Keys are ours, made of content hashes, never of names from outside: ``originals/<sha256>``,
+``previews/<sha256>….jpg``, ``facts/<sha256>.json``, ``vision/<sha256>-<key>.json``, ``reports/<session>/…``,
+``schemas/<digest>.json``, ``sharepoint/…``.
+
+Blobs may be removed by age (`shared.operations.retention`) while somebody writes the same ones again, and no
+object store deletes on a condition. So a removal first leaves a mark, ``removing/<content>``, then looks at
+the dates, and takes the mark away when it is done. A writer looks for the mark after its write, waits until
+it is gone, and then looks for its blob. Whichever came first, one sees the other: what was just written
+stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import BaseError as StoreError
+from obstore.store import LocalStore, from_url
+
+from events.identities import StoreUrl
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from obstore.store import ObjectStore
+
+SCHEME = "store:"
+CONTENT: Final = re.compile(r"\b[0-9a-f]{64}\b")
+"""A content's SHA-256 in a key."""
+_REFRESH_AFTER: Final = timedelta(hours=12)
+"""A blob put again is written again if it is older: less than the shortest retention, which is a day."""
+_REMOVING: Final = "removing/"
+_REMOVAL_SECONDS: Final = 5.0
+_DEAD_SECONDS: Final = 15.0
+"""A mark that stays for so long was left by a process that died: its removal has ended."""
+
+
+class BlobMissingError(FileNotFoundError):
+    """A reference points at a blob that is not in the store (its retention may be over)."""
+
+
+def store_key(url: str) -> str:
+    """The key of a ``store:`` URL. Raises ValueError for any other URL, and for one that leaves the store."""
+    key = url.removeprefix(SCHEME).lstrip("/")
+    if not url.startswith(SCHEME) or not key or any(part in ("", ".", "..") for part in key.split("/")):
+        raise ValueError(f"not a reference into the photo store: {url[:200]!r}; expected store:<key>")
+    return key
+
+
+class BlobStore:
+    """Put, get, list and delete blobs. Writing is idempotent: a key made of a hash has one content."""
+
+    def __init__(self, url: str) -> None:
+        """Open the store at `url`: ``file:///folder``, a plain path, ``az://``, ``s3://`` or ``gs://``."""
+        self.url = url
+        scheme = urlsplit(url).scheme
+        self._store: ObjectStore
+        if scheme in ("", "file"):
+            folder = Path(url.removeprefix("file://")).absolute()
+            # a folder that got empty would still tell a session or a content by its name
+            self._store = LocalStore(folder, mkdir=True, automatic_cleanup=True)
+        else:
+            self._store = from_url(url)
+
+    async def put(self, key: str, data: bytes) -> StoreUrl:
+        """Write a blob; if the key is there already, leave it. For keys made of the content's hash.
+
+        An old one is written again, so that its date says when it was last used.
+        """
+        return await self._keep(key, data)
+
+    async def put_file(self, key: str, path: Path) -> StoreUrl:
+        """Like `put`, streaming from a file."""
+        return await self._keep(key, path)
+
+    async def replace(self, key: str, data: bytes) -> StoreUrl:
+        """Write a blob over what was there. For reports, whose key says what they are about."""
+        await obstore.put_async(self._store, key, data)
+        return await self._outlasting_removals(key, data)
+
+    async def _keep(self, key: str, data: bytes | Path) -> StoreUrl:
+        try:
+            await obstore.put_async(self._store, key, data, mode="create")
+        except AlreadyExistsError:
+            written = await self._written(key)
+            if written is None or datetime.now(UTC) - written > _REFRESH_AFTER:
+                await obstore.put_async(self._store, key, data)
+        return await self._outlasting_removals(key, data)
+
+    async def _outlasting_removals(self, key: str, data: bytes | Path) -> StoreUrl:
+        """Return when no removal that did not see this write can take the blob away any more."""
+        mark, patience = _mark(key), time.monotonic() + _DEAD_SECONDS
+        while await self._written(mark) is not None:
+            if time.monotonic() > patience:
+                await self.delete(SCHEME + mark)
+            await asyncio.sleep(0.05)
+        # in this order: a removal that began before our write may have ended before we looked for its mark
+        if await self._written(key) is None:
+            await obstore.put_async(self._store, key, data)
+        return StoreUrl(SCHEME + key)
+
+    async def get(self, url: str) -> bytes:
+        """The blob of a ``store:`` URL. Raises BlobMissingError."""
+        key = store_key(url)
+        try:
+            result = await obstore.get_async(self._store, key)
+            return bytes(await result.bytes_async())
+        except FileNotFoundError as error:
+            raise BlobMissingError(
+                f"the photo store has no {key} (retention over, its session forgotten, or another store?):"
+                " publish the photo again"
+            ) from error
+
+    async def exists(self, url: str) -> bool:
+        """Whether the blob of a ``store:`` URL is there."""
+        return await self._written(store_key(url)) is not None
+
+    async def delete(self, url: str) -> None:
+        """Remove a blob; none there is as good."""
+        try:
+            await obstore.delete_async(self._store, store_key(url))
+        except FileNotFoundError:
+            return
+
+    async def keys(self, prefix: str) -> AsyncIterator[str]:
+        """All keys below a prefix."""
+        async for chunk in obstore.list(self._store, prefix):
+            for meta in chunk:
+                yield meta["path"]
+
+    async def older(self, prefix: str, before: datetime) -> AsyncIterator[str]:
+        """The keys below a prefix that were last written before that time, by the store's own clock."""
+        async for chunk in obstore.list(self._store, prefix):
+            for meta in chunk:
+                if meta["last_modified"] < before:
+                    yield meta["path"]
+
+    async def expire(self, key: str, before: datetime, *, kept_by: Sequence[str] = ()) -> bool:
+        """Remove a blob if neither it nor one of `kept_by` was written since `before`; whether it went.
+
+        Safe beside writers of the same content; not beside another call for it. Raises TimeoutError if the
+        store is slow.
+        """
+        mark = _mark(key)
+        try:
+            async with asyncio.timeout(_REMOVAL_SECONDS):
+                await obstore.put_async(self._store, mark, b"")
+                dates = [await self._written(name) for name in (key, *kept_by)]
+                if dates[0] is None or any(date is not None and date >= before for date in dates):
+                    return False
+                await self.delete(SCHEME + key)
+                return True
+        finally:
+            with contextlib.suppress(OSError, StoreError):
+                await self.delete(SCHEME + mark)
+
+    async def clear_marks(self) -> None:
+        """Remove the marks of removals whose process died."""
+        async for mark in self.older(_REMOVING, datetime.now(UTC) - timedelta(seconds=_DEAD_SECONDS)):
+            await self.delete(SCHEME + mark)
+
+    async def _written(self, key: str) -> datetime | None:
+        """When a blob was last written; None if there is none."""
+        try:
+            return (await obstore.head_async(self._store, key))["last_modified"]
+        except FileNotFoundError:
+            return None
+
+
+def _mark(key: str) -> str:
+    """What says that blobs of this content are being removed; of the key itself where it names none."""
+    content = CONTENT.search(key)
+    return _REMOVING + (content.group() if content else hashlib.sha256(key.encode()).hexdigest())

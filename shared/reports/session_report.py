@@ -1,0 +1,191 @@
+"""A session's report: gathered from its photos' reports and its dead letters, written as one HTML page."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from events.identities import PhotoId, SessionId, StoreUrl
+from events.types import PhotoInShort, Record
+from shared.reports import german, headline
+from shared.reports.cards import card, link
+from shared.reports.page import Bar, CostView, DeadView, Page, render
+from shared.reports.photo_report import photos_of_session, session_prefix
+from shared.reports.thumbnail import thumbnail
+from shared.reports.totals import agent_times, model_costs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import tzinfo
+
+    from events.identities import Sha256
+    from shared.photo_store import BlobStore
+    from shared.reports.cards import Card
+    from shared.reports.facts import DeadPhoto, SessionFacts
+    from shared.reports.photo_report import PhotoReport
+
+_READS_AT_ONCE = 32
+_ORDER = {"check": 0, "diff": 1, "ok": 2}
+
+
+class WrittenReport(Record, frozen=True, kw_only=True):
+    """A session's report after it was written."""
+
+    report_ref: StoreUrl
+    size: int
+    """Bytes of the page."""
+    validated: int
+    dead: int
+    needs_person: list[PhotoInShort]
+    dead_photos: list[PhotoInShort]
+
+
+def report_key(session_id: SessionId) -> str:
+    """The key of a session's page. A later completion writes over it."""
+    return f"{session_prefix(session_id)}report.html"
+
+
+async def write_session_report(
+    store: BlobStore, facts: SessionFacts, dead: Sequence[DeadPhoto], *, jaeger_url: str = ""
+) -> WrittenReport:
+    """Gather what is in the store about a session and write its page, complete or not.
+
+    Thumbnails that are missing are made. Building the page happens in a thread.
+    """
+    reports = await photos_of_session(store, facts.session_id)
+    thumbnails = await _thumbnails(store, reports)
+    html = await asyncio.to_thread(_build, facts, reports, thumbnails, dead, jaeger_url, time.time())
+    reference = await store.replace(report_key(facts.session_id), html)
+    return WrittenReport(
+        report_ref=reference,
+        size=len(html),
+        validated=len(reports),
+        dead=len(dead),
+        needs_person=[
+            PhotoInShort(
+                photo_id=report.photo_id,
+                file_name=report.file_name or report.item.name,
+                reason="; ".join(f"{need.column}: {need.reason}" for need in report.needs_person),
+            )
+            for report in reports
+            if report.verdict == "needs_person"
+        ],
+        dead_photos=[
+            PhotoInShort(
+                photo_id=PhotoId(letter.photo_id) if letter.photo_id else None,
+                file_name=letter.file_name,
+                reason=letter.message,
+            )
+            for letter in dead
+        ],
+    )
+
+
+async def _thumbnails(store: BlobStore, reports: Sequence[PhotoReport]) -> dict[Sha256, bytes]:
+    """The small pictures of a session's photos, by content."""
+    room = asyncio.Semaphore(_READS_AT_ONCE)
+    previews = {report.sha256: report.preview_ref for report in reports}
+
+    async def read(sha256: Sha256, preview_ref: StoreUrl) -> bytes | None:
+        async with room:
+            return await thumbnail(store, sha256, preview_ref)
+
+    found = await asyncio.gather(*(read(sha256, ref) for sha256, ref in previews.items()))
+    return {sha256: small for sha256, small in zip(previews, found, strict=True) if small is not None}
+
+
+def _build(
+    facts: SessionFacts,
+    reports: Sequence[PhotoReport],
+    thumbnails: Mapping[Sha256, bytes],
+    dead: Sequence[DeadPhoto],
+    jaeger_url: str,
+    now: float,
+) -> bytes:
+    """The page's bytes."""
+    where = german.zone(reports[0].time_zone if reports else "Europe/Zurich")
+    libraries = {report.library: link(report.library_url) for report in reports}
+    cards = [
+        card(report, place, thumbnails.get(report.sha256), where, jaeger_url, mixed=len(libraries) > 1)
+        for place, report in enumerate(reports, 1)
+    ]
+    cards.sort(key=lambda one: _ORDER[one.state])
+    needs = [one for one in cards if one.state == "check"]
+    pending = headline.on_their_way(facts, len(reports), len(dead))
+    columns = Counter(name for one in cards for name in _asked(one))
+    return render(
+        Page(
+            session_id=facts.session_id,
+            libraries=sorted(libraries.items()),
+            span=headline.span(facts, where),
+            complete=facts.completion > 0,
+            state=headline.state(facts, len(reports), len(dead), pending),
+            notes=headline.disagreements(facts, len(reports), len(dead)),
+            figures=headline.figures(facts, reports, cards, len(dead), pending),
+            slices=headline.slices(cards, len(dead), pending),
+            needs=needs,
+            open=headline.open_sentence(cards),
+            columns=columns.most_common(),
+            dead=[_dead(letter, where) for letter in dead],
+            bars=_bars(reports),
+            costs=_costs(reports),
+            cards=cards,
+            states=headline.states(cards),
+            made=german.moment(now, where),
+            # A service counts tokens, also of an answer it gave before; a classifier has none.
+            local_model=any(not report.analysis.prompt_tokens for report in reports),
+        )
+    )
+
+
+def _asked(one: Card) -> set[str]:
+    """The columns of a card that a person is wanted for."""
+    named = {name for reason in one.reasons for name in reason.columns} if one.state == "check" else set()
+    return named | {name for name, _ in one.open}
+
+
+def _dead(letter: DeadPhoto, where: tzinfo) -> DeadView:
+    """One dead letter in words. Its message is for the operator and stays as it was written."""
+    return DeadView(
+        title=letter.file_name or letter.photo_id or f"Eintrag {letter.entry_id}",
+        photo_id=(letter.photo_id or "") if letter.file_name else "",
+        step=german.AGENTS.get(letter.agent, letter.agent),
+        reason=german.DEATHS.get(letter.reason, letter.reason),
+        message=letter.message,
+        when=german.moment(letter.failed_at, where) if letter.failed_at else "",
+    )
+
+
+def _bars(reports: Sequence[PhotoReport]) -> list[Bar]:
+    """The chart's lines."""
+    times = agent_times(reports)
+    longest = max((line.p95 for line in times), default=0.0) or 1.0
+    return [
+        Bar(
+            label=german.AGENTS.get(line.agent, line.agent),
+            agent=line.agent,
+            median=german.duration(line.median),
+            p95=german.duration(line.p95),
+            total=german.duration(line.total),
+            note=f"mehrere Anläufe: {german.number(line.retried)}" if line.retried else "",
+            median_length=round(1000 * line.median / longest, 1),
+            p95_length=round(1000 * line.p95 / longest, 1),
+        )
+        for line in times
+    ]
+
+
+def _costs(reports: Sequence[PhotoReport]) -> list[CostView]:
+    """The cost table's lines."""
+    return [
+        CostView(
+            model=line.model,
+            photos=german.number(line.photos),
+            cached=german.number(line.cached),
+            tokens=german.number(line.prompt_tokens + line.completion_tokens),
+            cost=headline.NOTHING if line.cost is None else german.money(line.cost, line.currency),
+        )
+        for line in model_costs(reports)
+    ]

@@ -1,0 +1,1 @@
+"""How the agents sign in to SharePoint: a client secret, a certificate, a workload or a managed identity."""

@@ -1,1 +1,0 @@
-"""The machinery between an agent and Redis: read, settle, beat, take over, wait, bury, replay."""

@@ -1,0 +1,251 @@
+"""What failures come to: another attempt, a postponement, a dead letter, or a return."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+
+from events.types import PhotoSubmitted, SchemaExtracted
+from shared.delivery import process as process_module
+from shared.operations import pauses
+from shared.retry import policy
+from shared.retry.errors import HttpStatusError, TransientError, dependency
+from tests.shared.delivery.harness import entries, extracted, publisher, running, settings_for, until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from redis.asyncio import Redis
+
+    from sandbox.redis_server import Valkey
+
+PHOTO = PhotoSubmitted(source_url="https://example.org/a")
+
+
+@pytest.fixture(autouse=True)
+def no_sleeping() -> Iterator[None]:
+    with policy.without_waiting():
+        yield
+
+
+async def all_due(redis: Redis) -> None:
+    """Let the time of everything postponed come now."""
+    key = "erni:delayed:schema_extractor"
+    script = (
+        "for _, m in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 1, m) end"
+    )
+    call: Callable[..., Awaitable[object]] = redis.eval
+    await call(script, 1, key)
+
+
+def field(fields: list[bytes], name: bytes) -> bytes:
+    return fields[fields.index(name) + 1]
+
+
+async def test_two_transient_failures_and_a_success_are_one_hand_off(redis: Redis, redis_url: str) -> None:
+    tries = 0
+
+    async def third_time(event: PhotoSubmitted) -> SchemaExtracted:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise ConnectionResetError("reset by peer")
+        return extracted(event)
+
+    settings = settings_for(redis_url)
+    async with running(settings, third_time), publisher(settings) as up:
+        await up.publish(PHOTO)
+        [fields] = await until(lambda: entries(redis, "erni:schema.extracted"))
+    assert tries == 3
+    assert b'"attempts":3' in field(fields, b"ernisteps")
+
+
+async def test_the_third_transient_failure_is_dead_with_its_attempts(redis: Redis, redis_url: str) -> None:
+    async def never(_: PhotoSubmitted) -> SchemaExtracted:
+        raise HttpStatusError("the source answered 503", status=503)
+
+    settings = settings_for(redis_url)
+    async with running(settings, never) as (_, agent), publisher(settings) as up:
+        await up.publish(PHOTO)
+        [fields] = await until(lambda: entries(redis, "erni:dead:schema_extractor"))
+    assert len(agent.handled) == 3
+    assert field(fields, b"reason") == b"exhausted"
+    assert field(fields, b"attempts").count(b"the source answered 503") == 3
+
+
+async def test_a_long_retry_after_postpones_and_burns_no_attempt(redis: Redis, redis_url: str) -> None:
+    asked = False
+
+    async def busy_once(event: PhotoSubmitted) -> SchemaExtracted:
+        nonlocal asked
+        if not asked:
+            asked = True
+            raise HttpStatusError("busy", status=429, retry_after=3600)
+        return extracted(event)
+
+    settings = settings_for(redis_url)
+    async with running(settings, busy_once) as (_, agent), publisher(settings) as up:
+        await up.publish(
+            PhotoSubmitted(source_url="https://example.org/a", session_id="s1")  # type: ignore[arg-type]
+        )
+        await until(lambda: redis.zcard("erni:delayed:schema_extractor"))
+        assert len(agent.handled) == 1
+        assert await redis.xlen("erni:photo.submitted") == 0
+        assert (await redis.hget("erni:session:s1", "postponed")) == b"1"
+        # its time comes
+        await all_due(redis)
+        [fields] = await until(lambda: entries(redis, "erni:schema.extracted"))
+    assert b"ernidelayed" not in fields
+    session = await redis.hgetall("erni:session:s1")
+    assert (session[b"postponed"], session[b"received"]) == (b"0", b"1")
+
+
+async def test_an_outage_opens_the_breaker_and_nothing_dies_of_it(redis: Redis, redis_url: str) -> None:
+    healed = False
+
+    async def down(event: PhotoSubmitted) -> SchemaExtracted:
+        with dependency("sharepoint"):
+            if not healed:
+                raise TransientError("no answer")
+            return extracted(event)
+
+    settings = settings_for(redis_url, concurrency=4)
+    async with running(settings, down) as (process, _), publisher(settings) as up:
+        process.breakers._stops_reading = frozenset({"sharepoint"})
+        for number in range(12):
+            await up.publish(PhotoSubmitted(source_url=f"https://example.org/{number}"))
+
+        async def is_open() -> bool:
+            return process.breakers.reading_stopped
+
+        await until(is_open)
+        assert not process.health().ready
+        assert process.health().live
+        healed = True
+        for _ in range(200):
+            await all_due(redis)
+            if len(await entries(redis, "erni:schema.extracted")) == 12:
+                break
+            await asyncio.sleep(0.1)
+        assert not process.breakers.open_names
+    # the first ones to fail before it opened may have used up their attempts
+    dead = await redis.xlen("erni:dead:schema_extractor")
+    assert len(await entries(redis, "erni:schema.extracted")) + dead == 12
+    assert dead <= 1
+
+
+async def test_a_full_disk_gives_the_entry_back_and_stops_reading(redis: Redis, redis_url: str) -> None:
+    async def full(_: PhotoSubmitted) -> SchemaExtracted:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    settings = settings_for(redis_url)
+    async with running(settings, full) as (process, _), publisher(settings) as up:
+        await up.publish(PHOTO)
+
+        async def returned() -> bool:
+            owners = await redis.xinfo_consumers("erni:photo.submitted", "schema_extractor")
+            return any(o["name"] == b"returned" and o["pending"] == 1 for o in owners)
+
+        await until(returned)
+        assert process.breakers.open_names == []
+        await up.publish(PHOTO)
+        # another machine is well and takes it at once, delivery count unburnt
+        async with running(settings) as (_, healthy):
+            await until(lambda: redis.xlen("erni:schema.extracted"))
+            assert len(healthy.handled) >= 1
+    assert await redis.xlen("erni:dead:schema_extractor") == 0
+
+
+async def test_a_handler_past_its_time_is_cut_off_and_tried_again(redis: Redis, redis_url: str) -> None:
+    tries = 0
+
+    async def slow_once(event: PhotoSubmitted) -> SchemaExtracted:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            await asyncio.Event().wait()
+        return extracted(event)
+
+    settings = settings_for(redis_url, handle_timeout=0.2)
+    async with running(settings, slow_once), publisher(settings) as up:
+        await up.publish(PHOTO)
+        await until(lambda: redis.xlen("erni:schema.extracted"))
+    assert tries == 2
+
+
+async def test_stopping_in_a_retry_wait_gives_the_entry_back_unburnt(redis: Redis, redis_url: str) -> None:
+    failed = asyncio.Event()
+
+    async def fail(_: PhotoSubmitted) -> SchemaExtracted:
+        failed.set()
+        raise TransientError("not now")
+
+    async def forever(_: float) -> None:
+        await asyncio.Event().wait()
+
+    settings = settings_for(redis_url)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy, "_sleep", forever)
+        async with running(settings, fail), publisher(settings) as up:
+            await up.publish(PHOTO)
+            await failed.wait()
+    [pending] = await redis.xpending_range("erni:photo.submitted", "schema_extractor", "-", "+", 10)
+    assert pending["consumer"] == b"returned"
+    assert pending["times_delivered"] == 0
+
+
+async def test_the_grace_is_over_and_what_is_in_hand_goes_back(redis: Redis, redis_url: str) -> None:
+    async def hang(_: PhotoSubmitted) -> SchemaExtracted:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    settings = settings_for(redis_url, grace_seconds=0.1)
+    async with running(settings, hang) as (_, agent), publisher(settings) as up:
+        await up.publish(PHOTO)
+        await agent.seen.wait()
+    [pending] = await redis.xpending_range("erni:photo.submitted", "schema_extractor", "-", "+", 10)
+    assert (pending["consumer"], pending["times_delivered"]) == (b"returned", 0)
+
+
+async def test_a_paused_agent_reads_nothing_until_it_is_resumed(redis: Redis, redis_url: str) -> None:
+    settings = settings_for(redis_url)
+    await pauses.pause(redis, "schema_extractor")
+    async with running(settings) as (process, agent), publisher(settings) as up:
+
+        async def paused() -> bool:
+            return process._lanes[0].heart.paused_since is not None
+
+        await until(paused)
+        await asyncio.sleep(1.0)  # a read that was under way when the pause came may still bring an entry
+        await up.publish(PHOTO)
+        await asyncio.sleep(0.5)
+        assert agent.handled == []
+        await pauses.resume(redis, "schema_extractor")
+        await until(lambda: redis.xlen("erni:schema.extracted"))
+
+
+async def test_stopping_while_redis_is_away_ends_and_leaves_the_entry_to_others(
+    own_redis_server: Valkey,
+) -> None:
+    settings = settings_for(own_redis_server.url, grace_seconds=0.2)
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def wait(event: PhotoSubmitted) -> SchemaExtracted:
+        begun.set()
+        await go.wait()
+        return extracted(event)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process_module, "_GIVE_BACK_SECONDS", 0.5)
+        async with running(settings, wait) as (process, _), publisher(settings) as up:
+            await up.publish(PHOTO)
+            await begun.wait()
+            own_redis_server.kill()
+            go.set()
+            process.stop()
+    own_redis_server.start()
+    async with running(settings) as (_, agent):
+        await asyncio.wait_for(agent.seen.wait(), 20)

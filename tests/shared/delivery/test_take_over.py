@@ -1,0 +1,170 @@
+"""What a dead process had in hand is finished by another; what kills is found and buried alone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from events.types import PhotoSubmitted, SchemaExtracted
+from shared.delivery.heartbeat import Watch
+from tests.shared.delivery.harness import entries, extracted, publisher, running, settings_for, until
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+GROUP = "schema_extractor"
+STREAM = "erni:photo.submitted"
+
+
+async def left_behind(redis: Redis, consumer: str, deliveries: int, count: int) -> None:
+    """Entries a dead consumer owns, delivered so often."""
+    ids = [
+        await redis.xadd(STREAM, {"data": f'{{"source_url": "https://example.org/{consumer}-{n}"}}'})
+        for n in range(count)
+    ]
+    await redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    await redis.xreadgroup(GROUP, consumer, {STREAM: ">"}, count=count)
+    for entry_id in ids:
+        await redis.xclaim(STREAM, GROUP, consumer, 0, [entry_id], retrycount=deliveries, justid=True)
+
+
+async def test_a_silent_consumer_is_taken_over_after_its_lease_and_removed(
+    redis: Redis, redis_url: str
+) -> None:
+    await left_behind(redis, "dead-1", 1, 3)
+    await redis.hset("erni:beats:schema_extractor", "dead-1", "17")
+    async with running(settings_for(redis_url)) as (_, agent):
+        await until(lambda: redis.xlen("erni:schema.extracted"))
+
+        async def alone() -> bool:
+            return len(await redis.xinfo_consumers(STREAM, GROUP)) == 1
+
+        await until(alone)
+    assert len(agent.handled) == 3
+    assert not await redis.hexists("erni:beats:schema_extractor", "dead-1")
+
+
+async def test_a_consumer_that_beats_keeps_what_it_has(redis: Redis, redis_url: str) -> None:
+    await left_behind(redis, "alive-1", 1, 1)
+    async with running(settings_for(redis_url)) as (_, agent):
+        for _ in range(25):
+            await redis.hincrby("erni:beats:schema_extractor", "alive-1", 1)
+            await asyncio.sleep(0.1)
+        assert agent.handled == []
+        [pending] = await redis.xpending_range(STREAM, GROUP, "-", "+", 10)
+        assert pending["consumer"] == b"alive-1"
+        assert pending["times_delivered"] == 1
+    await redis.delete("erni:beats:schema_extractor")
+
+
+async def test_what_was_returned_is_taken_at_once_and_burns_nothing(redis: Redis, redis_url: str) -> None:
+    await left_behind(redis, "returned", 0, 2)
+    async with running(settings_for(redis_url, lease_seconds=60.0)) as (_, agent):
+        await until(lambda: redis.xlen("erni:schema.extracted"))
+    assert len(agent.handled) == 2
+
+
+async def test_suspects_are_handled_one_at_a_time_with_nothing_else_in_hand(
+    redis: Redis, redis_url: str
+) -> None:
+    await left_behind(redis, "dead-1", 2, 4)
+    most = together = 0
+
+    async def count(event: PhotoSubmitted) -> SchemaExtracted:
+        nonlocal most, together
+        together += 1
+        most = max(most, together)
+        await asyncio.sleep(0.02)
+        together -= 1
+        return extracted(event)
+
+    async with (
+        running(settings_for(redis_url), count) as (_, agent),
+        publisher(settings_for(redis_url)) as up,
+    ):
+
+        async def begun() -> bool:
+            return len(agent.handled) >= 1
+
+        await until(begun)
+        await up.publish(PhotoSubmitted(source_url="https://example.org/fresh"))
+
+        async def all_moved() -> bool:
+            return len(await entries(redis, "erni:schema.extracted")) == 5
+
+        await until(all_moved)
+    assert most == 1
+
+
+async def test_past_the_delivery_limit_the_taker_writes_the_dead_letter(redis: Redis, redis_url: str) -> None:
+    await left_behind(redis, "dead-1", 5, 1)
+    async with running(settings_for(redis_url)) as (_, agent):
+        [fields] = await until(lambda: entries(redis, "erni:dead:schema_extractor"))
+    assert agent.handled == []
+    assert fields[fields.index(b"reason") + 1] == b"delivery_limit"
+
+
+async def test_a_zombie_is_fenced_and_its_handler_cancelled(redis: Redis, redis_url: str) -> None:
+    cancelled = asyncio.Event()
+
+    async def hang(_: PhotoSubmitted) -> SchemaExtracted:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        raise AssertionError
+
+    async with (
+        running(settings_for(redis_url), hang) as (process, agent),
+        publisher(settings_for(redis_url)) as up,
+    ):
+        await up.publish(PhotoSubmitted(source_url="https://example.org/a"))
+        await agent.seen.wait()
+        [pending] = await redis.xpending_range(STREAM, GROUP, "-", "+", 10)
+        await redis.xclaim(STREAM, GROUP, "another", 0, [pending["message_id"]])
+        await asyncio.wait_for(cancelled.wait(), 10)
+        await redis.xack(STREAM, GROUP, pending["message_id"])
+        await redis.xdel(STREAM, pending["message_id"])
+        assert process.metrics.fenced._value.get() >= 1
+    assert await redis.xlen("erni:schema.extracted") == 0
+
+
+async def test_an_orphan_is_claimed_again(redis: Redis, redis_url: str) -> None:
+    async with running(settings_for(redis_url)) as (process, agent):
+        # as if the reply of a read had been lost: ours by Redis' book, never seen here
+        async with redis.pipeline(transaction=True) as lost:
+            lost.xadd(STREAM, {"data": '{"source_url": "https://example.org/a"}'})
+            lost.xreadgroup(GROUP, process.consumer, {STREAM: ">"})
+            await lost.execute()
+        await until(lambda: redis.xlen("erni:schema.extracted"))
+        assert process.metrics.orphans_reclaimed._value.get() >= 1
+    assert len(agent.handled) == 1
+
+
+async def test_a_vanished_group_is_made_again_and_loses_nothing(redis: Redis, redis_url: str) -> None:
+    async with running(settings_for(redis_url)) as (_, agent), publisher(settings_for(redis_url)) as up:
+        await redis.xgroup_destroy(STREAM, GROUP)
+        await up.publish(PhotoSubmitted(source_url="https://example.org/a"))
+        await until(lambda: redis.xlen("erni:schema.extracted"))
+    assert len(agent.handled) == 1
+
+
+def test_stillness_counts_only_between_successful_looks() -> None:
+    now = 0.0
+    watch = Watch(lease=15.0, clock=lambda: now)
+
+    def look_for(seconds: float, step: float = 1.0) -> list[tuple[str, str]]:
+        nonlocal now
+        dead: list[tuple[str, str]] = []
+        end = now + seconds
+        while now < end:
+            now += step
+            dead = watch.look({"a": "5"}, {"b"}, "me")
+        return dead
+
+    assert look_for(15) == []
+    watch.forget()  # a failed look: everybody gets a fresh lease
+    assert look_for(15) == []
+    assert look_for(2) == [("a", "5"), ("b", "")] or sorted(look_for(1)) == [("a", "5"), ("b", "")]
+    assert look_for(60, step=5.0) == []  # looks too far apart say nothing

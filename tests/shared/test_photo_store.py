@@ -1,0 +1,192 @@
+"""Blobs that are written again while they are removed by age."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import obstore
+import pytest
+
+from shared import photo_store as blobs
+from shared.photo_store import BlobMissingError, BlobStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHA = "a" * 64
+ORIGINAL, FACTS = f"originals/{SHA}", f"facts/{SHA}.json"
+DAY = 24 * 3600.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(folder: Path) -> BlobStore:
+    return BlobStore(str(folder))
+
+
+def age(folder: Path, key: str, days: float) -> None:
+    """As if it had been written so many days ago."""
+    when = time.time() - days * DAY
+    os.utime(folder / key, (when, when))
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def yesterday() -> datetime:
+    return datetime.now(UTC) - timedelta(days=1)
+
+
+async def test_a_blob_put_again_is_as_young_as_a_new_one(store: BlobStore, folder: Path) -> None:
+    source = folder.parent / "picture"
+    source.write_bytes(b"picture")
+    for again in (store.put(ORIGINAL, b"picture"), store.put_file(ORIGINAL, source)):
+        await store.put(ORIGINAL, b"picture")
+        age(folder, ORIGINAL, 400)
+        await again
+        assert not [key async for key in store.older("originals/", yesterday())]
+        assert await store.get(f"store:{ORIGINAL}") == b"picture"
+
+
+async def test_a_young_blob_put_again_is_not_written(store: BlobStore, folder: Path) -> None:
+    await store.put(ORIGINAL, b"picture")
+    age(folder, ORIGINAL, 0.25)
+    before = (folder / ORIGINAL).stat().st_mtime_ns
+    await store.put(ORIGINAL, b"picture")
+    assert (folder / ORIGINAL).stat().st_mtime_ns == before
+
+
+async def test_only_what_is_old_goes(store: BlobStore, folder: Path) -> None:
+    for key in (ORIGINAL, FACTS):
+        await store.put(key, b"x")
+    age(folder, ORIGINAL, 3)
+    assert not await store.expire(ORIGINAL, yesterday(), kept_by=[FACTS])
+    assert not await store.expire(FACTS, yesterday())
+    assert not await store.expire("originals/nothing", yesterday())
+    assert await store.expire(ORIGINAL, yesterday())
+    assert not await store.exists(f"store:{ORIGINAL}")
+    assert await store.exists(f"store:{FACTS}")
+    # not even an empty folder
+    assert names_in(folder) == ["facts"]
+
+
+@pytest.mark.parametrize("moment", ["head", "delete"])
+@pytest.mark.parametrize("write", ["put", "replace", "another blob of the content"])
+async def test_what_is_written_during_its_removal_stays(
+    store: BlobStore, folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str, write: str
+) -> None:
+    """The writer begins right before the removal looks at a date, or right before it deletes."""
+    await store.put(ORIGINAL, b"picture")
+    age(folder, ORIGINAL, 3)
+    other = BlobStore(str(folder))
+    writers: list[asyncio.Task[str]] = []
+    real = {name: getattr(obstore, f"{name}_async") for name in ("head", "delete", "put")}
+
+    async def meanwhile(opened: object, key: str) -> object:
+        if opened is store._store and key == ORIGINAL and not writers:
+            written = asyncio.Event()
+
+            async def put(*words: object, **more: object) -> object:
+                try:
+                    return await real["put"](*words, **more)
+                finally:
+                    written.set()
+
+            monkeypatch.setattr(obstore, "put_async", put)
+            target = FACTS if write.startswith("another") else ORIGINAL
+            call = other.put if write == "put" else other.replace
+            writers.append(asyncio.create_task(call(target, b"picture")))
+            await written.wait()
+            if write == "put":
+                # it finds the old blob and writes it again
+                written.clear()
+                await written.wait()
+        return await real[moment](opened, key)
+
+    monkeypatch.setattr(obstore, f"{moment}_async", meanwhile)
+    gone = await store.expire(ORIGINAL, yesterday(), kept_by=[FACTS])
+    await writers[0]
+    if write.startswith("another"):
+        # the content's writer goes on only after it is decided what is there
+        assert gone == (moment == "delete")
+        assert await store.exists(f"store:{ORIGINAL}") != gone
+    else:
+        assert await store.get(f"store:{ORIGINAL}") == b"picture"
+        assert not [key async for key in store.older("originals/", yesterday())]
+
+
+async def test_a_writer_of_a_content_hands_nothing_on_while_a_removal_of_it_runs(
+    store: BlobStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put(ORIGINAL, b"picture")
+    age(folder, ORIGINAL, 3)
+    other = BlobStore(str(folder))
+    begun, end, looked = asyncio.Event(), asyncio.Event(), asyncio.Semaphore(0)
+    real_delete, real_head = obstore.delete_async, obstore.head_async
+
+    async def delete(_: object, key: str) -> None:
+        if key == ORIGINAL:
+            begun.set()
+            await end.wait()
+        await real_delete(store._store, key)
+
+    async def head(opened: object, key: str) -> object:
+        if opened is other._store and key.startswith("removing/"):
+            looked.release()
+        return await real_head(store._store, key)
+
+    monkeypatch.setattr(obstore, "delete_async", delete)
+    monkeypatch.setattr(obstore, "head_async", head)
+    removal = asyncio.create_task(store.expire(ORIGINAL, yesterday(), kept_by=[FACTS]))
+    await begun.wait()
+    writer = asyncio.create_task(other.replace(FACTS, b"facts"))
+    await looked.acquire()
+    again = asyncio.create_task(looked.acquire())
+    await asyncio.wait({writer, again}, return_when=asyncio.FIRST_COMPLETED)
+    assert not writer.done()
+    end.set()
+    assert await removal
+    assert await store.exists(await writer)
+
+
+async def test_a_writer_waits_for_the_removal_it_sees(store: BlobStore, folder: Path) -> None:
+    mark = folder / "removing" / SHA
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    writer = asyncio.create_task(store.put(ORIGINAL, b"picture"))
+    while not (folder / ORIGINAL).exists():  # noqa: ASYNC110 - the file system has no event
+        await asyncio.sleep(0)
+    (folder / ORIGINAL).unlink()
+    assert not writer.done()
+    mark.unlink()
+    await writer
+    assert await store.get(f"store:{ORIGINAL}") == b"picture"
+
+
+async def test_the_mark_of_a_process_that_died_stops_nobody_for_long(
+    store: BlobStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "_DEAD_SECONDS", 0.0)
+    for number in range(2):
+        mark = folder / "removing" / SHA
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        if number:
+            await store.clear_marks()
+        else:
+            await store.put(ORIGINAL, b"picture")
+        assert not mark.exists()
+
+
+async def test_a_blob_that_went_says_why_and_what_to_do(store: BlobStore) -> None:
+    with pytest.raises(BlobMissingError, match=r"retention over.*publish the photo again"):
+        await store.get(f"store:{ORIGINAL}")
