@@ -55,7 +55,7 @@ _SETTINGS: Final = {
     "VISION_PRICE_INPUT": "1",
     "VISION_PRICE_OUTPUT": "1",
 }
-_SECONDS: Final = 60.0
+_SECONDS: Final = 30.0
 """The longest wait for anything."""
 
 
@@ -132,7 +132,7 @@ class _Run:
         place = ("--site", self._system.graph["site"], "--library", LIBRARY)
         self._erni("publish", str(folder), "--session", SESSION, "--project", "Seewen", *place)
         delayed = f"erni:delayed:{_ANALYZER}"
-        _until(lambda: self._redis.zcard(delayed))
+        _until(f"{delayed} has an entry", lambda: self._redis.zcard(delayed))
         # its time has come
         self._redis.zadd(delayed, dict.fromkeys(self._redis.zrange(delayed, 0, -1), 1), xx=True)
         # while the second attempt is waited for
@@ -141,7 +141,8 @@ class _Run:
             [sys.executable, "-m", "consumers", "--help"], cwd=ROOT, text=True, timeout=20
         )
         self._system.wait(SESSION, _SECONDS)
-        _until(lambda: self._redis.xlen("erni:dead:schema_extractor"))
+        letters = "erni:dead:schema_extractor"
+        _until(f"{letters} has a letter", lambda: self._redis.xlen(letters))
 
     def _scrape(self) -> None:
         for agent in AGENTS:
@@ -190,7 +191,7 @@ class _Run:
         self._erni("dead", "replay", "--all", "--dry-run")
         before = self._letters("photo_fetcher")
         self._erni("dead", "replay", "--agent", "photo_fetcher")
-        _until(lambda: self._letters("photo_fetcher") not in ([], before))
+        _until("the letter is back", lambda: self._letters("photo_fetcher") not in ([], before))
         self._erni("dead", "discard", "--agent", "schema_extractor", "--yes")
 
     def _refuse_a_publish(self) -> None:
@@ -216,7 +217,7 @@ class _Run:
         self._system.fault("sharepoint", kind="slow", delay=60, match="content")
         self._erni("resume", "schema_extractor")
         stream, done = "erni:photo.analyzed", self._redis.xlen("erni:photo.validated")
-        _until(lambda: self._redis.xpending(stream, _UPLOADER)["pending"])
+        _until(f"{stream} is read", lambda: self._redis.xpending(stream, _UPLOADER)["pending"])
         self._system.end(_UPLOADER, signal.SIGTERM)
         own = {name.decode() for name in self._redis.hkeys(f"erni:processes:{_UPLOADER}")}
         names = {one["name"].decode() for one in self._redis.xinfo_consumers(stream, _UPLOADER)}
@@ -228,7 +229,7 @@ class _Run:
             )
         self._system.heal()
         self._system.start(_UPLOADER)
-        _until(lambda: self._redis.xlen("erni:photo.validated") > done)
+        _until("erni:photo.validated has one more", lambda: self._redis.xlen("erni:photo.validated") > done)
 
     def _read_logs_and_traces(self) -> None:
         """The processes end first, so that each has sent what it has."""
@@ -274,10 +275,11 @@ def _get(address: str, path: str) -> str:
         link.close()
 
 
-def _until(so: Callable[[], Any]) -> None:
+def _until(what: str, so: Callable[[], Any]) -> None:
     deadline = time.monotonic() + _SECONDS
     while not so():
-        assert time.monotonic() < deadline, "what was waited for did not happen"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {_SECONDS:.0f} s in vain until {what}: was a name changed?")
         time.sleep(0.02)  # other processes' work has no event here
 
 
