@@ -11,7 +11,6 @@ import http.client
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from unittest.mock import patch
 import msgspec
 
 from console.main import main
-from events.topology import AGENTS, TYPES
+from events.topology import AGENTS
 from tests.end_to_end import scenario
 from tests.end_to_end.system import LIBRARY, System
 from tests.project.redis_monitor import Command, Monitor
@@ -281,7 +280,3 @@ def _until(what: str, so: Callable[[], Any]) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {_SECONDS:.0f} s in vain until {what}: was a name changed?")
         time.sleep(0.02)  # other processes' work has no event here
-
-
-EVENT_STREAM: Final = re.compile("erni:(?:" + "|".join(re.escape(name) for name in TYPES) + ")")
-"""The key of a stream that has events."""

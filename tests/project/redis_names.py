@@ -6,9 +6,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
-from events.topology import AGENTS
+from events.topology import AGENTS, TYPES
 from tests.project.json_paths import paths_of
-from tests.project.public_run import EVENT_STREAM, FIXED_IDS
+from tests.project.public_run import FIXED_IDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,7 @@ _PLAIN: Final = (
     (re.compile(r"[0-9a-f]{16,}"), "<digest>"),
     (re.compile(r"\d{10,}-\d+"), "<entry id>"),
 )
+_EVENT_STREAM: Final = re.compile(f"erni:({'|'.join(map(re.escape, TYPES))})")
 _AGENT: Final = re.compile(rf"(?<![a-z_])({'|'.join(AGENTS)})(?![a-z_])")
 
 
@@ -44,7 +45,7 @@ def redis_names(seen: Seen) -> dict[str, set[str]]:
         for key in command.keys:
             if not key.startswith("erni:"):
                 continue
-            if EVENT_STREAM.fullmatch(key):
+            if _EVENT_STREAM.fullmatch(key):
                 found["event attributes"] |= {name for name, _ in command.fields}
             found["redis keys"] |= set(_names(command, key, ids))
     return found
@@ -55,7 +56,7 @@ def _names(command: Command, key: str, ids: dict[str, str]) -> Iterator[str]:
     yield path
     if _KIND_COMMANDS.fullmatch(command.name):
         yield f"{path} ({_KINDS[command.name[0]]})"
-    if EVENT_STREAM.fullmatch(key):
+    if _EVENT_STREAM.fullmatch(key):
         return
     for name, value in command.fields:
         field = f"{path} {_plain(name, ids)}"
@@ -84,7 +85,7 @@ def _ids(commands: list[Command]) -> dict[str, str]:
         for name, value in command.fields:
             if key.startswith("erni:processes:"):
                 ids[name] = "<consumer>"
-            elif EVENT_STREAM.fullmatch(key) and name in ("id", "data"):
+            elif _EVENT_STREAM.fullmatch(key) and name in ("id", "data"):
                 if name == "id":
                     ids[value] = "<event>"
                 else:
