@@ -185,7 +185,11 @@ def _logged(seen: Seen) -> Iterator[str]:
 
 
 def _log_calls() -> Iterator[str]:
-    """The sentences that the product logs and their fields, wherever in the product they stand."""
+    """The events that docs/logging.md names with their fields, and the names of all log fields.
+
+    Other sentences are for people to read, and may become clearer.
+    """
+    documented = set(re.findall(r"`([a-z ]+)`", pages.page("logging.md").replace("\n", " ")))
     for package in sorted(path.parent for path in ROOT.glob("*/__init__.py")):
         for path in sorted(package.rglob("*.py")) if package.name not in _TOOLS else ():
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -196,9 +200,11 @@ def _log_calls() -> Iterator[str]:
                     and isinstance(node.func.value, ast.Name)
                     and node.func.value.id.lstrip("_") in ("log", "logger")
                 ):
-                    for said in _texts(node.args[:1]):
-                        yield said
-                        yield from (f"{said}: {word.arg}" for word in node.keywords if word.arg)
+                    fields = [word.arg for word in node.keywords if word.arg]
+                    yield from (f"field {field}" for field in fields)
+                    for sentence in documented.intersection(_texts(node.args[:1])):
+                        yield sentence
+                        yield from (f"{sentence}: {field}" for field in fields)
 
 
 def _texts(nodes: Iterable[ast.expr]) -> Iterator[str]:
