@@ -7,33 +7,34 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
-# Interpreters to look for, best first: the lock was resolved with 3.11.
+# Interpreters to look for, the best first, because the lock was resolved with 3.11.
 PYTHON ?= python3.11 python3.12 python3.13 python3.14 python3 python
 
-# Written last. It holds the folder: programs in .venv name it, so a moved or copied checkout starts anew.
+# Written last. It holds the name of the folder. Programs in .venv name the folder too, so a moved or copied checkout
+# must be installed again.
 INSTALLED := $(VENV)/.installed
 ifneq ($(shell cat $(INSTALLED) 2>/dev/null || echo "$(CURDIR)"),$(CURDIR))
 $(shell mv $(INSTALLED) $(VENV)/.installing)
 endif
 
 .PHONY: help
-help: ## this list
+help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
-demo: $(INSTALLED) ## the whole system on this machine, with sample photos (ARGS="--photos 30")
+demo: $(INSTALLED) ## run the whole system on this machine, with sample photos (ARGS="--photos 30")
 	@$(BIN)/erni demo $(ARGS)
 
 .PHONY: test
-test: lint ## what CI runs: lint, then every test; says which did not run for want of what
+test: lint ## run what CI runs: lint, then every test; list the tests that did not run, and what they need
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 .PHONY: check
-check: lint ## before a commit: lint, then the fast tests
+check: lint ## run before a commit: lint, then the fast tests
 	$(BIN)/pytest -n auto --dist worksteal -m "not slow and not chaos" $(ARGS)
 
 .PHONY: lint
-lint: $(INSTALLED) ## format, lint, types, import contract, dead code
+lint: $(INSTALLED) ## check format, lint, types, import contract, dead code
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
@@ -41,22 +42,22 @@ lint: $(INSTALLED) ## format, lint, types, import contract, dead code
 	$(BIN)/python -m tests.dead_code
 
 .PHONY: format
-format: $(INSTALLED) ## rewrite the code in the one format, with the fixes that are safe
+format: $(INSTALLED) ## format the code, and make the fixes that are safe
 	$(BIN)/ruff check --quiet --fix --exit-zero .
 	$(BIN)/ruff format .
 
 .PHONY: chaos
-chaos: $(INSTALLED) ## the nemesis and its checker: SEED=… repeats a run, DURATION=… is in seconds
+chaos: $(INSTALLED) ## cause faults and check that nothing is lost (SEED=… repeats a run, DURATION=… is in seconds)
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(DURATION),--duration $(DURATION))
 
 .PHONY: bench
-bench: $(INSTALLED) ## every figure of docs/performance.md; writes benchmarks/results/
+bench: $(INSTALLED) ## measure every figure of docs/performance.md; write benchmarks/results/
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
-# The project itself is called unsafe so that it stays out of its own lock. Nothing in the file names an index:
-# it comes from where pip is set up to look.
+# The project is marked as unsafe so that it stays out of its own lock. The lock names no index, because pip uses the
+# index of its own configuration.
 .PHONY: lock
-lock: $(INSTALLED) ## resolve pyproject.toml into requirements.lock anew (UPGRADE=1: to the newest versions)
+lock: $(INSTALLED) ## resolve pyproject.toml into requirements.lock again (UPGRADE=1: to the newest versions)
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --all-extras --generate-hashes --strip-extras \
 		--unsafe-package erni-foto-agency --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		$(if $(UPGRADE),--upgrade) --output-file requirements.lock pyproject.toml 2>$(VENV)/.lock-log \
@@ -69,11 +70,11 @@ audit: $(INSTALLED) ## ask the advisory database about every locked package (nee
 	pip-audit --disable-pip --require-hashes --requirement requirements.lock
 
 .PHONY: clean
-clean: ## remove what these tasks made, but no data (.erni stays)
+clean: ## remove what these tasks made, but keep all data (.erni)
 	rm -rf $(VENV) build dist *.egg-info .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './.erni/*' -prune -exec rm -rf {} +
 
-# Interrupted, it leaves the mark `.installing`, and the next run starts from nothing.
+# An interrupted installation leaves the mark `.installing`, and the next run starts from nothing.
 $(INSTALLED): requirements.lock pyproject.toml
 	@if test -e $(VENV)/.installing || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then rm -rf $(VENV); fi
 	@mkdir -p $(VENV) && : >$(VENV)/.installing
@@ -94,12 +95,12 @@ if test -z "$$python"; then \
 	if test -n "$$without_venv"; then \
 		echo "make: $$without_venv cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
 	else \
-		echo "make: no Python 3.11 or newer found (looked for: $(PYTHON)); install one, or say PYTHON=/its/path" >&2; \
+		echo "make: no Python 3.11 or newer found (looked for: $(PYTHON)); install one, or set PYTHON=/its/path" >&2; \
 	fi; \
 	rm -rf $(VENV); exit 1; \
 fi
 endef
 
 define NOT_INSTALLED
-rm -f $(VENV)/.installing; echo "make: the locked packages could not be installed; pip says above why (it needs the network once). Then run this again." >&2; exit 1
+rm -f $(VENV)/.installing; echo "make: the locked packages could not be installed; the message of pip above names the cause (it needs the network once). Fix it and run this again." >&2; exit 1
 endef
