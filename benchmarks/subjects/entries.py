@@ -1,0 +1,53 @@
+"""The entries that every subject hands on: CloudEvents with a trace context, 400 bytes each."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+SIZE: Final = 400
+"""Bytes of an entry: the names and values of its fields."""
+STREAM: Final = "erni:photo.submitted"
+OUTPUT: Final = "erni:schema.extracted"
+SESSIONS: Final = 20
+_AT_ONCE: Final = 1000
+
+
+def fields(number: int, *, session: bool = False, sampled: bool = False) -> dict[str, str]:
+    """One entry. `session`: it belongs to one of SESSIONS sessions; `sampled`: its trace is recorded."""
+    entry = {
+        "id": f"{number:032x}",
+        "source": "benchmark",
+        "type": "photo.submitted",
+        "specversion": "1.0",
+        "time": "2026-01-01T00:00:00.000+00:00",
+        "subject": f"photo-{number:08}",
+        "datacontenttype": "application/json",
+        "traceparent": f"00-{number + 1:032x}-{number + 1:016x}-0{int(sampled)}",
+    }
+    if session:
+        entry["sessionid"] = f"session-{number % SESSIONS:02}"
+    data = {"source_url": f"https://example.org/{number:08}.jpg", "file_name": ""}
+    room = SIZE - sum(len(name) + len(value) for name, value in entry.items()) - len("data")
+    data["file_name"] = "x" * (room - len(json.dumps(data)))
+    entry["data"] = json.dumps(data)
+    return entry
+
+
+async def fill(redis: Redis, entries: int, *, session: bool = False, sampled: bool = False) -> None:
+    """Empty the server and put `entries` events into the first stream."""
+    await redis.flushall(asynchronous=False)
+    for start in range(0, entries, _AT_ONCE):
+        async with redis.pipeline(transaction=False) as pipe:
+            for number in range(start, min(start + _AT_ONCE, entries)):
+                pipe.execute_command(
+                    "XADD", STREAM, "*", *_flat(fields(number, session=session, sampled=sampled))
+                )
+            await pipe.execute()
+
+
+def _flat(entry: dict[str, str]) -> list[str]:
+    return [part for pair in entry.items() for part in pair]
