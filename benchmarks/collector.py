@@ -28,15 +28,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 
-from benchmarks.handoff import NoOp, fill
-from events.connection import connect
-from sandbox.children import end_with_parent
-from sandbox.redis_server import Valkey, free_port
-from sandbox.traces.process import start_traces
-from shared.delivery.process import AgentProcess
-from shared.settings import Settings
-from shared.telemetry.logs import configure_logging
-from shared.telemetry.manager import TelemetryManager
+from benchmarks.subjects.engine import Mode, Valkey, connect, drained, running
+from benchmarks.subjects.entries import fill
+from shared.local.children import end_with_parent
+from shared.local.traces.process import start_traces
+from shared.local.valkey import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,27 +88,12 @@ async def collectors() -> AsyncIterator[dict[str, str]]:
 async def handoffs(redis_url: str, endpoint: str, entries: int) -> float:
     """Hand-offs a second of one agent process that sends its spans to `endpoint`."""
     redis = connect(redis_url)
-    await fill(redis, entries, session=False)
-    settings = Settings(
-        redis_url=redis_url, concurrency=400, otlp_endpoint=endpoint, log_level="error", photo_record_hours=0
-    )
-    configure_logging(settings)
-    telemetry = TelemetryManager(settings, agent=NoOp.name, consumer="benchmark")
-    telemetry.start()
-    process = AgentProcess(NoOp(settings, redis), settings, spans=telemetry.deliveries)
-    task = asyncio.create_task(process.run(serve=False))
-    async with asyncio.timeout(30):
-        await process.ready.wait()
-    started = time.perf_counter()
-    # settling deletes: an empty stream means that the last hand-off is done
-    async with asyncio.timeout(120):
-        while await redis.xlen("erni:photo.submitted"):  # noqa: ASYNC110 - the server has no event for that
-            await asyncio.sleep(0.005)
-    seconds = time.perf_counter() - started
-    process.stop()
-    await task
-    telemetry.shutdown()
+    await fill(redis, entries, sampled=True)
     await redis.aclose()
+    async with running(redis_url, Mode(traced=True), endpoint=endpoint) as client:
+        started = time.perf_counter()
+        await drained(client, entries)
+        seconds = time.perf_counter() - started
     return entries / seconds
 
 

@@ -1,170 +1,321 @@
-"""Hand-offs a second: one agent process with a no-op handler beside a bare redis-py loop, in one run.
+"""What a hand-off costs: our agent beside a bare redis-py loop and beside other libraries, in one run.
 
-The bare loop is the least that could be called a hand-off: read 100 entries, move them with one script
-(XADD, XACK, XDEL), no check of ownership, no decoding, no counters. It is the yardstick because it runs on
-the same machine at the same time; the figure that counts is the ratio.
+Each subject reads entries of 400 bytes (CloudEvents with a trace context) and publishes one output for each.
+It runs in a process of its own; the server is the same for all. The subjects take turns, and the figures are
+medians over the rounds, because a machine is not equally fast all the time. What counts is CPU per hand-off
+and its ratio to the bare loop, the least that could be called a hand-off: read 100, move them with one script
+(XADD, XACK, XDEL), no check of ownership, no decoding, no counters. Rates depend on the machine more than
+ratios do.
 
-    python -m benchmarks.handoff [--entries 40000] [--rounds 3]
+    python -m benchmarks.handoff [--entries 40000] [--rounds 3] [--without-peers] [--quick]
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from events.connection import connect
-from events.types import LibraryRef, PhotoSubmitted, SchemaExtracted
-from sandbox.redis_server import Valkey
-from shared.delivery.agent import Agent
-from shared.delivery.process import AgentProcess
-from shared.settings import Settings
-from shared.telemetry.logs import configure_logging
+import msgspec
+
+from benchmarks.peers.environments import MissingError, python_of
+from benchmarks.subjects.engine import Valkey
+from benchmarks.subjects.entries import OUTPUT
+from benchmarks.subjects.running import OURS, Subject, Taken, run
+from benchmarks.subjects.spans import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from redis.asyncio import Redis
+    from collections.abc import Callable, Mapping, Sequence
 
 RESULTS: Final = Path(__file__).parent / "results"
-BATCH: Final = 100
-_BARE: Final = """#!lua
-local ids = {}
-for i = 2, #ARGV, 2 do
-  redis.call('XADD', KEYS[2], '*', 'data', ARGV[i + 1])
-  ids[#ids + 1] = ARGV[i]
-end
-redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
-redis.call('XDEL', KEYS[1], unpack(ids))
-return #ids
-"""
-_LIBRARY: Final = LibraryRef(
-    site_id="site",
-    list_id="list",
-    drive_id="drive",
-    site="/sites/Bau",
-    library="Fotos",
-    web_url="http://localhost",
+ENTRIES: Final = 40_000
+QUICK: Final = 1_000
+_OURS: Final = ("XLEN", OUTPUT)
+_OUT: Final = ("XLEN", "out")
+SUBJECTS: Final = (
+    Subject(name="bare", title="bare redis-py loop", module="subjects.bare", entries=ENTRIES, output=_OURS),
+    Subject(name="ours", title="ours", module="subjects.ours", entries=ENTRIES, output=_OURS, mode="off"),
+    Subject(
+        name="ours_with_sessions",
+        title="ours, with sessions, photo records, a log line",
+        module="subjects.ours",
+        entries=ENTRIES,
+        output=_OURS,
+        mode="sessions",
+    ),
+    Subject(
+        name="ours_traced",
+        title="ours, every trace sampled and exported too",
+        module="subjects.ours",
+        entries=ENTRIES // 2,
+        output=_OURS,
+        mode="traced",
+        traced=True,
+    ),
 )
+PEERS: Final = (
+    Subject(
+        name="faststream",
+        title="FastStream, message by message",
+        module="peers.with_faststream",
+        entries=3_000,
+        output=_OUT,
+        environment="faststream",
+    ),
+    Subject(
+        name="faststream_batch",
+        title="FastStream, in batches",
+        module="peers.with_faststream",
+        entries=10_000,
+        output=_OUT,
+        mode="batch",
+        environment="faststream",
+    ),
+    Subject(
+        name="faststream_traced",
+        title="FastStream with its OpenTelemetry and Prometheus",
+        module="peers.with_faststream",
+        entries=2_000,
+        output=_OUT,
+        mode="traced",
+        traced=True,
+        environment="faststream",
+    ),
+    Subject(
+        name="redis_stream_queue",
+        title="redis-stream-queue, in batches",
+        module="peers.with_redis_stream_queue",
+        entries=20_000,
+        output=_OUT,
+        environment="redis_stream_queue",
+    ),
+    Subject(
+        name="taskiq",
+        title="taskiq-redis",
+        module="peers.with_taskiq",
+        entries=2_000,
+        output=_OUT,
+        environment="taskiq",
+    ),
+    Subject(
+        name="dramatiq",
+        title="dramatiq",
+        module="peers.with_dramatiq",
+        entries=3_000,
+        output=("LLEN", "dramatiq:out"),
+        environment="dramatiq",
+    ),
+    Subject(
+        name="streaq",
+        title="streaQ",
+        module="peers.with_streaq",
+        entries=1_500,
+        output=("XLEN", "streaq:out:queues:normal"),
+        environment="streaq",
+    ),
+    Subject(
+        name="docket",
+        title="docket",
+        module="peers.with_docket",
+        entries=1_500,
+        output=("XLEN", "out:stream"),
+        environment="docket",
+    ),
+)
+BATCHES: Final = ("faststream_batch", "redis_stream_queue")
 
 
-class NoOp(Agent[PhotoSubmitted, SchemaExtracted]):
-    """Hands on what it gets."""
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """The medians of one subject; the ratios are of the same round's bare loop."""
 
-    name = "schema_extractor"
+    title: str
+    per_second: int
+    rate_to_bare: float
+    client: float
+    client_to_bare: float
+    server: float
+    server_to_bare: float
+    spans: float
+    """Spans that arrived per hand-off."""
 
-    async def handle(self, event: PhotoSubmitted) -> SchemaExtracted:
-        return SchemaExtracted(
-            photo_id=event.photo_id,  # type: ignore[arg-type]  # the machinery gives every photo an id
-            session_id=event.session_id,
-            source_url=event.source_url,
-            library=_LIBRARY,
-            schema_digest="0" * 64,  # type: ignore[arg-type]  # any text will do
-            schema_ref="store:schemas/x",  # type: ignore[arg-type]  # any text will do
+
+class Goal(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a figure must reach."""
+
+    text: str
+    figure: float | None
+    """None: not measured in this run."""
+    limit: float
+    at_most: bool = False
+    judged: bool = True
+    """False: printed for people, who know how noisy a rate is."""
+
+    @property
+    def within(self) -> bool | None:
+        """Whether it is reached; None if it was not measured."""
+        if self.figure is None:
+            return None
+        return self.figure <= self.limit if self.at_most else self.figure >= self.limit
+
+    def line(self) -> str:
+        """The goal and what became of it, for people."""
+        limit = f"{'at most' if self.at_most else 'at least'} {self.limit:g}"
+        if self.figure is None:
+            return f"- {self.text}: {limit}, not measured"
+        if self.within:
+            return f"\N{CHECK MARK} {self.text}: {self.figure:.2f}, {limit}"
+        missing = self.figure / self.limit if self.at_most else self.limit / self.figure
+        return f"\N{MULTIPLICATION X} {self.text}: {self.figure:.2f}, {limit}: short by {missing:.2f} times"
+
+
+def rows_of(subjects: Sequence[Subject], rounds: Mapping[str, Sequence[Taken]]) -> dict[str, Row]:
+    """One row for each subject."""
+    bare = rounds["bare"]
+
+    def median(name: str, figure: Callable[[Taken], float]) -> float:
+        return statistics.median(map(figure, rounds[name]))
+
+    def ratio(name: str, figure: Callable[[Taken], float]) -> float:
+        return statistics.median(figure(a) / figure(b) for a, b in zip(rounds[name], bare, strict=True))
+
+    return {
+        one.name: Row(
+            title=one.title,
+            per_second=round(median(one.name, lambda taken: taken.rate)),
+            rate_to_bare=round(ratio(one.name, lambda taken: taken.rate), 3),
+            client=round(median(one.name, lambda taken: taken.client), 1),
+            client_to_bare=round(ratio(one.name, lambda taken: taken.client), 2),
+            server=round(median(one.name, lambda taken: taken.server), 1),
+            server_to_bare=round(ratio(one.name, lambda taken: taken.server), 2),
+            spans=round(median(one.name, lambda taken: taken.spans / taken.entries), 3),
         )
+        for one in subjects
+    }
 
 
-async def fill(redis: Redis, entries: int, *, session: bool) -> None:
-    """Put events into the first stream."""
-    await redis.flushall()
-    for start in range(0, entries, 1000):
-        async with redis.pipeline(transaction=False) as pipe:
-            for number in range(start, min(start + 1000, entries)):
-                data: dict[str, Any] = {"source_url": f"https://example.org/{number}.jpg"}
-                if session:
-                    data["session_id"] = f"session-{number % 20}"
-                pipe.xadd("erni:photo.submitted", {"id": f"e{number}", "data": json.dumps(data)})
-            await pipe.execute()
+def times(rows: Mapping[str, Row], name: str, others: Sequence[str]) -> float | None:
+    """How many times as fast as the fastest of the others; None if none of them was measured."""
+    rates = [rows[other].per_second for other in others if other in rows]
+    return round(rows[name].per_second / max(rates), 2) if rates else None
 
 
-async def bare(url: str, entries: int) -> float:
-    """Seconds the bare loop needs for all entries."""
-    redis = connect(url)
-    call: Callable[..., Awaitable[Any]] = redis.execute_command
-    await fill(redis, entries, session=False)
-    await redis.xgroup_create("erni:photo.submitted", "bare", id="0")
-    sha = await call("SCRIPT", "LOAD", _BARE)
-    started, moved = time.perf_counter(), 0
-    while moved < entries:
-        reply = await call(
-            "XREADGROUP", "GROUP", "bare", "me", "COUNT", BATCH, "STREAMS", "erni:photo.submitted", ">"
-        )
-        args: list[bytes] = []
-        for entry_id, fields in reply[0][1]:
-            args += (entry_id, fields[3])
-        moved += await call("EVALSHA", sha, 2, "erni:photo.submitted", "out", "bare", *args)
-    seconds = time.perf_counter() - started
-    await redis.aclose()
-    return seconds
+def goals_of(rows: Mapping[str, Row]) -> list[Goal]:
+    """What we want to reach, and what was reached."""
+    ours, full = rows["ours"], rows["ours_with_sessions"]
+    by_message = times(rows, "ours", ["faststream"])
+    traced = times(rows, "ours_traced", ["faststream_traced"])
+    rate = "rate beside the bare loop (depends on the machine)"
+    return [
+        Goal(
+            text="ours: client CPU beside the bare loop", figure=ours.client_to_bare, limit=2.2, at_most=True
+        ),
+        Goal(text="ours: server µs per hand-off", figure=ours.server, limit=22, at_most=True),
+        Goal(text=f"ours: {rate}", figure=ours.rate_to_bare, limit=0.45, judged=False),
+        Goal(text="ours: rate beside FastStream, message by message", figure=by_message, limit=15),
+        Goal(text="ours: rate beside the best batches", figure=times(rows, "ours", BATCHES), limit=2),
+        Goal(text="with sessions: server µs per hand-off", figure=full.server, limit=30, at_most=True),
+        Goal(text=f"with sessions: {rate}", figure=full.rate_to_bare, limit=0.3, judged=False),
+        Goal(text="traced: rate beside FastStream with its OpenTelemetry", figure=traced, limit=5),
+    ]
 
 
-async def ours(url: str, entries: int, *, session: bool) -> float:
-    """Seconds one agent process needs for all entries, from its first to its last hand-off."""
-    redis = connect(url)
-    await fill(redis, entries, session=session)
-    settings = Settings(
-        redis_url=url, concurrency=400, metrics_port=0, enable_tracing=False, log_level="warning",
-        photo_record_hours=48 if session else 0,
-    )  # fmt: skip
-    configure_logging(settings)
-    process = AgentProcess(NoOp(settings, redis), settings)
-    task = asyncio.create_task(process.run(serve=False))
-    await process.ready.wait()
-    started = time.perf_counter()
-    # settling deletes: an empty stream means that the last hand-off is done
-    while await redis.xlen("erni:photo.submitted"):  # noqa: ASYNC110 - the server has no event for that
-        await asyncio.sleep(0.005)
-    seconds = time.perf_counter() - started
-    process.stop()
-    await task
-    moved = await redis.xlen("erni:schema.extracted")
-    if moved != entries:
-        raise SystemExit(f"{moved} of {entries} entries were handed off: this figure would be a lie")
-    await redis.aclose()
-    return seconds
+def measure(
+    subjects: Sequence[Subject], pythons: Mapping[str, Path], *, entries: int, rounds: int
+) -> dict[str, list[Taken]]:
+    """Run every subject once in each round, one after the other."""
+    taken: dict[str, list[Taken]] = {one.name: [] for one in subjects}
+    options = {"appendfsync": "no", "auto-aof-rewrite-percentage": "0"}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Valkey(Path(folder), options=options) as server,
+        Collector() as collector,
+    ):
+        for number in range(rounds):
+            for one in subjects:
+                print(f"round {number + 1} of {rounds}: {one.title}", file=sys.stderr, flush=True)
+                python = pythons[one.environment] if one.environment else OURS
+                count = one.entries * entries // ENTRIES
+                taken[one.name].append(run(one, python, server.url, count, collector))
+    return taken
 
 
-async def measure(entries: int, rounds: int) -> dict[str, Any]:
-    """All figures, medians over the rounds; the ratios are of the same round."""
-    rates: dict[str, list[float]] = {"bare": [], "ours": [], "ours_with_sessions": []}
-    with tempfile.TemporaryDirectory() as folder:
-        server = Valkey(Path(folder), options={"appendfsync": "no"})
-        server.start()
+def environments(peers: Sequence[Subject]) -> dict[str, Path]:
+    """The Python of each library that can be installed; what cannot is named on standard error."""
+    pythons: dict[str, Path] = {}
+    for name in dict.fromkeys(peer.environment for peer in peers):
         try:
-            for _ in range(rounds):
-                rates["bare"].append(entries / await bare(server.url, entries))
-                rates["ours"].append(entries / await ours(server.url, entries, session=False))
-                rates["ours_with_sessions"].append(entries / await ours(server.url, entries, session=True))
-        finally:
-            server.stop()
+            pythons[name] = python_of(name)
+        except MissingError as error:
+            print(error, file=sys.stderr)
+    return pythons
+
+
+def table(rows: Mapping[str, Row]) -> list[str]:
+    """The rows in Markdown, padded for the terminal; docs/performance.md quotes them."""
+    return [
+        f"| {'':51} | per second | x bare | client µs | x bare | server µs | spans |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *(
+            f"| {row.title:51} | {row.per_second:10,} | {row.rate_to_bare:6.3f} | {row.client:9.1f}"
+            f" | {row.client_to_bare:6.2f} | {row.server:9.1f} | {row.spans:5.2f} |"
+            for row in rows.values()
+        ),
+    ]
+
+
+def show(rows: Mapping[str, Row], goals: Sequence[Goal]) -> None:
+    """Print the table and the goals."""
+    print(*table(rows), "", *(goal.line() for goal in goals), sep="\n")
+
+
+def results(rows: Mapping[str, Row], goals: Sequence[Goal], *, entries: int, rounds: int) -> dict[str, Any]:
+    """What benchmarks/results/handoff.json holds."""
     return {
         "entries": entries,
-        "per_second": {name: round(statistics.median(values)) for name, values in rates.items()},
-        "ratio_to_bare": {
-            name: round(statistics.median(a / b for a, b in zip(values, rates["bare"], strict=True)), 3)
-            for name, values in rates.items()
-        },
+        "rounds": rounds,
+        "per_second": {name: row.per_second for name, row in rows.items()},
+        "ratio_to_bare": {name: row.rate_to_bare for name, row in rows.items()},
+        "rows": {name: msgspec.structs.asdict(row) for name, row in rows.items()},
+        "goals": [
+            {
+                "goal": goal.text,
+                "figure": goal.figure,
+                "at_most" if goal.at_most else "at_least": goal.limit,
+                "within": goal.within,
+            }
+            for goal in goals
+        ],
+        "within": all(goal.within is not False for goal in goals if goal.judged),
     }
 
 
 def main() -> int:
     """Print the figures and write them to benchmarks/results/handoff.json."""
-    parser = argparse.ArgumentParser(description="Hand-offs a second beside a bare redis-py loop.")
-    parser.add_argument("--entries", type=int, default=40_000)
+    parser = argparse.ArgumentParser(description="What a hand-off costs, ours beside others.")
+    parser.add_argument(
+        "--entries", type=int, default=ENTRIES, help="of the fast subjects; the rest in proportion"
+    )
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--without-peers", action="store_true", help="only the bare loop and ours")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: one short round without peers")
+    parser.add_argument("--output", type=Path, default=RESULTS / "handoff.json", help="where results go")
     given = parser.parse_args()
-    import uvloop
-
-    figures = uvloop.run(measure(given.entries, given.rounds))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "handoff.json").write_text(json.dumps(figures, indent=2) + "\n")
-    print(json.dumps(figures, indent=2))
+    if given.entries < QUICK or given.rounds < 1:
+        parser.error(f"--entries must be at least {QUICK} and --rounds at least 1")
+    entries, rounds = (QUICK, 1) if given.quick else (given.entries, given.rounds)
+    peers = () if given.quick or given.without_peers else PEERS
+    pythons = environments(peers)
+    subjects = [*SUBJECTS, *(peer for peer in peers if peer.environment in pythons)]
+    rows = rows_of(subjects, measure(subjects, pythons, entries=entries, rounds=rounds))
+    goals = goals_of(rows)
+    show(rows, goals)
+    given.output.parent.mkdir(exist_ok=True, parents=True)
+    text = json.dumps(results(rows, goals, entries=entries, rounds=rounds), indent=2)
+    given.output.write_text(text + "\n")
     return 0
 
 

@@ -4,7 +4,7 @@ The functions are counted by `sys.setprofile` while one entry goes through an ot
 are cProfile's, which itself costs about as much as what it measures: they say what is expensive, not how
 expensive it is. `python -m benchmarks.handoff` says that.
 
-    python -m benchmarks.profile [--entries 10000] [--top 25]
+    python -m benchmarks.profile [--entries 10000] [--top 25] [--output FILE]
 """
 
 from __future__ import annotations
@@ -131,12 +131,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Where the CPU of a hand-off goes.")
     parser.add_argument("--entries", type=int, default=10_000)
     parser.add_argument("--top", type=int, default=25, help="functions to print")
+    parser.add_argument("--output", type=Path, default=RESULTS / "profile.json", help="where results go")
     given = parser.parse_args()
     import uvloop
 
     paths, rows = uvloop.run(measure(given.entries))
     show(paths, rows, given.top)
-    RESULTS.mkdir(exist_ok=True)
+    given.output.parent.mkdir(exist_ok=True, parents=True)
     figures = {
         name: {
             "functions": len(passed),
@@ -146,7 +147,7 @@ def main() -> int:
         }
         for name, passed in paths.items()
     }
-    (RESULTS / "profile.json").write_text(json.dumps(figures, indent=2) + "\n")
+    given.output.write_text(json.dumps(figures, indent=2) + "\n")
     return 0
 
 

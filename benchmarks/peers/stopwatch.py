@@ -5,26 +5,44 @@ Only the standard library: the environments of other libraries run it too.
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import itertools
 import json
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+POLL_SECONDS: Final = 0.002
+PATIENCE_SECONDS: Final = 60.0
+
+
+def ask(url: str, *words: str) -> bytes:
+    """What the server answers to one command: the text of a bulk reply, or the first number of another."""
+    address = urlsplit(url)
+    request = b"*%d\r\n" % len(words)
+    request += b"".join(b"$%d\r\n%b\r\n" % (len(word.encode()), word.encode()) for word in words)
+    with socket.create_connection((address.hostname or "127.0.0.1", address.port or 6379), 10) as link:
+        link.sendall(request)
+        with link.makefile("rb") as lines:
+            line = lines.readline()
+            if line[:1] == b"$":
+                return lines.read(int(line[1:]))
+            if line[:1] == b"*":
+                line = lines.readline()
+            if line[:1] == b"-":
+                raise SystemExit(f"Redis refuses {' '.join(words)}: {line[1:].decode().strip()}")
+            return line[1:].strip()
 
 
 def server_cpu(url: str) -> float:
     """Seconds of CPU that the server has used since it started (``INFO CPU``, user and system)."""
-    address = urlsplit(url)
-    with socket.create_connection((address.hostname or "127.0.0.1", address.port or 6379), 10) as link:
-        link.sendall(b"INFO CPU\r\n")
-        with link.makefile("rb") as lines:
-            size = int(lines.readline()[1:])
-            text = lines.read(size).decode()
-    used = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    lines = ask(url, "INFO", "CPU").decode().splitlines()
+    used = dict(line.split(":", 1) for line in lines if ":" in line)
     return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
 
@@ -38,7 +56,7 @@ class Stopwatch:
         self._on_last = on_last
         # next() is atomic: handlers may run in several threads
         self._numbers = itertools.count(1)
-        self._began = (0.0, 0.0, 0.0)
+        self._began = self._ended = (0.0, 0.0, 0.0)
 
     def entry(self) -> None:
         """Count one entry in the handler."""
@@ -48,17 +66,76 @@ class Stopwatch:
         if number == self._entries:
             self._on_last()
 
-    def stop(self) -> str:
-        """Return the figures as one line of JSON. Call it when the server has the last hand-off."""
-        seconds, client, server = (now - began for now, began in zip(self._now(), self._began, strict=True))
-        return json.dumps(
-            {
-                "entries": self._entries,
-                "seconds": seconds,
-                "client_seconds": client,
-                "server_seconds": server,
-            }
+    def stop(self) -> None:
+        """Stop. Call it when the server has the last hand-off."""
+        self._ended = self._now()
+
+    def flushed(self) -> None:
+        """Count the process's CPU up to now: what was queued, such as spans, has left it."""
+        seconds, _, server = self._ended
+        self._ended = (seconds, time.process_time(), server)
+
+    def report(self) -> None:
+        """Print the figures as one line of JSON."""
+        seconds, client, server = (
+            ended - began for ended, began in zip(self._ended, self._began, strict=True)
         )
+        print(json.dumps({"seconds": seconds, "client_seconds": client, "server_seconds": server}))
 
     def _now(self) -> tuple[float, float, float]:
         return time.perf_counter(), time.process_time(), server_cpu(self._url)
+
+
+def settled(url: str, entries: int, output: Sequence[str], rest: Sequence[str]) -> bool:
+    """Whether `output` counts `entries` outputs and `rest` counts no entry that is unsettled."""
+    return int(ask(url, *output)) >= entries and int(ask(url, *rest)) == 0
+
+
+def wait_settled(url: str, entries: int, output: Sequence[str], rest: Sequence[str]) -> None:
+    """Wait for `settled`. Raises SystemExit when it takes too long."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not settled(url, entries, output, rest):
+        if time.monotonic() > deadline:
+            raise SystemExit(_shortfall(url, entries, output, rest))
+        time.sleep(POLL_SECONDS)
+
+
+async def when_settled(
+    url: str, entries: int, output: Sequence[str], rest: Sequence[str], last: asyncio.Event
+) -> None:
+    """Wait in an event loop until `last` is set, and then for `settled`. Raises SystemExit likewise."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await last.wait()
+            while not settled(url, entries, output, rest):  # noqa: ASYNC110 - the server has no event for it
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        raise SystemExit(_shortfall(url, entries, output, rest)) from None
+
+
+def _shortfall(url: str, entries: int, output: Sequence[str], rest: Sequence[str]) -> str:
+    return (
+        f"only {int(ask(url, *output))} of {entries} entries were handed off within {PATIENCE_SECONDS:g} s,"
+        f" {int(ask(url, *rest))} are unsettled"
+    )
+
+
+class Order(argparse.Namespace):
+    """What a subject is asked to do."""
+
+    action: str
+    url: str
+    entries: int
+    mode: str
+    endpoint: str
+
+
+def order() -> Order:
+    """Read it from the command line: ``fill|run URL ENTRIES [--mode MODE] [--endpoint ADDRESS]``."""
+    parser = argparse.ArgumentParser(description="One subject of benchmarks.handoff.")
+    parser.add_argument("action", choices=("fill", "run"))
+    parser.add_argument("url")
+    parser.add_argument("entries", type=int)
+    parser.add_argument("--mode", default="")
+    parser.add_argument("--endpoint", default="")
+    return parser.parse_args(namespace=Order())

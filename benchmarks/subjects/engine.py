@@ -45,8 +45,7 @@ class Mode(msgspec.Struct, frozen=True, kw_only=True):
     sessions: bool = False
     """Entries belong to sessions; photo records and one log line per delivery are written."""
     traced: bool = False
-    """Spans are exported to `endpoint`."""
-    endpoint: str = ""
+    """Spans of sampled traces are exported."""
     lease_seconds: float = 30.0
     logs: bool = False
     """Log lines are rendered and written to the null device."""
@@ -71,14 +70,14 @@ class NoOp(Agent[PhotoSubmitted, SchemaExtracted]):
         )
 
 
-def settings(url: str, mode: Mode) -> Settings:
+def settings(url: str, mode: Mode, endpoint: str = "") -> Settings:
     """Settings of the agent process; no server for metrics, one lane."""
     return Settings(
         redis_url=url,
         concurrency=CONCURRENCY,
         metrics_port=0,
         enable_tracing=mode.traced,
-        otlp_endpoint=mode.endpoint or "http://127.0.0.1:4317",
+        otlp_endpoint=endpoint or "http://127.0.0.1:4317",
         log_level="info" if mode.logs else "error",
         log_format="json",
         photo_record_hours=48 if mode.sessions else 0,
@@ -87,9 +86,14 @@ def settings(url: str, mode: Mode) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def running(url: str, mode: Mode, on_entry: Callable[[], None] | None = None) -> AsyncIterator[Redis]:
-    """Run the agent inside the block, which receives a client. `on_entry` is called by each handler call."""
-    chosen = settings(url, mode)
+async def running(
+    url: str, mode: Mode, on_entry: Callable[[], None] | None = None, *, endpoint: str = ""
+) -> AsyncIterator[Redis]:
+    """Run the agent inside the block, which receives a client.
+
+    `on_entry` is called by each handler call; `endpoint`: where spans go over OTLP.
+    """
+    chosen = settings(url, mode, endpoint)
     redis = connect(url)
     with Path(os.devnull).open("wb") as nowhere:  # noqa: ASYNC230 - opening the null device never waits
         # rendered and written like any line, but not shown

@@ -1,0 +1,55 @@
+"""The bare redis-py loop: read 100 entries, move them with one script, no check, no decoding, no counters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import uvloop
+
+from benchmarks.peers.stopwatch import Order, Stopwatch, order
+from benchmarks.subjects.engine import connect
+from benchmarks.subjects.entries import OUTPUT, STREAM, fill
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+BATCH: Final = 100
+_SCRIPT: Final = """#!lua
+local ids = {}
+for i = 2, #ARGV, 2 do
+  redis.call('XADD', KEYS[2], '*', 'data', ARGV[i + 1])
+  ids[#ids + 1] = ARGV[i]
+end
+redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
+redis.call('XDEL', KEYS[1], unpack(ids))
+return #ids
+"""
+
+
+async def run(given: Order) -> None:
+    """Move all entries and print the figures."""
+    redis = connect(given.url)
+    if given.action == "fill":
+        await fill(redis, given.entries)
+        await redis.aclose()
+        return
+    call: Callable[..., Awaitable[Any]] = redis.execute_command
+    await redis.xgroup_create(STREAM, "bare", id="0")
+    sha = await call("SCRIPT", "LOAD", _SCRIPT)
+    watch = Stopwatch(given.url, given.entries, lambda: None)
+    moved = 0
+    while moved < given.entries:
+        reply = await call("XREADGROUP", "GROUP", "bare", "me", "COUNT", BATCH, "STREAMS", STREAM, ">")
+        if moved == 0:
+            watch.entry()
+        args: list[bytes] = []
+        for entry_id, fields in reply[0][1]:
+            args += (entry_id, fields[-1])
+        moved += await call("EVALSHA", sha, 2, STREAM, OUTPUT, "bare", *args)
+    watch.stop()
+    watch.report()
+    await redis.aclose()
+
+
+if __name__ == "__main__":
+    uvloop.run(run(order()))
