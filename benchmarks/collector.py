@@ -28,7 +28,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 
-from benchmarks.subjects.engine import Mode, Valkey, connect, drained, running
+from benchmarks.subjects.engine import Mode, Valkey, drained, running
 from benchmarks.subjects.entries import fill
 from shared.local.children import end_with_parent
 from shared.local.traces.process import start_traces
@@ -87,9 +87,7 @@ async def collectors() -> AsyncIterator[dict[str, str]]:
 
 async def handoffs(redis_url: str, endpoint: str, entries: int) -> float:
     """Hand-offs a second of one agent process that sends its spans to `endpoint`."""
-    redis = connect(redis_url)
-    await fill(redis, entries, sampled=True)
-    await redis.aclose()
+    await asyncio.to_thread(fill, redis_url, entries, sampled=True)
     async with running(redis_url, Mode(traced=True), endpoint=endpoint) as client:
         started = time.perf_counter()
         await drained(client, entries)

@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.subjects.engine import Mode, Valkey, connect, drained, running
+from benchmarks.subjects.engine import Mode, Valkey, drained, running
 from benchmarks.subjects.entries import fill
 from benchmarks.subjects.path import FOLDERS, ROOT, functions_of_one_entry
 
@@ -65,9 +65,7 @@ async def profiled(url: str, mode: Mode, entries: int) -> list[Row]:
         if handled == entries:
             last.set()
 
-    redis = connect(url)
-    await fill(redis, entries, session=mode.sessions)
-    await redis.aclose()
+    await asyncio.to_thread(fill, url, entries, session=mode.sessions)
     async with running(url, mode, on_entry) as client:
         async with asyncio.timeout(300):
             await last.wait()
@@ -87,9 +85,7 @@ async def measure(entries: int) -> tuple[dict[str, list[tuple[str, str]]], dict[
         Valkey(Path(folder), options={"appendfsync": "no"}) as server,
     ):
         for name, mode in MODES.items():
-            redis = connect(server.url)
-            await redis.flushall(asynchronous=False)
-            await redis.aclose()
+            await asyncio.to_thread(fill, server.url, 0)
             paths[name] = await functions_of_one_entry(server.url, mode)
             rows[name] = await profiled(server.url, mode, entries)
     return paths, rows

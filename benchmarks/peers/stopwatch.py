@@ -21,13 +21,20 @@ POLL_SECONDS: Final = 0.002
 PATIENCE_SECONDS: Final = 60.0
 
 
+def _request(words: Sequence[str]) -> bytes:
+    """One command as the server reads it; words are ASCII."""
+    return "".join((f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words))).encode()
+
+
+def _connect(url: str) -> socket.socket:
+    address = urlsplit(url)
+    return socket.create_connection((address.hostname or "127.0.0.1", address.port or 6379), 30)
+
+
 def ask(url: str, *words: str) -> bytes:
     """What the server answers to one command: the text of a bulk reply, or the first number of another."""
-    address = urlsplit(url)
-    request = b"*%d\r\n" % len(words)
-    request += b"".join(b"$%d\r\n%b\r\n" % (len(word.encode()), word.encode()) for word in words)
-    with socket.create_connection((address.hostname or "127.0.0.1", address.port or 6379), 10) as link:
-        link.sendall(request)
+    with _connect(url) as link:
+        link.sendall(_request(words))
         with link.makefile("rb") as lines:
             line = lines.readline()
             if line[:1] == b"$":
@@ -37,6 +44,18 @@ def ask(url: str, *words: str) -> bytes:
             if line[:1] == b"-":
                 raise SystemExit(f"Redis refuses {' '.join(words)}: {line[1:].decode().strip()}")
             return line[1:].strip()
+
+
+def send_all(url: str, commands: Sequence[Sequence[str]]) -> None:
+    """Send commands whose replies are bulk texts, all at once. Raises SystemExit if one is refused."""
+    with _connect(url) as link:
+        link.sendall(b"".join(map(_request, commands)))
+        with link.makefile("rb") as lines:
+            for words in commands:
+                line = lines.readline()
+                if line[:1] != b"$":
+                    raise SystemExit(f"Redis refuses {words[0]}: {line[1:].decode().strip()}")
+                lines.readline()
 
 
 def server_cpu(url: str) -> float:

@@ -8,7 +8,7 @@ import uvloop
 
 from benchmarks.peers.stopwatch import Order, Stopwatch, order
 from benchmarks.subjects.engine import connect
-from benchmarks.subjects.entries import OUTPUT, STREAM, fill
+from benchmarks.subjects.entries import OUTPUT, STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,10 +29,6 @@ return #ids
 async def run(given: Order) -> None:
     """Move all entries and print the figures."""
     redis = connect(given.url)
-    if given.action == "fill":
-        await fill(redis, given.entries)
-        await redis.aclose()
-        return
     call: Callable[..., Awaitable[Any]] = redis.execute_command
     await redis.xgroup_create(STREAM, "bare", id="0")
     sha = await call("SCRIPT", "LOAD", _SCRIPT)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
+from benchmarks.peers.stopwatch import ask, send_all
 
 SIZE: Final = 400
 """Bytes of an entry: the names and values of its fields."""
@@ -37,17 +36,10 @@ def fields(number: int, *, session: bool = False, sampled: bool = False) -> dict
     return entry
 
 
-async def fill(redis: Redis, entries: int, *, session: bool = False, sampled: bool = False) -> None:
+def fill(url: str, entries: int, *, session: bool = False, sampled: bool = False) -> None:
     """Empty the server and put `entries` events into the first stream."""
-    await redis.flushall(asynchronous=False)
+    ask(url, "FLUSHALL", "SYNC")
     for start in range(0, entries, _AT_ONCE):
-        async with redis.pipeline(transaction=False) as pipe:
-            for number in range(start, min(start + _AT_ONCE, entries)):
-                pipe.execute_command(
-                    "XADD", STREAM, "*", *_flat(fields(number, session=session, sampled=sampled))
-                )
-            await pipe.execute()
-
-
-def _flat(entry: dict[str, str]) -> list[str]:
-    return [part for pair in entry.items() for part in pair]
+        rows = range(start, min(start + _AT_ONCE, entries))
+        events = (fields(number, session=session, sampled=sampled) for number in rows)
+        send_all(url, [("XADD", STREAM, "*", *(part for pair in e.items() for part in pair)) for e in events])

@@ -8,8 +8,7 @@ from typing import Final
 import uvloop
 
 from benchmarks.peers.stopwatch import PATIENCE_SECONDS, Order, Stopwatch, order
-from benchmarks.subjects.engine import Mode, connect, drained, running
-from benchmarks.subjects.entries import fill
+from benchmarks.subjects.engine import Mode, drained, running
 
 MODES: Final = {
     "off": Mode(),
@@ -21,11 +20,6 @@ MODES: Final = {
 async def run(given: Order) -> None:
     """Hand all entries on and print the figures."""
     mode = MODES[given.mode]
-    if given.action == "fill":
-        redis = connect(given.url)
-        await fill(redis, given.entries, session=mode.sessions, sampled=mode.traced)
-        await redis.aclose()
-        return
     last = asyncio.Event()
     watch = Stopwatch(given.url, given.entries, last.set)
     async with running(given.url, mode, watch.entry, endpoint=given.endpoint) as redis:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from benchmarks.peers.stopwatch import ask
+from benchmarks.subjects.engine import Mode
+from benchmarks.subjects.entries import fill
+from benchmarks.subjects.ours import MODES
 
 if TYPE_CHECKING:
     from benchmarks.subjects.spans import Collector
@@ -66,7 +69,12 @@ def run(subject: Subject, python: Path, url: str, entries: int, collector: Colle
     """Fill the streams, hand everything on, count the outputs. Raises SystemExit if one is missing."""
     empty(url)
     collector.spans()
-    _child(subject, python, "fill", url, entries, collector)
+    if subject.environment:
+        # each library has a form of its own
+        _child(subject, python, "fill", url, entries, collector)
+    else:
+        mode = MODES.get(subject.mode, Mode())
+        fill(url, entries, session=mode.sessions, sampled=mode.traced)
     taken = msgspec.json.decode(_child(subject, python, "run", url, entries, collector), type=Taken)
     outputs = int(ask(url, *subject.output))
     if outputs != entries:
