@@ -129,7 +129,11 @@ PEERS: Final = (
 def measure(
     subjects: Sequence[Subject], pythons: Mapping[str, Path], *, entries: int, rounds: int
 ) -> dict[str, list[Taken]]:
-    """Run every subject once in each round, one after the other."""
+    """Run every subject once in each round, one after the other.
+
+    Another library that fails or stands still is left out from then on, with a sentence on standard error;
+    the figures of the others do not depend on it. A failure of the bare loop or of ours ends the benchmark.
+    """
     taken: dict[str, list[Taken]] = {one.name: [] for one in subjects}
     options = {"appendfsync": "no", "auto-aof-rewrite-percentage": "0"}
     with (
@@ -139,10 +143,18 @@ def measure(
     ):
         for number in range(rounds):
             for one in subjects:
+                if one.name not in taken:
+                    continue
                 print(f"round {number + 1} of {rounds}: {one.title}", file=sys.stderr, flush=True)
                 python = pythons[one.environment] if one.environment else OURS
                 count = one.entries * entries // ENTRIES
-                taken[one.name].append(run(one, python, server.url, count, collector))
+                try:
+                    taken[one.name].append(run(one, python, server.url, count, collector))
+                except SystemExit as error:
+                    if not one.environment:
+                        raise
+                    print(f"left out: {error}", file=sys.stderr)
+                    del taken[one.name]
     return taken
 
 
@@ -179,7 +191,8 @@ def main() -> int:
     peers = () if given.quick or given.without_peers else PEERS
     pythons = environments(peers)
     subjects = [*SUBJECTS, *(peer for peer in peers if peer.environment in pythons)]
-    rows = rows_of(subjects, measure(subjects, pythons, entries=entries, rounds=rounds))
+    taken = measure(subjects, pythons, entries=entries, rounds=rounds)
+    rows = rows_of([one for one in subjects if one.name in taken], taken)
     goals = goals_of(rows)
     show(rows, goals)
     given.output.parent.mkdir(exist_ok=True, parents=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 POLL_SECONDS: Final = 0.002
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 45.0
 
 
 def _request(words: Sequence[str]) -> bytes:

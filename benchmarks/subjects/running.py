@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchmarks.subjects.spans import Collector
 
 ROOT: Final = Path(__file__).parents[2]
-_SECONDS: Final = 100.0
+_SECONDS: Final = 60.0
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
