@@ -30,9 +30,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 
 from benchmarks.subjects.engine import Mode, Valkey, drained, running
 from benchmarks.subjects.entries import fill
-from shared.local.children import end_with_parent
-from shared.local.traces.process import start_traces
-from shared.local.valkey import free_port
+from sandbox.children import end_with_parent
+from sandbox.redis_server import free_port
+from sandbox.traces.process import start_traces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,10 +13,10 @@ import msgspec
 from benchmarks.subjects.entries import OUTPUT, STREAM
 from events.connection import connect
 from events.types import LibraryRef, PhotoSubmitted, SchemaExtracted
-from shared.local.valkey import Valkey
+from sandbox.redis_server import Valkey
+from shared.delivery.agent import Agent
+from shared.delivery.process import AgentProcess
 from shared.settings import Settings
-from shared.streams.agent import Agent
-from shared.streams.process import AgentProcess
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.manager import TelemetryManager
 
