@@ -6,33 +6,21 @@ import types
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
 
-import msgspec
-
 from events import topology
-from events.types import Event, Step
+from events.types import Event
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from shared.delivery.delivery import Delivery
     from shared.settings import Settings
 
 In = TypeVar("In", bound=Event)
 Out = TypeVar("Out", bound=Event)
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the machinery knows about the entry in hand; an agent may read it (`current_delivery`)."""
-
-    entry_id: str
-    stream: str
-    deliveries: int
-    """How often the entry was handed out, this time included."""
-    steps: tuple[Step, ...] = ()
-    """The agents before this one: when, how long, how many attempts."""
-    traceparent: str = ""
-
-
 current_delivery: ContextVar[Delivery] = ContextVar("current_delivery")
+"""The delivery that the agent handles now; an agent may read it, and changes nothing in it."""
 
 
 class AgentDefinitionError(TypeError):
@@ -62,7 +50,7 @@ class Agent(Generic[In, Out]):
         """Close what `open` opened; called once, after the last event."""
 
     async def handle(self, event: In) -> Out:
-        """Turn one event into the next. Raise to fail; retries and dead letters are the machinery's.
+        """Turn one event into the next. Raise to fail; the delivery engine retries and writes dead letters.
 
         May run more than once for an event and must take effect once.
         """

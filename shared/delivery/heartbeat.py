@@ -1,4 +1,4 @@
-"""Beats: a process is alive, not a message. Each tells the others so, and watches whether they do."""
+"""Heartbeats: a process is alive, not a message. Each shows the others that it lives, and watches them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ import structlog
 
 from events.connection import RedisError, trouble_of
 from events.keys import RETURNED
-from shared.delivery import postponed as delayed
-from shared.delivery import scripts
-from shared.delivery.lane import Knocks
+from shared.delivery import postponed, scripts
+from shared.delivery.lane import ReconnectBackoff
+from shared.delivery.news import GroupLost, Neighbours, Stalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from events.topology import Stage
     from shared.delivery.lane import Lane
-    from shared.delivery.settler import Ttls
+    from shared.delivery.news import News
+    from shared.delivery.runtime import Runtime
 
 BEAT_SECONDS: Final = 1.0
-"""Between two beats; less where the lease is so short that looks would lie too far apart (see Watch)."""
+"""Between two heartbeats; less where the lease is so short that looks would lie too far apart (see Watch)."""
 _log = structlog.get_logger(__name__)
 
 
-class Says(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process tells of itself with every beat; `erni status` and service discovery read it."""
+class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process records of itself with every heartbeat; `erni status` and service discovery read it.
+
+    The names are stored in Redis, where older and newer processes read them.
+    """
 
     host: str
     pid: int
@@ -64,7 +67,7 @@ class Watch:
         self._looked = None
 
     def look(self, beats: dict[str, str], owners: set[str], me: str) -> list[tuple[str, str]]:
-        """Note the counters as they are now; gives (consumer, counter) of those that are dead.
+        """Note the counters as they are now, and return (consumer, counter) of those that are dead.
 
         A consumer (`owners`) that has no record at all counts as one whose counter is ''.
         """
@@ -80,83 +83,78 @@ class Watch:
         return [(name, c) for name, (c, since) in self._since.items() if now - since >= self._lease]
 
 
-class Heart:
-    """The beat loop of one process in one lane; also knocks while Redis is away."""
+class Heartbeat:
+    """The heartbeat loop of one process in one lane; it also tries to reach Redis while that is away."""
 
     def __init__(
         self,
+        runtime: Runtime,
         lane: Lane,
-        stage: Stage,
-        *,
-        consumer: str,
-        lease: float,
-        says: Callable[[], Says],
-        ttls: Ttls,
+        info: Callable[[], ProcessInfo],
+        news: News,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`info` describes the process as it is now; what a heartbeat sees goes to `news`."""
+        self._runtime = runtime
         self._lane = lane
-        self._stage = stage
-        self._consumer = consumer
-        self._says = says
-        self._ttls = ttls
+        self._info = info
+        self._news = news
         self._clock = clock
-        self._lease = lease
-        self._watch = Watch(lease, clock)
+        self._lease = runtime.settings.lease_seconds
+        self._watch = Watch(self._lease, clock)
+        self.paused = False
         self.turned = clock()
         """Monotonic time of the last turn, successful or not: health looks at it."""
-        self.dead: list[tuple[str, str]] = []
-        """Dead consumers and their last counters, for the intake to take over from."""
-        self.returned = 0
-        """Entries that wait with the consumer `returned`."""
-        self.paused_since: float | None = None
-        self.without_group = False
-        self.stalled = False
-        """This process itself stood still for half a lease: somebody may have taken over from it."""
-        self.news = asyncio.Event()
-        """Set when there is something for the intake to look at."""
+        self.sent = asyncio.Event()
+        """Set after the first heartbeat: what it saw (a pause, for one) is known before the first read."""
 
     async def run(self) -> None:
-        """Beat every second until cancelled."""
-        knocks = Knocks()
+        """Send a heartbeat every second until cancelled."""
+        backoff = ReconnectBackoff()
         while True:
             before = self._clock()
             if before - self.turned > self._lease / 2:
-                self.stalled = True
-                self.news.set()
+                self._news.append(Stalled())
             self.turned = before
-            self._lane.knock.clear()
+            self._lane.missed.clear()
             try:
-                await self.beat()
+                await self.send()
             except (RedisError, OSError) as error:
                 self._watch.forget()
                 trouble = trouble_of(error)
                 if trouble is None:
                     raise
-                await self._lane.gone(trouble, error, "beating")
-                await asyncio.sleep(knocks.next())
+                await self._lane.gone(trouble, error, "sending a heartbeat")
+                await asyncio.sleep(backoff.next())
                 continue
-            knocks = Knocks()
+            backoff = ReconnectBackoff()
             self._lane.back()
             try:
                 async with asyncio.timeout(min(BEAT_SECONDS, self._lease / 8)):
-                    await self._lane.knock.wait()
+                    await self._lane.missed.wait()
             except TimeoutError:
                 continue
 
-    async def beat(self) -> None:
-        """One beat and what follows from it. Raises what redis-py raises."""
-        says = msgspec.json.encode(self._says())
-        lane, stage = self._lane, self._stage
-        beat = await scripts.beat(lane.writing, lane.keys, stage.agent, stage.reads, self._consumer, says)
+    async def send(self) -> None:
+        """Send one heartbeat and report what it saw. Raises what redis-py raises."""
+        lane, stage, consumer = self._lane, self._runtime.stage, self._runtime.consumer
+        record = msgspec.json.encode(self._info())
+        beat = await scripts.beat(lane.writing, lane.keys, stage.agent, stage.reads, consumer, record)
         # those that own nothing, too: a read that arrived after its sender's end has made the consumer again
         owners = {name for _, name, _ in beat.owners}
-        self.dead = self._watch.look(beat.beats, owners, self._consumer)
-        self.returned = sum(pending for _, name, pending in beat.owners if name == RETURNED)
-        if (beat.paused_since is None) != (self.paused_since is None):
-            _log.info("paused" if beat.paused_since is not None else "resumed", agent=stage.agent)
-        self.paused_since = beat.paused_since
-        self.without_group = bool(beat.without_group)
+        paused = beat.paused_since is not None
+        if paused != self.paused:
+            _log.info("paused" if paused else "resumed", agent=stage.agent)
+            self.paused = paused
+        self._news.append(
+            Neighbours(
+                dead=tuple(self._watch.look(beat.beats, owners, consumer)),
+                returned=sum(pending for _, name, pending in beat.owners if name == RETURNED),
+                paused=paused,
+            )
+        )
+        if beat.without_group:
+            self._news.append(GroupLost())
+        self.sent.set()
         if beat.due:
-            await delayed.move_due(lane, stage, self._ttls)
-        if self.dead or self.returned or self.without_group:
-            self.news.set()
+            await postponed.move_due(lane, stage, self._runtime.ttls)

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from events.keys import Keys
+    from shared.sessions.shared_store import SharedSessions
 
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 1.5
-"""Seconds between two knocks while Redis is away, with full jitter: work resumes within 2 s of its return,
-and a knock a second costs no CPU worth naming."""
+"""Seconds between two attempts to reach Redis while it is away, with full jitter. So work resumes within 2 s
+of its return, and an attempt a second costs no CPU worth naming."""
 _PASSING = frozenset(
     {Trouble.AWAY, Trouble.LOADING, Trouble.READ_ONLY, Trouble.OUT_OF_MEMORY, Trouble.NO_PERMISSION}
 )
@@ -31,24 +32,26 @@ _log = structlog.get_logger(__name__)
 class Lane:
     """Reads go over one connection and everything else over another: a settle never queues behind a read.
 
-    When any call finds Redis away it says so here and waits in `back`; the heart knocks until it answers.
-    That order (beat, then settle, then watch) is what keeps the living from being declared dead.
+    A call that finds Redis away reports it here and waits; the heartbeat tries until Redis answers. That
+    order (heartbeat, then settle, then watch) is what keeps the living from being declared dead.
     """
 
-    def __init__(self, keys: Keys, *, reading: Redis, writing: Redis) -> None:
+    def __init__(self, keys: Keys, *, reading: Redis, writing: Redis, sessions: SharedSessions) -> None:
         self.keys = keys
         self.reading = reading
         self.writing = writing
+        self.sessions = sessions
+        """Makes room where settlements brought more sessions than there may be."""
         self.away_since: float | None = None
         """Monotonic time since when Redis does not answer."""
         self.trouble: Trouble | None = None
         self._here = asyncio.Event()
         self._here.set()
-        self.knock = asyncio.Event()
-        """Set when somebody found Redis away: the heart does not wait for its next second."""
+        self.missed = asyncio.Event()
+        """Set when a call found Redis away: the heartbeat does not wait for its next second."""
 
     async def trouble_with(self, error: Exception, doing: str) -> None:
-        """Take note that Redis is away and wait until it is back. Re-raises what waiting does not mend."""
+        """Wait until Redis is back. Raises the error again if waiting cannot help."""
         trouble = trouble_of(error)
         if trouble not in _PASSING:
             raise error
@@ -56,21 +59,21 @@ class Lane:
         await self._here.wait()
 
     async def gone(self, trouble: Trouble, error: Exception, doing: str) -> None:
-        """Take note that Redis is away; says so once per outage."""
+        """Note that Redis is away; one log line for each outage."""
         REDIS_ERRORS.labels(trouble.value).inc()
         if self.away_since is None:
             self.away_since = time.monotonic()
             self.trouble = trouble
             _log.warning("redis is away", trouble=trouble.value, doing=doing, error=str(error)[:300])
         self._here.clear()
-        self.knock.set()
+        self.missed.set()
         if trouble is Trouble.READ_ONLY:
             # the master moved: connections that are still open lead to the old one
             await self.writing.connection_pool.disconnect()
             await self.reading.connection_pool.disconnect()
 
     def back(self) -> None:
-        """Redis answered a beat."""
+        """Note that Redis answered a heartbeat."""
         if self.away_since is not None:
             seconds = time.monotonic() - self.away_since
             REDIS_AWAY_SECONDS.inc(seconds)
@@ -79,24 +82,19 @@ class Lane:
         self.trouble = None
         self._here.set()
 
-    @property
-    def here(self) -> bool:
-        """Whether Redis answered the last call."""
-        return self._here.is_set()
-
     async def wait_here(self) -> None:
         """Return when Redis answers."""
         await self._here.wait()
 
 
-class Knocks:
+class ReconnectBackoff:
     """Exponential waits with full jitter, up to `LONGEST_WAIT`."""
 
     def __init__(self) -> None:
         self._bound = FIRST_WAIT
 
     def next(self) -> float:
-        """Seconds to wait before the next knock."""
+        """Seconds to wait before the next attempt."""
         wait = random.uniform(0, self._bound)  # noqa: S311 - jitter, not a secret
         self._bound = min(self._bound * 2, LONGEST_WAIT)
         return max(wait, 0.02)

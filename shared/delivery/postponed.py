@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from events.topology import Stage
     from shared.delivery.lane import Lane
-    from shared.delivery.settler import Ttls
+    from shared.delivery.runtime import Ttls
 
 LONGEST_SECONDS: Final = 24 * 3600.0
 """An entry that has been postponed for so long in all is dead (`exhausted`)."""
@@ -24,7 +24,7 @@ MOVED_AT_ONCE: Final = 100
 
 
 class Delays(msgspec.Struct, frozen=True):
-    """What an entry that was postponed carries of it: the field `ernidelayed`."""
+    """What the field `ernidelayed` of an entry says about its postponements."""
 
     first: float = 0.0
     """Unix seconds of the first postponement; 0 if there was none."""
@@ -42,7 +42,7 @@ def delays_of(field: bytes) -> Delays:
 
 
 def overdue(delays: Delays) -> bool:
-    """Whether an entry has been put off for too long."""
+    """Whether an entry has been postponed for too long."""
     return delays.first > 0 and time.time() - delays.first > LONGEST_SECONDS
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from events import scripts
 from shared.delivery import packing
+from shared.delivery.delivery import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,20 +30,11 @@ MARKER_SECONDS: Final = 600
 its entries GONE, which is as true."""
 
 
-class Claimed(msgspec.Struct, frozen=True, gc=False):
-    """An entry that is ours now."""
-
-    stream: int
-    """Index into the agent's streams."""
-    entry_id: str
-    deliveries: int
-    fields: list[bytes]
-
-
 class Settled(msgspec.Struct, frozen=True):
-    """The replies of a batch, in its order, and what happened beside."""
+    """What became of a batch, and what happened beside."""
 
-    replies: list[str]
+    replies: dict[int, str]
+    """Place in the batch → FENCED, GONE, or the error; what is not named was settled."""
     side_writes_failed: int
     sessions_missing: int
     sessions_corrupt: int
@@ -70,8 +62,8 @@ class TakenOver(msgspec.Struct, frozen=True):
     """What a take-over brought. `alive`: the counter moved after all, nothing was done."""
 
     alive: bool = False
-    taken: list[Claimed] = []
-    doomed: list[Claimed] = []
+    taken: list[Delivery] = []
+    over_limit: list[Delivery] = []
     """Past the delivery limit: dead letters, to be written without a slot."""
     suspects: int = 0
     """Entries that stay with the dead consumer until somebody has nothing else in hand."""
@@ -81,26 +73,27 @@ class TakenOver(msgspec.Struct, frozen=True):
 
 
 class Reclaimed(msgspec.Struct, frozen=True):
-    """What holding hand against ownership showed, for one stream."""
+    """How what is in flight differs from what this process owns, for one stream."""
 
     lost: list[str]
-    orphans: list[Claimed]
+    orphans: list[Delivery]
     gone: list[str]
 
 
 async def settle(redis: Redis, keys: Sequence[str], packed: bytes) -> Settled:
     """End a batch of deliveries. Raises NOGROUP (a ResponseError) if the group vanished."""
     replies, beside = await _SETTLE(redis, keys, [packed])
-    return Settled([reply.decode() for reply in replies], *beside)
+    others = {place - 1: reply.decode() for place, reply in zip(replies[::2], replies[1::2], strict=True)}
+    return Settled(others, *beside)
 
 
 async def beat(
-    redis: Redis, lane: Keys, agent: str, streams: Sequence[str], consumer: str, says: bytes
+    redis: Redis, lane: Keys, agent: str, streams: Sequence[str], consumer: str, record: bytes
 ) -> Beat:
     """Beat once, and look at the others."""
     keys = [lane.beats(agent), lane.processes(agent), lane.paused, lane.delayed(agent)]
     counter, beats, owners, due_count, paused, without = await _BEAT(
-        redis, keys + [lane.stream(name) for name in streams], [consumer, says, agent]
+        redis, keys + [lane.stream(name) for name in streams], [consumer, record, agent]
     )
     return Beat(
         counter=counter,
@@ -121,7 +114,7 @@ async def take_over(
     taker: str,
     whose: str,
     seen: str,
-    most: int,
+    limit: int,
     suspect: bool,
     max_deliveries: int,
 ) -> TakenOver:
@@ -132,26 +125,26 @@ async def take_over(
         taker,
         whose,
         seen,
-        most,
+        limit,
         "1" if suspect else "0",
         max_deliveries,
     ]
     reply = await _TAKE_OVER(redis, keys, args)
     if reply[0] == b"ALIVE":
         return TakenOver(alive=True)
-    _, taken, doomed, suspects, left, lost = reply
+    _, taken, over_limit, suspects, left, lost = reply
     return TakenOver(
         taken=[_claimed(entry) for entry in taken],
-        doomed=[_claimed(entry) for entry in doomed],
+        over_limit=[_claimed(entry) for entry in over_limit],
         suspects=suspects,
         left=left,
         lost=[(index, entry_id.decode()) for index, entry_id in lost],
     )
 
 
-def _claimed(entry: tuple[int, bytes, int, list[bytes]]) -> Claimed:
+def _claimed(entry: tuple[int, bytes, int, list[bytes]]) -> Delivery:
     stream, entry_id, deliveries, fields = entry
-    return Claimed(stream, entry_id.decode(), deliveries, fields)
+    return Delivery(stream, entry_id.decode(), deliveries, fields)
 
 
 async def reclaim(
@@ -161,14 +154,16 @@ async def reclaim(
     consumer: str,
     *,
     stream: int,
-    most: int,
-    in_hand: Sequence[str | int],
+    limit: int,
+    in_flight: Sequence[str | int],
 ) -> Reclaimed:
-    """Hold what is in hand (id, deliveries, id, deliveries, …) against what we own, for one stream."""
-    lost, orphans, gone = await _RECLAIM(redis, [stream_key], [agent, consumer, most, packing.pack(in_hand)])
+    """Compare what is in flight (id, deliveries, id, deliveries, …) with what we own, for one stream."""
+    lost, orphans, gone = await _RECLAIM(
+        redis, [stream_key], [agent, consumer, limit, packing.pack(in_flight)]
+    )
     return Reclaimed(
         lost=[entry_id.decode() for entry_id in lost],
-        orphans=[Claimed(stream, i.decode(), n, fields) for i, n, fields in orphans],
+        orphans=[Delivery(stream, i.decode(), n, fields) for i, n, fields in orphans],
         gone=[entry_id.decode() for entry_id in gone],
     )
 

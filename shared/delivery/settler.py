@@ -1,128 +1,85 @@
-"""Ending deliveries: settlements that come in while a batch is in flight go out together in the next one."""
+"""Ending deliveries: those that come in while a batch is in flight go out together in the next one."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import structlog
 
+from events import topology
 from events.connection import RedisError, Trouble, trouble_of
 from shared.delivery import packing, scripts
+from shared.delivery.news import GroupLost
 from shared.telemetry.metrics import SESSION_CREATED, SESSION_ERRORS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
+    from shared.delivery.accounting import Accounting
+    from shared.delivery.delivery import Delivery
     from shared.delivery.lane import Lane
-    from shared.sessions.shared_store import SharedSessions
-    from shared.telemetry.metrics import AgentMetrics
+    from shared.delivery.news import News
+    from shared.delivery.runtime import Runtime
 
 BATCH: Final = 200
-"""Settlements in one script call: 250 entries of four outputs stay far below Lua's limits, and the server
-answers others between two calls."""
+"""Deliveries ended in one script call: 250 entries of four outputs stay far below Lua's limits, and the
+server answers others between two calls."""
 _AGAIN_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
-
-Fields: TypeAlias = "Sequence[str | bytes]"
-What: TypeAlias = Literal["done", "dead", "postponed", "interrupted"]
-
-
-class SessionMove(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a settlement changes in its session."""
-
-    key: str
-    session_id: str
-    deltas: Mapping[str, int]
-    create: bool = False
-    expected: int = 0
-    photos_key: str = ""
-    """Where the photo is noted as one of the session's; '' where it was noted before."""
-    photo_id: str = ""
-
-
-class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How one delivery ends."""
-
-    entry_id: str
-    deliveries: int
-    what: What
-    outputs: Sequence[tuple[str, Fields]] = ()
-    """Key and fields: the output events, or the one dead letter."""
-    delay_ms: int = 0
-    delayed_key: str = ""
-    photo: tuple[str, Fields] | None = None
-    session: SessionMove | None = None
-
-
-class Ttls(msgspec.Struct, frozen=True, kw_only=True):
-    """Lifetimes in ms: photo records (0: none are written), sessions, sessions in flight."""
-
-    photo: int
-    session: int
-    session_in_flight: int
 
 
 class Settler:
     """Settles the deliveries of one stream in one lane, in order, until Redis has answered."""
 
-    def __init__(
-        self,
-        lane: Lane,
-        *,
-        stream: str,
-        completed: str,
-        agent: str,
-        consumer: str,
-        ttls: Ttls,
-        metrics: AgentMetrics,
-        group_lost: Callable[[], None],
-        sessions: SharedSessions,
-    ) -> None:
-        """`stream` and `completed` are event type names; `group_lost` is told when the group is not there.
-
-        `sessions` makes room where a batch of settlements brought more than there may be.
-        """
+    def __init__(self, runtime: Runtime, lane: Lane, stream: str, accounting: Accounting, news: News) -> None:
+        """`stream`: the event type it is named after."""
+        self._runtime = runtime
         self._lane = lane
+        self._accounting = accounting
+        self._news = news
         keys = lane.keys
-        self._fixed = (
-            keys.stream(stream),
-            keys.marker(f"{consumer}:{stream}"),
-            keys.session_open,
-            keys.session_lru,
-            keys.stream(completed),
-            keys.session_stats,
-        )
-        self._agent = agent
-        self._consumer = consumer
-        self._ttls = ttls
-        self._metrics = metrics
-        self._group_lost = group_lost
-        self._sessions = sessions
-        self._queue: deque[tuple[Settlement, asyncio.Future[str]]] = deque()
+        self._fixed = {
+            key: position
+            for position, key in enumerate(
+                (
+                    keys.stream(stream),
+                    keys.marker(f"{runtime.consumer}:{stream}"),
+                    keys.session_open,
+                    keys.session_lru,
+                    keys.stream(topology.COMPLETED),
+                    keys.session_stats,
+                ),
+                start=1,
+            )
+        }
+        ttls = runtime.ttls
+        self._constant = {
+            "group": runtime.stage.agent,
+            "consumer": runtime.consumer,
+            "marker_ttl": scripts.MARKER_SECONDS * 1000,
+            "photo_ttl": ttls.photo,
+            "session_ttl": ttls.session,
+            "in_flight_ttl": ttls.session_in_flight,
+        }
+        self._queue: deque[Delivery] = deque()
         self._sending: asyncio.Task[None] | None = None
         self._batch = 0
+        # kept: asking for the running loop is a system call each time
         self._loop = asyncio.get_running_loop()
 
-    def settle(self, settlement: Settlement) -> asyncio.Future[str]:
-        """Queue a settlement; the future gives OK, FENCED or GONE, however long Redis is away."""
-        # the loop is kept: asking for the running one is a system call each time
-        reply: asyncio.Future[str] = self._loop.create_future()
-        self._enqueue(settlement, reply)
-        return reply
-
-    def _enqueue(self, settlement: Settlement, reply: asyncio.Future[str]) -> None:
-        self._queue.append((settlement, reply))
+    def settle(self, delivery: Delivery) -> None:
+        """Settle a delivery as its outcome says, however long Redis is away, and then account for it."""
+        self._queue.append(delivery)
         if self._sending is None:
             self._sending = self._loop.create_task(self._send_all())
 
-    @property
-    def sending(self) -> asyncio.Task[None] | None:
-        """The task that sends, if something is under way."""
-        return self._sending
+    async def close(self) -> None:
+        """Stop sending; what is not settled stays pending, and is taken over after a lease."""
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.wait([self._sending], timeout=1.0)
 
     async def _send_all(self) -> None:
         try:
@@ -130,56 +87,64 @@ class Settler:
                 batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
                 try:
                     await self._send(batch)
-                except Exception as error:  # noqa: BLE001 - our own mistake: who waits must hear of it
-                    for _, reply in batch:
-                        if not reply.done():
-                            reply.set_exception(error)
+                except Exception:  # noqa: BLE001 - our own mistake: the entries stay pending and come back
+                    _log.exception("the delivery engine failed on a batch", entries=len(batch))
+                    self._accounting.release(batch)
         finally:
             self._sending = None
 
-    async def _send(self, batch: list[tuple[Settlement, asyncio.Future[str]]]) -> None:
+    async def _send(self, batch: list[Delivery]) -> None:
         self._batch += 1
-        keys, packed = self._pack([settlement for settlement, _ in batch])
+        keys, packed = self._pack(batch)
         while True:
             await self._lane.wait_here()
             try:
                 settled = await scripts.settle(self._lane.writing, keys, packed)
             except (RedisError, OSError) as error:
-                if trouble_of(error) is Trouble.NO_GROUP:
+                trouble = trouble_of(error)
+                if trouble is Trouble.NO_GROUP:
                     # flushed or failed over: whatever was unsettled will be delivered again
-                    self._group_lost()
-                    replies = ["GONE"] * len(batch)
-                    break
-                if trouble_of(error) is Trouble.NOT_SENT:
+                    self._news.append(GroupLost())
+                    self._accounting.end(batch, ["GONE"] * len(batch))
+                    return
+                if trouble is Trouble.NOT_SENT:
                     _log.exception("a batch of settlements was refused; trying again", entries=len(batch))
                     await asyncio.sleep(_AGAIN_SECONDS)
                     continue
                 # sent again as it is, same number: if it was applied, its marker gives the first answer
                 await self._lane.trouble_with(error, "settling")
             else:
-                replies = settled.replies
-                self._count(settled)
-                await self._make_room(settled)
                 break
-        for (settlement, reply), answer in zip(batch, replies, strict=True):
-            if answer in ("OK", "FENCED", "GONE"):
-                if not reply.done():
-                    reply.set_result(answer)
-            else:
-                self._later(settlement, reply, answer)
+        self._count(settled)
+        await self._make_room(settled)
+        self._account(batch, settled.replies)
 
-    def _later(self, settlement: Settlement, reply: asyncio.Future[str], answer: str) -> None:
+    def _account(self, batch: list[Delivery], replies: dict[int, str]) -> None:
+        """`replies`: those that are not OK, by their place in the batch."""
+        answers = ["OK"] * len(batch)
+        for place, reply in replies.items():
+            answers[place] = reply
+            if reply not in ("FENCED", "GONE"):
+                self._again(batch[place], reply)
+        if any(reply not in ("OK", "FENCED", "GONE") for reply in replies.values()):
+            ended = [(d, a) for d, a in zip(batch, answers, strict=True) if a in ("OK", "FENCED", "GONE")]
+            batch, answers = [d for d, _ in ended], [a for _, a in ended]
+        self._accounting.end(batch, answers)
+
+    def _again(self, delivery: Delivery, reply: str) -> None:
         """An entry that Redis refused to end stays ours; a person has to mend the key it names."""
-        _log.error("hand-off refused, trying again", entry_id=settlement.entry_id, error=answer[:300])
-        self._loop.call_later(_AGAIN_SECONDS, self._enqueue, settlement, reply)
+        _log.error("hand-off refused, trying again", entry_id=delivery.entry_id, error=reply[:300])
+        self._loop.call_later(_AGAIN_SECONDS, self.settle, delivery)
 
     def _count(self, settled: scripts.Settled) -> None:
+        metrics = self._runtime.metrics
         if settled.sessions_missing:
-            self._metrics.session_missing.inc(settled.sessions_missing)
+            metrics.session_missing.inc(settled.sessions_missing)
         if settled.side_writes_failed:
-            self._metrics.side_write_failures.inc(settled.side_writes_failed)
+            metrics.side_write_failures.inc(settled.side_writes_failed)
             _log.error("session counters or photo records not written", writes=settled.side_writes_failed)
-        SESSION_CREATED.inc(settled.sessions_created)
+        if settled.sessions_created:
+            SESSION_CREATED.inc(settled.sessions_created)
         if settled.sessions_corrupt:
             SESSION_ERRORS.labels("corrupt").inc(settled.sessions_corrupt)
             _log.error(
@@ -188,51 +153,47 @@ class Settler:
             )
 
     async def _make_room(self, settled: scripts.Settled) -> None:
-        """Evict before anybody hears of the settlements: so the excess stays within what is in hand."""
-        if not self._sessions.crowded(settled.sessions_open, settled.sessions_rest):
+        """Evict before anybody hears of the settlements: so the excess stays within what is in flight."""
+        sessions = self._lane.sessions
+        if not sessions.crowded(settled.sessions_open, settled.sessions_rest):
             return
         try:
-            await self._sessions.evict(self._lane.keys)
+            await sessions.evict(self._lane.keys)
         except (RedisError, OSError) as error:
             # the sweep of the next second makes up for it
             _log.debug("no session evicted", error=str(error)[:200])
 
-    def _pack(self, settlements: Sequence[Settlement]) -> tuple[list[str], bytes]:
-        index = {key: position for position, key in enumerate(self._fixed, start=1)}
+    def _pack(self, batch: Sequence[Delivery]) -> tuple[list[str], bytes]:
+        """The keys and the packed argument of settle.lua; entries name their keys by position."""
+        index = self._fixed.copy()
 
         def at(key: str) -> int:
             return index.setdefault(key, len(index) + 1)
 
         entries = []
-        low = high = _order(settlements[0].entry_id)
-        for s in settlements:
-            low, high = min(low, order := _order(s.entry_id)), max(high, order)
-            payload: object = False
-            if s.what == "done":
-                payload = [(at(key), fields) for key, fields in s.outputs]
-            elif s.what == "dead":
-                payload = (at(s.outputs[0][0]), s.outputs[0][1])
-            elif s.what == "postponed":
-                payload = (at(s.delayed_key), s.delay_ms)
-            photo: object = (at(s.photo[0]), s.photo[1]) if s.photo else False
-            session: object = False
-            if m := s.session:
-                photos = at(m.photos_key) if m.photos_key else 0
-                session = (at(m.key), m.session_id, m.deltas, m.create, m.expected, photos, m.photo_id)
-            entries.append((s.entry_id, s.deliveries, s.what, payload, photo, session))
+        for delivery in batch:
+            outcome = delivery.outcome
+            entry: dict[str, Any] = {"id": delivery.entry_id, "n": delivery.deliveries, "what": outcome.what}
+            if outcome.outputs:
+                entry["outputs"] = [(at(key), fields) for key, fields in outcome.outputs]
+            if outcome.delayed_key:
+                entry["delayed"], entry["wait"] = at(outcome.delayed_key), outcome.delay_ms
+            if outcome.photo:
+                entry["photo"], entry["record"] = at(outcome.photo[0]), outcome.photo[1]
+            if move := outcome.session:
+                entry["session"] = {
+                    "key": at(move.key),
+                    "id": move.session_id,
+                    "deltas": move.deltas,
+                    "create": move.create,
+                    "expected": move.expected,
+                    "photos": at(move.photos_key) if move.photos_key else 0,
+                    "photo": move.photo_id,
+                }
+            entries.append(entry)
+        ids = sorted((delivery.entry_id for delivery in batch), key=_order)
         packed = packing.pack(
-            (
-                self._agent,
-                self._consumer,
-                self._batch,
-                scripts.MARKER_SECONDS * 1000,
-                self._ttls.photo,
-                self._ttls.session,
-                self._ttls.session_in_flight,
-                f"{low[0]}-{low[1]}",
-                f"{high[0]}-{high[1]}",
-                entries,
-            )
+            {**self._constant, "batch": self._batch, "lowest": ids[0], "highest": ids[-1], "entries": entries}
         )
         return list(index), packed
 

@@ -1,4 +1,4 @@
-"""Room for entries in hand. A process never reads more than it has room for."""
+"""Room for entries in flight. A process never reads more than it has room for."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Slots:
         """Slots in use, those reserved for a read in flight included."""
         return self.total - self.free
 
-    def take(self, most: int) -> int:
-        """Take up to `most` slots now; 0 if there is none, or somebody waits for all."""
+    def take(self, limit: int) -> int:
+        """Take up to `limit` slots now; 0 if there is none, or somebody waits for all."""
         if self._all_for is not None:
             return 0
-        got = min(self.free, most)
+        got = min(self.free, limit)
         self.free -= got
         return got
 

@@ -37,7 +37,7 @@ async def check_redis(redis: Redis, *, lanes: int, allow_volatile: bool) -> list
     return findings
 
 
-async def insist(redis: Redis, *, lanes: int, allow_volatile: bool) -> None:
+async def require(redis: Redis, *, lanes: int, allow_volatile: bool) -> None:
     """Raise RedisUnfitError with every finding that is not fine."""
     findings = await check_redis(redis, lanes=lanes, allow_volatile=allow_volatile)
     wrong = [finding.sentence for finding in findings if not finding.ok]

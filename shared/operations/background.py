@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 async def run(process: AgentProcess) -> None:
     """Run them beside the process's loops, until cancelled."""
-    redis, stage = process.redis, process.stage
-    sessions = SessionStore.from_settings(process.settings)
+    redis, stage, settings = process.redis, process.runtime.stage, process.runtime.settings
+    sessions = SessionStore.from_settings(settings)
     try:
         async with asyncio.TaskGroup() as jobs:
             jobs.create_task(gauges.keep(redis, stage, process.metrics, process.keys))
             jobs.create_task(janitor.keep(redis, stage, process.keys, sessions))
             if topology.COMPLETED in stage.reads:
                 # one agent does it: the last one, which knows what has ended
-                jobs.create_task(retention.keep(redis, process.settings))
+                jobs.create_task(retention.keep(redis, settings))
     finally:
         await sessions.aclose()

@@ -8,7 +8,7 @@ import msgspec
 
 from events import keys, topology
 from events.connection import RedisError, Trouble, trouble_of
-from shared.delivery.heartbeat import Says
+from shared.delivery.heartbeat import ProcessInfo
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -24,7 +24,7 @@ class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     consumer: str
     beat_seconds_ago: float
-    says: Says
+    says: ProcessInfo
 
 
 class Depth(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +141,7 @@ async def _processes(
                 status = ProcessStatus(
                     consumer=consumer.decode(),
                     beat_seconds_ago=round(max(0.0, now - int(millis) / 1000), 3),
-                    says=msgspec.json.decode(says, type=Says),
+                    says=msgspec.json.decode(says, type=ProcessInfo),
                 )
             except ValueError:
                 continue

@@ -21,13 +21,13 @@ class Kind(enum.Enum):
     """Try again after a wait."""
     PERMANENT = "permanent"
     """To the dead letters: trying again gives the same."""
-    UNWELL = "unwell"
-    """It is not the photo, it is this machine: give the entry back and stop reading."""
+    UNHEALTHY = "unhealthy"
+    """It is not the photo, it is this machine: release the entry and stop reading."""
     POSTPONE = "postpone"
     """The failure itself says when to come back."""
 
 
-_UNWELL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO})
+_UNHEALTHY = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO})
 _TRANSIENT = (
     TransientError,
     ConnectionError,
@@ -50,11 +50,11 @@ def classify(error: BaseException) -> Kind:
       out of it, too, and the photo would go round for ever.
     * Everything unknown is permanent: a bug does not go away by doing it three times.
     """
-    if isinstance(error, OSError) and error.errno in _UNWELL:
-        return Kind.UNWELL
+    if isinstance(error, OSError) and error.errno in _UNHEALTHY:
+        return Kind.UNHEALTHY
     if isinstance(error, RedisError):
         # a command that Redis refuses is a bug; a Redis that is away says nothing about the photo
-        return Kind.PERMANENT if trouble_of(error) in (Trouble.NOT_SENT, Trouble.NO_GROUP) else Kind.UNWELL
+        return Kind.PERMANENT if trouble_of(error) in (Trouble.NOT_SENT, Trouble.NO_GROUP) else Kind.UNHEALTHY
     if isinstance(error, (ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError)):
         return Kind.PERMANENT
     if isinstance(error, PermanentError):

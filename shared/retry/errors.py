@@ -44,8 +44,20 @@ class HttpStatusError(Exception):
 
 
 _MARK = "_erni_dependency"
-answered: ContextVar[set[str]] = ContextVar("answered")
-"""The outside parts that answered during the attempt under way; the breaker closes for these alone."""
+_answered: ContextVar[set[str]] = ContextVar("answered")
+
+
+def parts_that_answer() -> set[str]:
+    """The outside parts that answer from now on, as they do; the breaker closes for these alone.
+
+    A task has one such set, which it empties before each attempt, and its child tasks share it.
+    """
+    parts = _answered.get(None)
+    if parts is None:
+        _answered.set(parts := set())
+    else:
+        parts.clear()
+    return parts
 
 
 @contextmanager
@@ -60,7 +72,7 @@ def dependency(name: str) -> Iterator[None]:
         if not hasattr(error, _MARK):
             setattr(error, _MARK, name)
         raise
-    if (parts := answered.get(None)) is not None:
+    if (parts := _answered.get(None)) is not None:
         parts.add(name)
 
 

@@ -1,87 +1,121 @@
 """A time limit for each attempt, watched by one loop for all of them.
 
-`asyncio.timeout` does the same for one block, at a fifth of what a whole hand-off costs: a timer and
-several look-ups of the running loop each time, for a limit of minutes that is hardly ever reached.
+`asyncio.timeout` does the same for one block, but it costs a timer and several look-ups of the running loop
+each time, for a limit of minutes that is hardly ever reached.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from typing import TYPE_CHECKING, TypeVar
-
-from shared.retry.errors import TransientError
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Iterator
 
-T = TypeVar("T")
+_current: ContextVar[TimeLimit] = ContextVar("time_limit")
+
+
+class TimeLimit:
+    """How long the attempt that one task makes may still run. A task keeps its limit for all its attempts."""
+
+    __slots__ = ("_paused", "_paused_at", "_ran_since", "_seconds", "_task", "cut", "since")
+
+    def __init__(self, seconds: float, task: asyncio.Task[None]) -> None:
+        """`seconds`: what each attempt may take; `task`: the one that makes them."""
+        self._seconds = seconds
+        self._task = task
+        self._paused = 0
+        self._paused_at = self._ran_since = 0.0
+        self.since = math.inf
+        """Monotonic time of the attempt's start; infinite while no attempt runs, and while it waits."""
+        self.cut = False
+        """The attempt was cancelled because its time was over."""
+
+    def cut_off(self) -> None:
+        """Cancel the attempt. Whoever makes it raises TimeoutError in place of the cancellation."""
+        self.cut = True
+        self.since = math.inf
+        self._task.cancel()
+
+    def cause_of_cancellation(self) -> TimeoutError | None:
+        """What an attempt raises that was cancelled here; None if somebody else cancelled it.
+
+        A cancellation from outside at the same moment wins: there are two requests then.
+        """
+        cut, self.cut = self.cut, False
+        if cut and self._task.uncancel() == 0:
+            return TimeoutError(f"not done within {self._seconds:g} s (HANDLE_TIMEOUT)")
+        return None
+
+    @property
+    def cancelled_from_outside(self) -> bool:
+        """Whether somebody asked the task to end. If nobody did, a library inside cancelled the attempt."""
+        return self._task.cancelling() > 0
+
+    def pause(self) -> None:
+        """Stop the clock. Several tasks of one attempt may do so at a time."""
+        if self._paused == 0:
+            self._paused_at, self._ran_since = time.monotonic(), self.since
+            self.since = math.inf
+        self._paused += 1
+
+    def resume(self) -> None:
+        """Let the clock go on when the last of them is back."""
+        self._paused -= 1
+        if self._paused == 0:
+            self.since = self._ran_since + time.monotonic() - self._paused_at
 
 
 class TimeLimits:
-    """The attempts that run now, and how long each may."""
+    """The limits of all tasks of a process that make attempts."""
 
     def __init__(self, seconds: float) -> None:
+        """`seconds`: what each attempt may take (HANDLE_TIMEOUT)."""
         self.seconds = seconds
-        self._running: set[TimeLimit] = set()
+        self._limits: set[TimeLimit] = set()
 
-    def of(self, task: asyncio.Task[None]) -> TimeLimit:
-        """The limit of a delivery's attempts; `task` is the one that makes them."""
-        return TimeLimit(self, task)
+    @contextmanager
+    def of(self, task: asyncio.Task[None]) -> Iterator[TimeLimit]:
+        """Watch the attempts of `task` inside the block."""
+        limit = TimeLimit(self.seconds, task)
+        self._limits.add(limit)
+        token = _current.set(limit)
+        try:
+            yield limit
+        finally:
+            _current.reset(token)
+            self._limits.discard(limit)
+
+    @property
+    def running(self) -> list[TimeLimit]:
+        """The limits of attempts that run now."""
+        return [limit for limit in self._limits if limit.since < math.inf]
 
     async def watch(self) -> None:
         """Cut off what runs too long, until cancelled; up to a quarter of a second late."""
         while True:
             await asyncio.sleep(min(0.25, self.seconds / 4))
             started_before = time.monotonic() - self.seconds
-            for limit in [limit for limit in self._running if limit.since < started_before]:
+            for limit in [limit for limit in self._limits if limit.since < started_before]:
                 limit.cut_off()
 
-    def begin(self, limit: TimeLimit) -> None:
-        """Watch it."""
-        self._running.add(limit)
 
-    def end(self, limit: TimeLimit) -> None:
-        """Watch it no more."""
-        self._running.discard(limit)
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Wait inside the block for something that other photos use too: it burns none of the attempt's time.
 
-
-class TimeLimit:
-    """Runs the attempts of one delivery, each within the limit."""
-
-    __slots__ = ("_cut", "_limits", "_task", "since")
-
-    def __init__(self, limits: TimeLimits, task: asyncio.Task[None]) -> None:
-        self._limits = limits
-        self._task = task
-        self._cut = False
-        self.since = 0.0
-        """Monotonic time of the attempt's start."""
-
-    def cut_off(self) -> None:
-        """Cancel the attempt; `run` raises TimeoutError in its place."""
-        self._cut = True
-        self._limits.end(self)
-        self._task.cancel()
-
-    async def run(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Await `call()`. Raises TimeoutError if it took too long, as `asyncio.timeout` would."""
-        self.since = time.monotonic()
-        self._limits.begin(self)
-        try:
-            return await call()
-        except asyncio.CancelledError:
-            # a cancellation from outside at the same moment wins: there are two requests then
-            if self._cut and self._task.uncancel() == 0:
-                self._cut = False
-                raise TimeoutError(f"not done within {self._limits.seconds:g} s (HANDLE_TIMEOUT)") from None
-            if self._task.cancelling() == 0:
-                # nobody asked for it: something inside the handler cancelled itself
-                raise TransientError("the handler was cancelled from inside, by a library it uses") from None
-            raise
-        finally:
-            self._limits.end(self)
-            if self._cut:
-                # the handler swallowed the cancellation and came to an end of its own
-                self._cut = False
-                self._task.uncancel()
+    Outside of an attempt it does nothing.
+    """
+    limit = _current.get(None)
+    if limit is None:
+        yield
+        return
+    limit.pause()
+    try:
+        yield
+    finally:
+        limit.resume()

@@ -8,16 +8,18 @@ the second (10 s would follow), a little jitter within the bound. A wait the oth
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential
 
 from shared.retry.classify import Kind, classify, retry_after_of, sentence_of
-from shared.retry.errors import PostponeError, answered, dependency_of
+from shared.retry.errors import PostponeError, TransientError, dependency_of, parts_that_answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from shared.retry.breaker import Breakers
     from shared.retry.limit import TimeLimit
 
+E = TypeVar("E")
 T = TypeVar("T")
 
 ATTEMPTS: Final = 3
@@ -85,31 +88,49 @@ def without_waiting() -> Iterator[None]:
 
 
 async def attempt(
-    call: Callable[[], Awaitable[T]],
+    handle: Callable[[E], Awaitable[T]],
+    event: E,
     *,
     limit: TimeLimit,
     breakers: Breakers,
     observer: Observer,
     stopping: asyncio.Event,
 ) -> Succeeded[T] | Failed:
-    """Call, and call again while that may help.
+    """Call ``handle(event)``, and call it again while that may help.
 
     `limit` bounds each attempt; one that is cut off counts as a transient failure. tenacity starts only
-    after a first failure: a first try that succeeds costs nothing of it. `stopping` ends a wait at once
-    with `Kind.UNWELL` (the entry is given back).
+    after a first failure, so a first try that succeeds costs nothing of it. `stopping` ends a wait at once
+    with `Kind.UNHEALTHY` (the entry is released).
     """
-    # of this attempt alone: an answer out of a cache says nothing about the part it once came from
-    parts: set[str] = set()
-    token = answered.set(parts)
+    # The parts that answered in this attempt alone: an answer out of a cache says nothing about the part it
+    # once came from.
+    parts = parts_that_answer()
     try:
-        value = await limit.run(call)
+        value = await _within(limit, handle, event)
     except Exception as error:  # noqa: BLE001 - every failure of a handler becomes an outcome
         breakers.succeeded(parts - {dependency_of(error)})
-        return await _Again(call, error, limit, breakers, observer, stopping).run()
-    finally:
-        answered.reset(token)
-    breakers.succeeded(parts)
+        parts.clear()
+        return await _Again(partial(_within, limit, handle, event), error, breakers, observer, stopping).run()
+    if parts:
+        breakers.succeeded(parts)
+        parts.clear()
     return Succeeded(value)
+
+
+async def _within(limit: TimeLimit, handle: Callable[[E], Awaitable[T]], event: E) -> T:
+    """One attempt. Raises TimeoutError if it took too long, as `asyncio.timeout` would."""
+    limit.since = time.monotonic()
+    try:
+        return await handle(event)
+    except asyncio.CancelledError:
+        late = limit.cause_of_cancellation()
+        if late is not None:
+            raise late from None
+        if not limit.cancelled_from_outside:
+            raise TransientError("the handler was cancelled from inside, by a library it uses") from None
+        raise
+    finally:
+        limit.since = math.inf
 
 
 class _StoppingError(Exception):
@@ -123,14 +144,12 @@ class _Again(Generic[T]):
         self,
         call: Callable[[], Awaitable[T]],
         first: Exception,
-        limit: TimeLimit,
         breakers: Breakers,
         observer: Observer,
         stopping: asyncio.Event,
     ) -> None:
         self._call = call
         self._first: Exception | None = first
-        self._limit = limit
         self._breakers = breakers
         self._observer = observer
         self._stopping = stopping
@@ -146,18 +165,16 @@ class _Again(Generic[T]):
             before_sleep=self._note,
             reraise=True,
         )
-        parts: set[str] = set()
-        token = answered.set(parts)
+        parts = parts_that_answer()
         try:
             value: T = await retrying(self._once)
         except _StoppingError as error:
-            return Failed(Kind.UNWELL, error, tuple(self._failures))
+            return Failed(Kind.UNHEALTHY, error, tuple(self._failures))
         except Exception as error:  # noqa: BLE001 - every failure of a handler becomes an outcome
             self._failures.append(_failure(error, None))
             return self._verdict(error)
-        finally:
-            answered.reset(token)
         self._breakers.succeeded(parts)
+        parts.clear()
         return Succeeded(value, tuple(self._failures))
 
     async def _once(self) -> T:
@@ -165,7 +182,7 @@ class _Again(Generic[T]):
         if self._first is not None:
             error, self._first = self._first, None
             raise error
-        return await self._limit.run(self._call)
+        return await self._call()
 
     def _worth_it(self, error: BaseException) -> bool:
         kind = classify(error)

@@ -16,7 +16,7 @@ from events.scripts import Script
 from shared.delivery import packing, scripts
 from shared.delivery.heartbeat import Watch
 from shared.delivery.process import AgentProcess
-from shared.delivery.reader import Intake
+from shared.delivery.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -60,7 +60,7 @@ def _rewrite(name: str, *changes: tuple[str, str]) -> None:
 
 
 def _no_fence() -> None:
-    _rewrite("_SETTLE", ("if mine[id] ~= n then", "if false then"))
+    _rewrite("_SETTLE", ("if mine[id] ~= e.n then", "if false then"))
 
 
 def _maxlen() -> None:
@@ -82,19 +82,18 @@ def _ack_first() -> None:
 
     async def settle(redis: Redis, keys: Sequence[str], packed: bytes) -> scripts.Settled:
         batch = packing.unpack(packed)
-        fenced = [entry[2] != b"done" for entry in batch[9]]
-        if any(fenced):
+        if any(entry[b"what"] != b"done" for entry in batch[b"entries"]):
             return await real(redis, keys, packed)
         add: Callable[..., Awaitable[Any]] = redis.execute_command
-        ids = [entry[0] for entry in batch[9]]
-        await redis.xack(keys[0], batch[0].decode(), *ids)
+        ids = [entry[b"id"] for entry in batch[b"entries"]]
+        await redis.xack(keys[0], batch[b"group"].decode(), *ids)
         await redis.xdel(keys[0], *ids)
         await asyncio.sleep(0.005)
-        for entry in batch[9]:
-            for key, flat in entry[3]:
+        for entry in batch[b"entries"]:
+            for key, flat in entry.get(b"outputs", ()):
                 await add("XADD", keys[key - 1], "*", *flat)
         nothing: dict[str, Any] = dict.fromkeys(scripts.Settled.__struct_fields__, 0)
-        return scripts.Settled(**(nothing | {"replies": ["OK"] * len(ids)}))
+        return scripts.Settled(**(nothing | {"replies": {}}))
 
     real = scripts.settle
     scripts.settle = settle
@@ -128,9 +127,11 @@ def _delconsumer_at_exit() -> None:
 
     async def drain(self: AgentProcess) -> None:
         for loops in self._lanes:
-            for name in self.stage.reads:
+            for name in self.runtime.stage.reads:
                 key = loops.lane.keys.stream(name)
-                await loops.lane.writing.xgroup_delconsumer(key, self.stage.agent, self.consumer)
+                await loops.lane.writing.xgroup_delconsumer(
+                    key, self.runtime.stage.agent, self.runtime.consumer
+                )
         await honest(self)
 
     honest = AgentProcess._drain
@@ -138,7 +139,7 @@ def _delconsumer_at_exit() -> None:
 
 
 def _group_at_dollar() -> None:
-    async def make_groups(self: Intake) -> None:
+    async def make_groups(self: Reader) -> None:
         for key in self._keys:
             try:
                 await self._lane.reading.xgroup_create(key, self._stage.agent, id="$", mkstream=True)
@@ -146,7 +147,7 @@ def _group_at_dollar() -> None:
                 if "BUSYGROUP" not in str(error):
                     raise
 
-    Intake._make_groups = make_groups  # type: ignore[method-assign]
+    Reader._make_groups = make_groups  # type: ignore[method-assign]
 
 
 PLANT: Final[dict[str, Callable[[], None]]] = {

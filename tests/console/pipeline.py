@@ -13,7 +13,7 @@ from events.keys import Keys
 from events.types import Step
 from shared.delivery import packing
 from shared.delivery.dead_letter import letter_fields
-from shared.delivery.heartbeat import Says
+from shared.delivery.heartbeat import ProcessInfo
 from shared.delivery.photo_record import record_fields
 from shared.retry.policy import Attempt
 
@@ -35,7 +35,7 @@ def pairs(flat: list[str | bytes]) -> Iterator[tuple[str | bytes, str | bytes]]:
 
 def beats(client: Redis, agent: str, consumer: str = "vm-1-a", *, ago: float = 0.0, **says: Any) -> None:
     """A process of an agent that beat so many seconds ago."""
-    record = Says(
+    record = ProcessInfo(
         **{
             "host": socket.gethostname(),
             "pid": os.getpid(),

@@ -9,15 +9,18 @@ import pytest
 
 from consumers.validation_reporter import ValidationReporter
 from events import topology
+from events.codec import Envelope
 from events.connection import connect
 from events.identities import SessionId
 from events.types import FieldValue, NeedsPerson, SessionCompleted, SessionReported, Step
 from events.types import PhotoValidated as Validated
-from shared.delivery.agent import Delivery, current_delivery
+from shared.delivery.agent import current_delivery
 from shared.delivery.dead_letter import letter_fields
+from shared.delivery.delivery import Delivery
 from shared.reports.photo_report import PhotoReport, read_photo_report, write_photo_report
 from shared.reports.thumbnail import thumbnail_key
 from shared.retry.errors import PermanentError
+from shared.telemetry.tracing import DeliverySpan
 from tests.shared.reports.markup import Markup
 from tests.shared.reports.sample import Letter, fill, letters
 from tests.shared.reports.uploads import FIELDS, desk
@@ -79,15 +82,19 @@ async def agent(settings: Settings, redis: Redis, dead: list[Letter]) -> AsyncIt
 
     agent = ValidationReporter(settings, redis, dead_letters=dead_of_session)
     await agent.open()
-    token = current_delivery.set(
-        Delivery(
-            entry_id="1-0",
-            stream="photo.uploaded",
-            deliveries=2,
-            steps=STEPS,
-            traceparent=f"00-{TRACE}-b7ad6b7169203331-03",
-        )
+    delivery = Delivery(stream=0, entry_id="1-0", deliveries=2, fields=[])
+    delivery.span = DeliverySpan(f"00-{TRACE}-b7ad6b7169203331-03", "", ("1-0", None, None), None)
+    delivery.envelope = Envelope(
+        event=SessionCompleted(
+            session_id=SESSION, completion=1, expected=1, counters={}, created_at=0, completed_at=0
+        ),
+        type="photo.uploaded",
+        event_id="e",
+        photo_id=None,
+        session_id=None,
+        steps=msgspec.json.encode(STEPS),
     )
+    token = current_delivery.set(delivery)
     yield agent
     current_delivery.reset(token)
     await agent.close()

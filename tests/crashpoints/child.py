@@ -153,7 +153,7 @@ async def _run(job: Job, link: Connection) -> None:
 async def _tell(processes: list[AgentProcess], link: Connection) -> None:
     for process in processes:
         await process.ready.wait()
-    link.send(Ready(processes[0].consumer))
+    link.send(Ready(processes[0].runtime.consumer))
 
 
 def _say_where() -> None:

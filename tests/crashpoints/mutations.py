@@ -9,7 +9,7 @@ from redis.backoff import NoBackoff
 
 from events import connection
 from events import scripts as event_scripts
-from shared.delivery import packing, process, scripts
+from shared.delivery import lane_worker, packing, scripts
 from tests.crashpoints.trap import _SCRIPTS
 
 if TYPE_CHECKING:
@@ -28,23 +28,26 @@ def _settle_with(old: str, new: str) -> None:
 
 def no_fence() -> None:
     """Whoever settles is believed: a zombie's outputs are published too."""
-    _settle_with("if mine[id] ~= n then", "if false then")
+    _settle_with("if mine[id] ~= e.n then", "if false then")
 
 
 def _outputs(keys: Sequence[str], packed: bytes) -> tuple[bytes, list[bytes], list[tuple[str, list[bytes]]]]:
     """Group, entry ids and outputs of a batch."""
     batch = packing.unpack(packed)
     outputs = [
-        (keys[key - 1], fields) for entry in batch[9] if entry[2] == b"done" for key, fields in entry[3]
+        (keys[key - 1], fields)
+        for entry in batch[b"entries"]
+        if entry[b"what"] == b"done"
+        for key, fields in entry.get(b"outputs", ())
     ]
-    return batch[0], [entry[0] for entry in batch[9]], outputs
+    return batch[b"group"], [entry[b"id"] for entry in batch[b"entries"]], outputs
 
 
 def _without_outputs(packed: bytes) -> bytes:
     batch = packing.unpack(packed)
-    for entry in batch[9]:
-        if entry[2] == b"done":
-            entry[3] = []
+    for entry in batch[b"entries"]:
+        if entry[b"what"] == b"done":
+            entry[b"outputs"] = []
     return packing.pack(batch)
 
 
@@ -85,22 +88,22 @@ def client_retries() -> None:
         client.connection_pool.connection_kwargs["retry"] = Retry(NoBackoff(), 3)
         return client
 
-    process.connect = connect  # type: ignore[attr-defined]
+    lane_worker.connect = connect  # type: ignore[attr-defined]
     output_first()
 
 
 def throw_away_consumer() -> None:
     """XGROUP DELCONSUMER at exit, whatever is still pending."""
 
-    async def leave(self: process._LaneLoops) -> None:
+    async def sign_off(self: lane_worker.LaneWorker) -> None:
         call: Callable[..., Any] = self.lane.writing.execute_command
-        stage, consumer = self._process.stage, self._process.consumer
+        stage, consumer = self._runtime.stage, self._runtime.consumer
         for name in stage.reads:
             await call("XGROUP", "DELCONSUMER", self.lane.keys.stream(name), stage.agent, consumer)
         await call("HDEL", self.lane.keys.beats(stage.agent), consumer)
         await call("HDEL", self.lane.keys.processes(stage.agent), consumer)
 
-    process._LaneLoops.leave = leave  # type: ignore[method-assign]
+    lane_worker.LaneWorker.sign_off = sign_off  # type: ignore[method-assign]
 
 
 APPLY: Final[dict[str, Callable[[], None]]] = {

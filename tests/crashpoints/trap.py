@@ -153,7 +153,7 @@ class Trap:
                 pass
 
     def _limits(self) -> list[Any]:
-        return [limit for process in self.processes for limit in process._limits._running]
+        return [limit for process in self.processes for limit in process.runtime.limits.running]
 
     def _cut_off(self) -> None:
         for limit in self._limits():

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- One beat of a process, and its look at the others of its agent.
+-- One heartbeat of a process, and its look at the others of its agent.
 --   KEYS  1 beats   2 processes   3 paused   4 delayed set   5… the agent's streams
---   ARGV  1 consumer   2 what the process says of itself (JSON)   3 agent (the group's name)
+--   ARGV  1 consumer   2 the record of the process (JSON)   3 agent (the group's name)
 --   ->    {own counter, beats (flat), {{stream, consumer, pending}…}, entries due, paused since or '', {streams without
 --          group}}
 local counter = redis.call('HINCRBY', KEYS[1], ARGV[1], 1)

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- Holds what a process has in hand against what it owns: entries it lost, and entries it owns and never saw (a read whose
--- reply was lost, a failover that rolled back), which it claims anew.
+-- Compares what a process has in flight with what it owns. It finds entries it lost, and entries it owns and never saw (a
+-- read whose reply was lost, a failover that rolled back), which it claims again.
 --   KEYS  1 stream
---   ARGV  1 agent (group)   2 consumer   3 most orphans to take   4 packed {id, deliveries, id, deliveries, …} in hand
+--   ARGV  1 agent (group)   2 consumer   3 limit of orphans to take   4 packed {id, deliveries, id, deliveries, …} in flight
 --   ->    {{id… lost}, {{id, deliveries, fields}… orphans}, {id… without body}}
-local hand = cmsgpack.unpack(ARGV[4])
+local flying = cmsgpack.unpack(ARGV[4])
 local held, owned, lost, orphans, gone = {}, {}, {}, {}, {}
-for i = 1, #hand, 2 do held[hand[i]] = hand[i + 1] end
+for i = 1, #flying, 2 do held[flying[i]] = flying[i + 1] end
 for _, p in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 100000, ARGV[2])) do
   owned[p[1]] = p[4]
   if not held[p[1]] and #orphans < tonumber(ARGV[3]) then

@@ -3,14 +3,14 @@
 -- and its record here, atomically: XGROUP DELCONSUMER throws pending entries away, so it is done nowhere else.
 --   KEYS  1 beats   2 processes   3… the agent's streams
 --   ARGV  1 agent (group)   2 taker   3 dead consumer   4 the counter last seen ('' no record, '*' do not look: `returned`)
---         5 most entries to take   6 '1': one suspect, and nothing else   7 deliveries after which an entry is dead
---   ->    {'ALIVE'}  or  {'OK', {{stream, id, deliveries, fields}… taken}, {… doomed}, suspects left, entries left,
+--         5 limit of entries to take   6 '1': one suspect, and nothing else   7 deliveries after which an entry is dead
+--   ->    {'ALIVE'}  or  {'OK', {{stream, id, deliveries, fields}… taken}, {… over}, suspects left, entries left,
 --          {{stream, id}… that had no body any more}}
 local group, me, whose, seen = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local most, alone, limit = tonumber(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
+local room, alone, limit = tonumber(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
 if seen ~= '*' and (redis.call('HGET', KEYS[1], whose) or '') ~= seen then return { 'ALIVE' } end
 
-local taken, doomed, lost, suspects, left = {}, {}, {}, 0, 0
+local taken, over, lost, suspects, left = {}, {}, {}, 0, 0
 local function claim(k, e, list)
   local r = redis.call('XCLAIM', KEYS[k], group, me, 0, e[1])
   -- Redis 7 drops a pending entry whose body was deleted, and answers nothing
@@ -26,10 +26,10 @@ for k = 3, #KEYS do
   if not pending.err then
     for _, e in ipairs(pending) do
       if e[4] >= limit then
-        if #doomed < 8 then claim(k, e, doomed) else left = left + 1 end
+        if #over < 8 then claim(k, e, over) else left = left + 1 end
       elseif e[4] >= 2 then
         if alone and #taken < 1 then claim(k, e, taken) else suspects, left = suspects + 1, left + 1 end
-      elseif not alone and #taken < most then
+      elseif not alone and #taken < room then
         claim(k, e, taken)
       else
         left = left + 1
@@ -42,4 +42,4 @@ if left == 0 then
   redis.call('HDEL', KEYS[1], whose)
   redis.call('HDEL', KEYS[2], whose)
 end
-return { 'OK', taken, doomed, suspects, left, lost }
+return { 'OK', taken, over, suspects, left, lost }

@@ -19,7 +19,7 @@ async def test_a_consumer_without_record_and_entries_is_removed(redis: Redis, re
 
         async def alone() -> bool:
             return [c["name"] for c in await redis.xinfo_consumers(STREAM, GROUP)] == [
-                process.consumer.encode()
+                process.runtime.consumer.encode()
             ]
 
         assert not await alone()

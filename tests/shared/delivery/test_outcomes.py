@@ -114,12 +114,12 @@ async def test_an_outage_opens_the_breaker_and_nothing_dies_of_it(redis: Redis, 
 
     settings = settings_for(redis_url, concurrency=4)
     async with running(settings, down) as (process, _), publisher(settings) as up:
-        process.breakers._stops_reading = frozenset({"sharepoint"})
+        process.runtime.breakers._stops_reading = frozenset({"sharepoint"})
         for number in range(12):
             await up.publish(PhotoSubmitted(source_url=f"https://example.org/{number}"))
 
         async def is_open() -> bool:
-            return process.breakers.reading_stopped
+            return process.runtime.breakers.reading_stopped
 
         await until(is_open)
         assert not process.health().ready
@@ -130,7 +130,7 @@ async def test_an_outage_opens_the_breaker_and_nothing_dies_of_it(redis: Redis, 
             if len(await entries(redis, "erni:schema.extracted")) == 12:
                 break
             await asyncio.sleep(0.1)
-        assert not process.breakers.open_names
+        assert not process.runtime.breakers.open_names
     # the first ones to fail before it opened may have used up their attempts
     dead = await redis.xlen("erni:dead:schema_extractor")
     assert len(await entries(redis, "erni:schema.extracted")) + dead == 12
@@ -150,7 +150,7 @@ async def test_a_full_disk_gives_the_entry_back_and_stops_reading(redis: Redis, 
             return any(o["name"] == b"returned" and o["pending"] == 1 for o in owners)
 
         await until(returned)
-        assert process.breakers.open_names == []
+        assert process.runtime.breakers.open_names == []
         await up.publish(PHOTO)
         # another machine is well and takes it at once, delivery count unburnt
         async with running(settings) as (_, healthy):
@@ -216,7 +216,7 @@ async def test_a_paused_agent_reads_nothing_until_it_is_resumed(redis: Redis, re
     async with running(settings) as (process, agent), publisher(settings) as up:
 
         async def paused() -> bool:
-            return process._lanes[0].heart.paused_since is not None
+            return process._lanes[0].heartbeat.paused
 
         await until(paused)
         await asyncio.sleep(1.0)  # a read that was under way when the pause came may still bring an entry
@@ -239,7 +239,7 @@ async def test_stopping_while_redis_is_away_ends_and_leaves_the_entry_to_others(
         return extracted(event)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process_module, "_GIVE_BACK_SECONDS", 0.5)
+        patch.setattr(process_module, "_RELEASE_SECONDS", 0.5)
         async with running(settings, wait) as (process, _), publisher(settings) as up:
             await up.publish(PHOTO)
             await begun.wait()

@@ -36,7 +36,7 @@ async def test_a_server_that_is_loading_is_no_reason_not_to_start(own_redis_serv
             async with asyncio.timeout(30):
                 while True:
                     try:
-                        await startup.insist(client, lanes=1, allow_volatile=False)
+                        await startup.require(client, lanes=1, allow_volatile=False)
                     except (RedisError, OSError) as error:
                         said.append(error)
                         await asyncio.sleep(0.005)

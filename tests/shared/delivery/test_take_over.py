@@ -135,7 +135,7 @@ async def test_an_orphan_is_claimed_again(redis: Redis, redis_url: str) -> None:
         # as if the reply of a read had been lost: ours by Redis' book, never seen here
         async with redis.pipeline(transaction=True) as lost:
             lost.xadd(STREAM, {"data": '{"source_url": "https://example.org/a"}'})
-            lost.xreadgroup(GROUP, process.consumer, {STREAM: ">"})
+            lost.xreadgroup(GROUP, process.runtime.consumer, {STREAM: ">"})
             await lost.execute()
         await until(lambda: redis.xlen("erni:schema.extracted"))
         assert process.metrics.orphans_reclaimed._value.get() >= 1

@@ -59,11 +59,11 @@ def os_error(number: int) -> OSError:
         (msgspec.ValidationError(), Kind.PERMANENT),
         (ZeroDivisionError(), Kind.PERMANENT),
         (PostponeError("x", 60), Kind.POSTPONE),
-        (os_error(errno.ENOSPC), Kind.UNWELL),
-        (os_error(errno.EMFILE), Kind.UNWELL),
-        (os_error(errno.EIO), Kind.UNWELL),
-        (os_error(errno.EROFS), Kind.UNWELL),
-        (RedisConnectionError(), Kind.UNWELL),
+        (os_error(errno.ENOSPC), Kind.UNHEALTHY),
+        (os_error(errno.EMFILE), Kind.UNHEALTHY),
+        (os_error(errno.EIO), Kind.UNHEALTHY),
+        (os_error(errno.EROFS), Kind.UNHEALTHY),
+        (RedisConnectionError(), Kind.UNHEALTHY),
         (ResponseError("WRONGTYPE Operation against a key"), Kind.PERMANENT),
         (MemoryError(), Kind.PERMANENT),
     ],
@@ -81,7 +81,7 @@ def test_a_certificate_error_is_permanent_though_it_is_a_connection_error() -> N
 
 def test_too_many_open_files_is_this_machine_even_inside_a_connection_error() -> None:
     error = aiohttp.ClientConnectorError(CONNECTION_KEY, OSError(errno.EMFILE, "Too many open files"))
-    assert classify(error) is Kind.UNWELL
+    assert classify(error) is Kind.UNHEALTHY
 
 
 class Recorder:
@@ -99,10 +99,11 @@ async def attempts(
 ) -> tuple[policy.Succeeded[str] | policy.Failed, list[float]]:
     recorder = Recorder()
     task: Any = asyncio.current_task()
-    with policy.without_waiting():
+    with policy.without_waiting(), TimeLimits(5.0).of(task) as limit:
         result = await policy.attempt(
-            call,
-            limit=TimeLimits(5.0).of(task),
+            lambda _: call(),
+            None,
+            limit=limit,
             breakers=breakers or Breakers(()),
             observer=recorder,
             stopping=asyncio.Event(),

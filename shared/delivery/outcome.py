@@ -1,91 +1,104 @@
-"""How deliveries end: what an agent returned, or failed with, as a settlement."""
+"""How deliveries end: what an agent returned or failed with, as what settle.lua does."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from events import codec, identities, topology
-from events.codec import Envelope
 from events.types import Event, Step
 from shared.delivery.dead_letter import Reason, letter_fields
 from shared.delivery.photo_record import record_fields
 from shared.delivery.postponed import delays_of, overdue
-from shared.delivery.scripts import Claimed
-from shared.delivery.settler import SessionMove, Settlement
 from shared.retry.classify import Kind, sentence_of
-from shared.telemetry.tracing import DeliverySpan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from events.codec import Envelope
     from events.keys import Keys
-    from events.topology import Stage
+    from shared.delivery.delivery import Delivery
+    from shared.delivery.runtime import Runtime
     from shared.retry.policy import Attempt, Failed, Succeeded
 
 MAX_OUTPUTS: Final = 16
 """Events one delivery may publish; a script call adds them all."""
+
+What: TypeAlias = Literal["done", "dead", "postponed", "released"]
+Fields: TypeAlias = Sequence[str | bytes]
 
 
 class HandlerError(TypeError):
     """An agent returned something the topology does not let it write: a bug, and a dead letter."""
 
 
-class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How a delivery ends, before it is settled."""
+class SessionMove(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a settlement changes in its session."""
 
-    settlement: Settlement
-    outcome: str
+    key: str
+    session_id: str
+    deltas: Mapping[str, int]
+    create: bool = False
+    expected: int = 0
+    photos_key: str = ""
+    """Where the photo is noted as one of the session's; '' where it was noted before."""
+    photo_id: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How one delivery ends: what settle.lua does, and what metrics, span and log line say about it."""
+
+    what: What
+    outputs: Sequence[tuple[str, Fields]] = ()
+    """Key and fields: the output events, or the one dead letter."""
+    delayed_key: str = ""
+    delay_ms: int = 0
+    photo: tuple[str, Fields] | None = None
+    session: SessionMove | None = None
     reason: Reason | None = None
+    """Why it is a dead letter."""
     error: BaseException | None = None
     message: str = ""
     attempts: int = 1
-    unwell: str = ""
+    unhealthy: str = ""
     """Not empty: it was this machine, in these words; reading stops."""
 
-
-class Case(msgspec.Struct, frozen=True, gc=False):
-    """One delivery: the entry, what it was decoded to, its span, and when it came into hand (Unix time)."""
-
-    entry: Claimed
-    stream: str
-    envelope: Envelope | None
-    span: DeliverySpan
-    started: float
+    @property
+    def label(self) -> str:
+        """The word of metrics and log lines; theirs is older than ours."""
+        return "interrupted" if self.what == "released" else self.what
 
 
-class Endings:
-    """Makes the settlements of one agent in one lane."""
+MOVED: Final = Outcome(what="done", message="moved to its own lane")
+"""The entry was published once more, into the lane it belongs to: here it ends without output."""
 
-    def __init__(
-        self, stage: Stage, keys: Keys, consumer: str, *, photo_records: bool, sessions: bool
-    ) -> None:
-        """`sessions`: whether progress is counted (SESSION_BACKEND=redis)."""
-        self._stage = stage
+
+class Outcomes:
+    """Makes the outcomes of one agent in one lane."""
+
+    def __init__(self, runtime: Runtime, keys: Keys) -> None:
+        self._runtime = runtime
+        self._stage = runtime.stage
         self._keys = keys
-        self._consumer = consumer
-        self._photo_records = photo_records
-        self._sessions = sessions
-        self._first = topology.INTAKE in stage.reads
-        self._source = f"erni:{stage.agent}"
+        self._records = runtime.ttls.photo > 0
+        self._counts = runtime.settings.session_backend == "redis"
+        self._first = topology.INTAKE in runtime.stage.reads
+        self._source = f"erni:{runtime.stage.agent}"
 
-    def done(self, case: Case, envelope: Envelope, result: Succeeded[Any]) -> Ending:
+    def done(self, delivery: Delivery, envelope: Envelope, result: Succeeded[Any]) -> Outcome:
         """The agent returned its event or events."""
         attempts = len(result.failures) + 1
-        try:
-            events = self._checked(result.value)
-        except HandlerError as error:
-            return self.dead(case, "permanent", error, str(error))
-        step = self._step(case, attempts)
+        value = result.value
+        events: Sequence[Event] = value if isinstance(value, (list, tuple)) else (value,)
+        if wrong := self._wrong(events):
+            return self.dead(delivery, "permanent", wrong, str(wrong))
+        step = self._step(delivery, attempts)
         steps = codec.with_step(envelope.steps, step)
-        span, keys = case.span, self._keys
+        span, keys = delivery.span, self._keys
         outputs = []
-        validated = False
         for event in events:
             name = topology.NAMES[type(event)]
-            validated = validated or name == topology.VALIDATED
             fields = codec.encode(
                 event,
                 event_id=identities.new_event_id(),
@@ -98,112 +111,77 @@ class Endings:
                 extras=envelope.extras,
             )
             outputs.append((keys.stream(name), fields))
-        settlement = Settlement(
-            entry_id=case.entry.entry_id,
-            deliveries=case.entry.deliveries,
+        return Outcome(
             what="done",
             outputs=outputs,
-            photo=self._photo(envelope, span, step, "done"),
-            session=self._counted(envelope, validated=validated),
+            photo=self._photo(delivery, step, "done") if self._records else None,
+            session=self._counted(envelope, events) if envelope.session_id else None,
+            attempts=attempts,
         )
-        return Ending(settlement=settlement, outcome="done", attempts=attempts)
 
-    def moved(self, case: Case) -> Ending:
-        """The entry was published once more, into the lane it belongs to: here it ends without output."""
-        settlement = Settlement(entry_id=case.entry.entry_id, deliveries=case.entry.deliveries, what="done")
-        return Ending(settlement=settlement, outcome="done", message="moved to its own lane")
-
-    def failed(self, case: Case, envelope: Envelope, result: Failed, *, stopping: bool) -> Ending:
+    def failed(self, delivery: Delivery, envelope: Envelope, result: Failed) -> Outcome:
         """The agent did not come through, for whatever reason."""
         message = sentence_of(result.error)
-        if result.kind is Kind.UNWELL:
-            return self.interrupted(
-                case,
-                "shutting down" if stopping else message,
-                result.error,
-                unwell="" if stopping else message,
+        if result.kind is Kind.UNHEALTHY:
+            stopping = self._runtime.stopping.is_set()
+            return Outcome(
+                what="released",
+                error=result.error,
+                message="shutting down" if stopping else message,
                 attempts=len(result.failures),
+                unhealthy="" if stopping else message,
             )
         if result.kind is Kind.POSTPONE and not overdue(delays_of(envelope.delayed)):
-            return self._postponed(case, envelope, result, message)
+            return self._postponed(envelope, result, message)
         reason: Reason = "permanent" if result.kind is Kind.PERMANENT else "exhausted"
-        return self.dead(case, reason, result.error, message, result.failures)
-
-    def interrupted(
-        self,
-        case: Case,
-        message: str,
-        error: BaseException | None = None,
-        *,
-        unwell: str = "",
-        attempts: int = 0,
-    ) -> Ending:
-        """It is not the photo: the entry is given back as if it had not been delivered."""
-        settlement = Settlement(
-            entry_id=case.entry.entry_id, deliveries=case.entry.deliveries, what="interrupted"
-        )
-        return Ending(
-            settlement=settlement,
-            outcome="interrupted",
-            error=error,
-            message=message,
-            attempts=attempts,
-            unwell=unwell,
-        )
+        return self.dead(delivery, reason, result.error, message, result.failures)
 
     def dead(
         self,
-        case: Case,
+        delivery: Delivery,
         reason: Reason,
         error: BaseException | None,
         message: str,
         failures: Sequence[Attempt] = (),
-    ) -> Ending:
+    ) -> Outcome:
         """To the dead letters."""
-        envelope, entry = case.envelope, case.entry
+        envelope, stream = delivery.envelope, self._stage.reads[delivery.stream]
         session_id = envelope.session_id if envelope else getattr(error, "session_id", None)
-        replays = _replays(envelope, entry)
+        replays = _replays(delivery)
         attempts = max(1, len(failures))
-        file_name = _file_name(envelope)
         fields = letter_fields(
             agent=self._stage.agent,
-            stream=case.stream,
-            entry_id=entry.entry_id,
-            consumer=self._consumer,
+            stream=stream,
+            entry_id=delivery.entry_id,
+            consumer=self._runtime.consumer,
             reason=reason,
             error_type=type(error).__name__ if error else reason,
             message=message,
             attempts=failures,
-            deliveries=entry.deliveries + (delays_of(envelope.delayed).deliveries if envelope else 0),
+            deliveries=delivery.deliveries + (delays_of(envelope.delayed).deliveries if envelope else 0),
             photo_id=envelope.photo_id if envelope else None,
             session_id=session_id,
-            file_name=file_name,
-            traceparent=case.span.traceparent,
+            file_name=_file_name(envelope),
+            traceparent=delivery.traceparent,
             replays=replays,
         )
-        settlement = Settlement(
-            entry_id=entry.entry_id,
-            deliveries=entry.deliveries,
+        return Outcome(
             what="dead",
             outputs=[(self._keys.dead(self._stage.agent), fields)],
-            photo=self._photo(envelope, case.span, self._step(case, attempts), "dead", message),
+            photo=self._photo(delivery, self._step(delivery, attempts), "dead", message),
             # a report that could not be written is no photo
             session=self._counted_dead(envelope, session_id, replayed=replays > 0)
-            if case.stream != topology.COMPLETED
+            if stream != topology.COMPLETED
             else None,
-        )
-        return Ending(
-            settlement=settlement,
-            outcome="dead",
             reason=reason,
             error=error,
             message=message,
             attempts=attempts,
         )
 
-    def _postponed(self, case: Case, envelope: Envelope, result: Failed, message: str) -> Ending:
+    def _postponed(self, envelope: Envelope, result: Failed, message: str) -> Outcome:
         session = None
-        if self._sessions and envelope.session_id and envelope.photo_id:
+        if self._counts and envelope.session_id and envelope.photo_id:
             session = SessionMove(
                 key=self._keys.session(envelope.session_id),
                 session_id=envelope.session_id,
@@ -211,54 +189,46 @@ class Endings:
                 create=self._first,
                 expected=_expected(envelope),
             )
-        settlement = Settlement(
-            entry_id=case.entry.entry_id,
-            deliveries=case.entry.deliveries,
+        return Outcome(
             what="postponed",
             delayed_key=self._keys.delayed(self._stage.agent),
             delay_ms=max(1, int(result.seconds * 1000)),
             session=session,
-        )
-        return Ending(
-            settlement=settlement,
-            outcome="postponed",
             error=result.error,
             message=f"{message} (again in {result.seconds:.0f} s)",
             attempts=len(result.failures),
         )
 
-    def _checked(self, value: object) -> Sequence[Event]:
-        """What the agent returned, as a list of events it may write. Raises HandlerError."""
-        events: Any = value if isinstance(value, (list, tuple)) else (value,)
-        if len(events) > MAX_OUTPUTS:
-            raise HandlerError(
-                f"{self._stage.agent} returned {len(events)} events, {MAX_OUTPUTS} are allowed"
-            )
+    def _wrong(self, events: Sequence[Event]) -> HandlerError | None:
+        """What is wrong with what the agent returned, if something is."""
         for event in events:
             if topology.NAMES.get(type(event)) not in self._stage.writes:
-                raise HandlerError(
+                return HandlerError(
                     f"{self._stage.agent} returned {type(event).__name__}; the topology lets it write"
                     f" {', '.join(self._stage.writes)}"
                 )
-        checked: Sequence[Event] = events
-        return checked
+        if len(events) > MAX_OUTPUTS:
+            return HandlerError(
+                f"{self._stage.agent} returned {len(events)} events, {MAX_OUTPUTS} are allowed"
+            )
+        return None
 
-    def _step(self, case: Case, attempts: int) -> Step:
+    def _step(self, delivery: Delivery, attempts: int) -> Step:
         return Step(
             agent=self._stage.agent,
-            started=round(case.started, 3),
-            seconds=round(time.time() - case.started, 3),
+            started=round(delivery.started, 3),
+            seconds=round(time.time() - delivery.started, 3),
             attempts=attempts,
-            deliveries=case.entry.deliveries,
+            deliveries=delivery.deliveries,
         )
 
-    def _counted(self, envelope: Envelope, *, validated: bool) -> SessionMove | None:
+    def _counted(self, envelope: Envelope, events: Sequence[Event]) -> SessionMove | None:
         """What a hand-off counts: the entry received (first agent), the agent's own, and its good end."""
         session_id = envelope.session_id
-        if not self._sessions or session_id is None or envelope.photo_id is None:
+        if not self._counts or session_id is None or envelope.photo_id is None:
             return None
         deltas = {self._stage.agent: 1}
-        if validated:
+        if any(topology.NAMES[type(event)] == topology.VALIDATED for event in events):
             deltas["validated"] = 1
         if not self._first:
             return SessionMove(key=self._keys.session(session_id), session_id=session_id, deltas=deltas)
@@ -278,7 +248,7 @@ class Endings:
     def _counted_dead(
         self, envelope: Envelope | None, session_id: str | None, *, replayed: bool
     ) -> SessionMove | None:
-        if not self._sessions or session_id is None or (envelope is not None and envelope.photo_id is None):
+        if not self._counts or session_id is None or (envelope is not None and envelope.photo_id is None):
             return None
         deltas = {"dead": 1}
         if self._first and not replayed:
@@ -295,12 +265,13 @@ class Endings:
         )
 
     def _photo(
-        self, envelope: Envelope | None, span: DeliverySpan, step: Step, outcome: str, message: str = ""
-    ) -> tuple[str, list[str | bytes]] | None:
-        if not self._photo_records or envelope is None or envelope.photo_id is None:
+        self, delivery: Delivery, step: Step, outcome: str, message: str = ""
+    ) -> tuple[str, Fields] | None:
+        envelope = delivery.envelope
+        if not self._records or envelope is None or envelope.photo_id is None:
             return None
         fields = record_fields(
-            step, outcome, message, span.traceparent, envelope.session_id, _file_name(envelope)
+            step, outcome, message, delivery.traceparent, envelope.session_id, _file_name(envelope)
         )
         return self._keys.photo(envelope.photo_id), fields
 
@@ -310,10 +281,12 @@ def _expected(envelope: Envelope | None) -> int:
     return (getattr(envelope.event, "expected", None) or 0) if envelope else 0
 
 
-def _replays(envelope: Envelope | None, entry: Claimed) -> int:
+def _replays(delivery: Delivery) -> int:
     """How often it was replayed; what cannot be decoded may have been, too."""
-    pairs = dict(zip(entry.fields[::2], entry.fields[1::2], strict=False))
-    field = envelope.replay if envelope else codec.replay_of(pairs)
+    if delivery.envelope:
+        field = delivery.envelope.replay
+    else:
+        field = codec.replay_of(dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=False)))
     return int(field.partition(b" ")[0] or 0)
 
 

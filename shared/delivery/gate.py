@@ -1,0 +1,45 @@
+"""Whether this machine can work: while it cannot, its process reads nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_UNHEALTHY_SECONDS: Final = 10.0
+"""How long a process that is unhealthy does not read before it tries again."""
+_REDIS_SECONDS: Final = 0.5
+"""The same after a handler found Redis away: it may be back already, and work resumes within 2 s of that. The
+pause keeps an entry from going round and round should Redis refuse the handler alone."""
+_log = structlog.get_logger(__name__)
+
+
+class Gate:
+    """Shut for a while after a handler found a full disk, too many open files, or Redis away."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._message = ""
+        self._until = 0.0
+
+    def shut(self, message: str, *, only_redis: bool) -> None:
+        """Stop reading for a while. `only_redis`: whether Redis is away, the lane finds out by itself."""
+        seconds = _REDIS_SECONDS if only_redis else _UNHEALTHY_SECONDS
+        if only_redis:
+            _log.warning("redis failed under a handler, reading pauses", error=message, seconds=seconds)
+        elif not self._message:
+            _log.error("this machine is unhealthy, reading stops", error=message, seconds=seconds)
+        self._message = message
+        self._until = max(self._until, self._clock() + seconds)
+
+    @property
+    def unhealthy(self) -> str:
+        """Why nothing is read now, in words; '' while all is well."""
+        if self._message and self._clock() > self._until:
+            _log.info("reading again, to see whether this machine is healthy", was=self._message)
+            self._message = ""
+        return self._message

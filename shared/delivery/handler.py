@@ -1,0 +1,211 @@
+"""One delivery: decode, handle with retries, and find how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from events import codec, keys, topology
+from events.connection import RedisError
+from events.publisher import move_to_lane
+from shared.delivery.agent import current_delivery
+from shared.delivery.outcome import MOVED, Outcome, Outcomes
+from shared.retry.classify import sentence_of
+from shared.retry.policy import Failed, attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from events.codec import Envelope
+    from shared.delivery.accounting import Accounting
+    from shared.delivery.delivery import Delivery
+    from shared.delivery.lane import Lane
+    from shared.delivery.runtime import Runtime
+    from shared.delivery.settler import Settler
+    from shared.retry.limit import TimeLimit
+    from shared.telemetry.tracing import DeliverySpan
+
+_SHUTTING_DOWN: Final = Outcome(what="released", message="shutting down", attempts=0)
+_OVER_THE_LIMIT: Final = (
+    "delivered {} times and never settled: each time its process died or was killed while handling it"
+)
+_log = structlog.get_logger(__name__)
+
+
+class Handler:
+    """Runs the agent on the entries of one lane, each in one of a set of tasks that grows as it must.
+
+    A task takes the next entry as soon as the last one is with its settler, so an agent that never waits
+    needs a single task. While it waits, `_wake` lets another one take the next entry.
+    """
+
+    def __init__(
+        self, runtime: Runtime, lane: Lane, settlers: Sequence[Settler], accounting: Accounting
+    ) -> None:
+        """`settlers`: one for each stream that the stage reads, in its order."""
+        self._runtime = runtime
+        self._lane = lane
+        self._outcomes = Outcomes(runtime, lane.keys)
+        self._settlers = settlers
+        self._accounting = accounting
+        self._reads = runtime.stage.reads
+        self._max_deliveries = runtime.settings.max_deliveries
+        self._lanes = runtime.settings.lanes
+        self._streams = [lane.keys.stream(name) for name in self._reads]
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Delivery] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waking = False
+
+    def handle(self, delivery: Delivery) -> None:
+        """Let a task take this delivery; it comes back through its settler."""
+        self._waiting.append(delivery)
+        if not self._waking:
+            self._waking = True
+            self._loop.call_soon(self._wake)
+
+    async def close(self) -> None:
+        """End the tasks, which have nothing to do any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _wake(self) -> None:
+        """Let one more task take entries, and look again after it had its turn."""
+        self._waking = False
+        if not self._waiting:
+            return
+        if self._idle:
+            self._idle.pop().set_result(None)
+        else:
+            task = self._loop.create_task(self._work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self._waking = True
+        self._loop.call_soon(self._wake)
+
+    async def _work(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("this coroutine runs as a task")
+        with self._runtime.limits.of(task) as limit:
+            while True:
+                while self._waiting:
+                    await self._deliver(self._waiting.popleft(), task, limit)
+                news: asyncio.Future[None] = self._loop.create_future()
+                self._idle.append(news)
+                await news
+
+    async def _deliver(self, delivery: Delivery, task: asyncio.Task[None], limit: TimeLimit) -> None:
+        """Handle one entry and hand it to its settler."""
+        delivery.task = task
+        try:
+            delivery.outcome = await self._outcome_of(delivery, limit)
+        except asyncio.CancelledError:
+            if not delivery.cancelled:
+                raise
+            delivery.outcome = _SHUTTING_DOWN
+        except Exception:  # noqa: BLE001 - logged with its traceback; the process goes on
+            # our own mistake, not the handler's: the entry stays pending and is reclaimed as an orphan
+            _log.exception("the delivery engine failed on an entry", entry_id=delivery.entry_id)
+            self._accounting.release((delivery,))
+            return
+        finally:
+            delivery.task = None
+            if delivery.cancelled:
+                # the request was for this delivery; the task goes on with the next one
+                while task.cancelling():
+                    task.uncancel()
+        if delivery.lost:
+            self._accounting.end((delivery,), ("FENCED",))
+        else:
+            self._settlers[delivery.stream].settle(delivery)
+
+    async def _outcome_of(self, delivery: Delivery, limit: TimeLimit) -> Outcome:
+        delivery.started = time.time()
+        stream, entry_id, failure = self._reads[delivery.stream], delivery.entry_id, None
+        try:
+            delivery.envelope = codec.decode(stream, entry_id, delivery.fields)
+        except codec.UndecodableError as error:
+            failure = error
+        envelope = delivery.envelope
+        delivery.span = self._begin_span(delivery, failure)
+        with delivery.span.activate():
+            if envelope is None:
+                return self._outcomes.dead(delivery, "undecodable", failure, str(failure))
+            if delivery.deliveries > self._max_deliveries:
+                message = _OVER_THE_LIMIT.format(delivery.deliveries - 1)
+                return self._outcomes.dead(delivery, "delivery_limit", None, message)
+            if self._lanes > 1 and stream == topology.INTAKE and await self._moved(delivery, envelope):
+                return MOVED
+            current_delivery.set(delivery)
+            result = await attempt(
+                self._runtime.agent.handle,
+                envelope.event,
+                limit=limit,
+                breakers=self._runtime.breakers,
+                observer=self,
+                stopping=self._runtime.stopping,
+            )
+            if isinstance(result, Failed):
+                return self._outcomes.failed(delivery, envelope, result)
+            if result.failures:
+                self._runtime.metrics.retry_success.inc()
+            return self._outcomes.done(delivery, envelope, result)
+
+    def _begin_span(self, delivery: Delivery, failure: codec.UndecodableError | None) -> DeliverySpan:
+        envelope, stage = delivery.envelope, self._runtime.stage
+        link = None
+        if envelope is None:
+            # what cannot be decoded may still say which trace it belongs to
+            pairs = dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=False))
+            context = {
+                name: pairs.get(name.encode(), b"").decode("ascii", "replace")
+                for name in ("traceparent", "tracestate")
+            }
+            session = failure.session_id if failure else None
+        else:
+            context = {"traceparent": envelope.traceparent, "tracestate": envelope.tracestate}
+            session = envelope.session_id
+            if envelope.replay:
+                link = envelope.replay.partition(b" ")[2].decode("ascii", "replace") or None
+        return self._runtime.spans.start(
+            stage.agent,
+            stage.handoff_type,
+            context,
+            delivery.entry_id,
+            self._streams[delivery.stream],
+            delivery.deliveries,
+            session,
+            envelope.photo_id if envelope else None,
+            link_traceparent=link,
+        )
+
+    async def _moved(self, delivery: Delivery, envelope: Envelope) -> bool:
+        """Publish an entry that somebody wrote into the wrong lane into its own; a session has one lane."""
+        here = self._lane.keys.lane
+        own = keys.lane_of(envelope.session_id or envelope.photo_id or "", self._lanes)
+        if own.lane == here:
+            return False
+        event_id = envelope.event_id
+        if event_id == delivery.entry_id:
+            event_id = f"{here}:{event_id}"
+        while True:
+            try:
+                await move_to_lane(self._lane.writing, own, event_id, delivery.fields)
+            except (RedisError, OSError) as error:
+                await self._lane.trouble_with(error, "moving an entry to its lane")
+            else:
+                return True
+
+    def retrying(self, attempt: int, wait: float, error: BaseException) -> None:
+        """Note an attempt that is made again: metrics, the delivery's span, a log line."""
+        kind, sentence = type(error).__name__, sentence_of(error)
+        self._runtime.metrics.retry_attempt(error)
+        current_delivery.get().span.retry(attempt, wait, kind, sentence)
+        _log.info("retrying", attempt=attempt, wait=round(wait, 2), error_type=kind, error=sentence[:300])
