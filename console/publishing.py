@@ -1,4 +1,4 @@
-"""Publishing many photos: bytes into the store, then the event. Done again, it goes on where it stopped."""
+"""Publishes many photos: bytes into the store, then the event. A repeated run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SOMEWHERE: Final = f"store:originals/{'0' * 64}"
-"""An address as long as that of a file which is not in the store yet."""
+"""An address as long as the one that a file gets in the store."""
 _AT_ONCE: Final = 8
-"""Photos on their way into the store at the same time."""
+"""Photos that are stored at the same time."""
 
 
 class StoreError(RuntimeError):
-    """The photo store does not take a photo that can be read."""
+    """Raised when the photo store does not take a photo that can be read."""
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """One photo that was published, now or before."""
+    """Records one photo that was published, now or before."""
 
     file: str
     photo_id: str
@@ -51,7 +51,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """What all photos of one publish have in common."""
+    """Holds what all photos of one publish have in common."""
 
     session_id: SessionId
     hints: Hints | None = None
@@ -78,9 +78,9 @@ class BatchPublisher:
         self.failed: list[tuple[str, str]] = []
         """Files that could not be read any more: not published, and not counted."""
         self.unanswered = 0
-        """Events that were sent, and are published or not: Redis has not said."""
+        """Events that were sent without an answer of Redis: they may be published or not."""
         self.expected = 0
-        """Photos the session has, as far as it was told; the first number counts. 0: not told."""
+        """Photos of the session as it knows them; the first number counts. 0: unknown."""
 
     async def publish(
         self,
@@ -91,11 +91,11 @@ class BatchPublisher:
         on_photo: Callable[[], None] = lambda: None,
         on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Publish all, then tell the session how many those were; `submitted` and `failed` grow meanwhile.
+        """Publish all, then set the session's number of photos; `submitted` and `failed` grow meanwhile.
 
-        Nothing is stored or sent before every event is known to be one that can be published. The number
-        comes last: who is cut short leaves no session that waits for photos which never come.
-        `on_wait` gets the sentence when there is no room and we wait for the agents to make some.
+        All events are checked before anything is stored or sent. The number comes last, so that an
+        interrupted publish leaves no session that waits for photos which never come.
+        `on_wait` receives a sentence when there is no room and the agents must make some.
         Raises InvalidEventError, InvalidIdError, StoreError, or what redis-py raises when Redis is away.
         """
         for photo in photos:
@@ -122,7 +122,7 @@ class BatchPublisher:
     async def _announce(
         self, batch: Batch, around: SpanContext | None, on_wait: Callable[[str], None]
     ) -> None:
-        """Tell the session its number of photos, target and trace; it completes when they have ended."""
+        """Set the session's number of photos, target and trace; it completes when they have ended."""
         # An id of the caller's own that was known before may be another photo's, of another session.
         mine = [one for one in self.submitted if one.fresh or batch.event_id is None]
         if self._sessions and mine:
@@ -169,9 +169,9 @@ class BatchPublisher:
         return published
 
     async def _stored(self, path: Path) -> str | None:
-        """Put a file into the store; gives its address there, None if the file cannot be read any more.
+        """Put a file into the store and return its address, or None if the file cannot be read any more.
 
-        Raises StoreError if the store is the trouble.
+        Raises StoreError if the store fails.
         """
         try:
             sha256 = await asyncio.to_thread(_sha256, path)
@@ -193,7 +193,7 @@ class BatchPublisher:
 
 
 def _event(photo: PhotoFile, source_url: str, batch: Batch) -> tuple[PhotoSubmitted, str]:
-    """A photo's event and the event's id."""
+    """Return a photo's event and the event's id."""
     # Two files of one content are two photos, and the same file again is the same photo.
     photo_id = identities.derived_photo_id(
         batch.session_id, f"{source_url}#{photo.name}#{photo.version}".removesuffix("#")
@@ -210,7 +210,7 @@ def _event(photo: PhotoFile, source_url: str, batch: Batch) -> tuple[PhotoSubmit
 
 
 async def _with_room(call: Callable[[], Awaitable[T]], on_wait: Callable[[str], None]) -> T:
-    """The result of a call, once there is room for it."""
+    """Repeat a call until there is room for it; return its result."""
     while True:
         try:
             return await call()

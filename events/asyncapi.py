@@ -1,6 +1,6 @@
-"""The wire as an AsyncAPI 3.0 document: ``python -m events.asyncapi`` prints it, docs/asyncapi.json holds it.
+"""Describes the wire as an AsyncAPI 3.0 document: ``python -m events.asyncapi`` prints it.
 
-Made of the topology and the event types, so it cannot say anything else than they do.
+It is made of the topology and the event types, so it cannot differ from them; docs/asyncapi.json is a copy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VERSION: Final = "1"
 
 _ATTRIBUTES: Final = {
     "id": "Identity of the event: published twice within 24 hours by `events.publisher` it is one event.",
-    "source": "Who says so, a URI reference.",
+    "source": "Who published the event, a URI reference.",
     "type": "The event type, which is also the stream's name.",
     "specversion": "1.0",
     "time": "RFC 3339, when the event was made.",
@@ -45,7 +45,7 @@ _DEAD: Final = {
     "reason": "exhausted, permanent, undecodable or delivery_limit.",
     "error_type": "The kind of error.",
     "message": "What went wrong, a sentence.",
-    "fingerprint": "Equal for alike failures.",
+    "fingerprint": "Equal for failures of the same kind.",
     "attempts": "JSON list of the attempts with their times and messages.",
     "deliveries": "How often it was delivered.",
     "first_failed_at": "Unix time in seconds.",
@@ -60,7 +60,7 @@ _DEAD: Final = {
 
 
 def document() -> dict[str, Any]:
-    """The AsyncAPI document as plain data."""
+    """Return the AsyncAPI document as plain data."""
     _, schemas = msgspec.json.schema_components(
         topology.TYPES.values(), ref_template="#/components/schemas/{name}"
     )
@@ -164,7 +164,7 @@ def _first_line(struct: type[msgspec.Struct]) -> str:
 
 
 def _field_docs(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """What stands below each field in the source, the fields of the bases included."""
+    """Return the docstring below each field in the source, including the fields of the bases."""
     docs: dict[str, str] = {}
     for cls in reversed(struct.__mro__):
         if cls.__module__ != types.__name__:
@@ -192,7 +192,7 @@ def _describe(schema: dict[str, Any], docs: dict[str, str]) -> None:
 
 
 def text() -> str:
-    """The document as it stands in docs/asyncapi.json."""
+    """Return the document as docs/asyncapi.json holds it."""
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""How we talk to Redis: client options that never repeat a command, and what its errors mean."""
+"""Connects to Redis with options that never repeat a command, and classifies its errors."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BLOCK_SECONDS = 2.0
-"""The longest a blocking read waits. Reads are never cancelled in flight; they are let run out."""
+"""The longest wait of a blocking read. A read is never cancelled in flight; it runs to its end."""
 SOCKET_TIMEOUT = 8.0
 """Seconds without an answer after which a connection counts as dead. Longer than a blocking read."""
 
 
 class Trouble(enum.Enum):
-    """What a Redis error means for us. Each value is a metric label."""
+    """The meaning of a Redis error for us. Each value is a metric label."""
 
     AWAY = "away"
     """No connection, no answer in time, or the server went away in the middle."""
     LOADING = "loading"
     """The server is reading its data back, or is busy with a script."""
     READ_ONLY = "read_only"
-    """We talk to a replica, or to a master that must not write now: reconnect, the role has moved."""
+    """We talk to a replica, or to a primary that must not write now: reconnect, because the role moved."""
     OUT_OF_MEMORY = "out_of_memory"
     NO_GROUP = "no_group"
     """The consumer group or its stream is gone (flush, DEL, failover)."""
     NO_PERMISSION = "no_permission"
     """Wrong password, or the ACL forbids the command: needs a person."""
     NOT_SENT = "not_sent"
-    """Our own mistake: wrong type of a key, a bad command. Trying again does not help."""
+    """Our own mistake: a key of the wrong type, a bad command. Another try does not help."""
 
 
 # Most of these are plain ResponseErrors in redis-py: the first word tells them apart.
@@ -83,7 +83,7 @@ _BY_CLASS = {
 
 
 def trouble_of(error: BaseException) -> Trouble | None:
-    """What a Redis error means; None if the error is not about Redis."""
+    """Return the meaning of a Redis error; None if the error is not about Redis."""
     if not isinstance(error, RedisError):
         return None
     for kind in type(error).__mro__:
@@ -93,7 +93,7 @@ def trouble_of(error: BaseException) -> Trouble | None:
         return Trouble.AWAY
     text = str(error)
     if "instance state changed" in text:
-        # UNBLOCKED, as a vanished stream is, but the stream is well: it is the server that became a replica
+        # UNBLOCKED as for a vanished stream, but here the server became a replica
         return Trouble.READ_ONLY
     # the whole word, which is the first one of an error inside a script too: BUSYGROUP is not BUSY
     trouble = _BY_WORD.get(text.partition(" ")[0])
@@ -111,7 +111,7 @@ _RAW_REPLIES = ("XREADGROUP", "XRANGE", "XREVRANGE", "XCLAIM", "XPENDING", "XREA
 
 
 class _Sending(AbstractConnection):
-    """Sends as redis-py does, with two things mended.
+    """Sends as redis-py does, with two repairs.
 
     * It bounds a write by `asyncio.wait_for`, which on Python 3.11 can swallow a cancellation (CPython
       issue 86296): a loop that was cancelled in that moment would go on for ever.
@@ -142,7 +142,7 @@ def connect(
     max_connections: int = 16,
     timeout: float = SOCKET_TIMEOUT,
 ) -> Redis:
-    """A client whose commands are sent once, never again on its own: who repeats a write must know why.
+    """Make a client that sends each command once: only the caller knows whether a write may be repeated.
 
     Replies of stream reads are as they came, nested lists of bytes (an entry is ``[id, [name, value, …]]``).
     `password` is used where the address has none; `timeout`: seconds without an answer (longer than
@@ -158,7 +158,7 @@ def connect(
     }
     for again in ("retry_on_timeout", "retry_on_error"):
         options.pop(again, None)
-    # whatever the address's query says: these the rest of the code relies on
+    # the rest of the code relies on these, whatever the address's query contains
     options |= {
         "decode_responses": False,
         "protocol": 2,

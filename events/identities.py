@@ -1,4 +1,4 @@
-"""Who is who: event, photo, session, content and schema identities, and what their text may look like."""
+"""Defines the identities of events, photos, sessions, contents and schemas, and checks their text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RESERVED_SESSIONS = frozenset({"open", "lru", "stats"})
 
 
 class InvalidIdError(ValueError):
-    """An id from outside that cannot be used; the message says which, why and what is allowed."""
+    """Raised for an id from outside that cannot be used; the message says which, why and what is allowed."""
 
 
 def photo_id(text: str) -> PhotoId:
@@ -50,14 +50,14 @@ def session_id(text: str) -> SessionId:
 
 
 def derived_photo_id(session: SessionId | None, source_url: str) -> PhotoId:
-    """The photo id of a submission that names none: the same source in the same session is one photo."""
+    """Derive a photo id where the submission names none: one address in one session is one photo."""
     text = f"{session or ''}\n{source_url}".encode("utf-8", "surrogatepass")
     return PhotoId("p-" + hashlib.sha256(text).hexdigest()[:24])
 
 
 def new_event_id() -> EventId:
-    """A time-ordered UUID (RFC 9562, version 7), so that ids sort by the time they were made."""
-    # not os.urandom: an id must be unique, not secret, and a system call for each costs more than all else
+    """Make a time-ordered UUID (RFC 9562, version 7), so that ids sort by their time."""
+    # not os.urandom: an id must be unique, not secret, and a system call for each is the greatest cost here
     noise = _noise.getrandbits(74)
     millis = time.time_ns() // 1_000_000 & (1 << 48) - 1
     text = f"{millis << 80 | 7 << 76 | noise >> 62 << 64 | 2 << 62 | noise & (1 << 62) - 1:032x}"

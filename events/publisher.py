@@ -1,4 +1,7 @@
-"""Publishing photo events: idempotent by event id, refused when there is no room. All an upstream needs."""
+"""Publishes photo events, once per event id, and refuses them when there is no room.
+
+An upstream system needs no other module.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 WINDOW_SECONDS: Final = 24 * 3600
-"""How long an event id is remembered: publishing it again within this time is the same event."""
+"""How long an event id is remembered: within this time the same id is the same event."""
 DEFAULT_MAX_EVENT_BYTES: Final = 262_144
 DEFAULT_MAX_BACKLOG: Final = 100_000
 SESSION_TTL: Final = 3600
@@ -31,11 +34,11 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class InvalidEventError(ValueError):
-    """The event cannot be published as it is; the message says what to change."""
+    """Raised for an event that cannot be published as it is; the message says what to change."""
 
 
 class PublishRefusedError(Exception):
-    """There is no room now. Nothing was published; try again after `retry_after` seconds."""
+    """Raised when there is no room now. Nothing was published; try again after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
@@ -43,7 +46,7 @@ class PublishRefusedError(Exception):
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a publish. `fresh` is False when the event id had been published before."""
+    """The result of a publish. `fresh` is False when the event had been published before."""
 
     event_id: EventId
     photo_id: PhotoId
@@ -53,7 +56,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publisher:
-    """Publishes photo events. May be used by many tasks at once; any error may be answered by trying again.
+    """Publishes photo events. Many tasks may share one; after any error the caller may try again.
 
     Try again with the same `event_id`: within 24 hours it is the same event, published once.
     """
@@ -77,7 +80,7 @@ class Publisher:
         self._session_ttl = session_ttl
 
     async def publish(self, event: PhotoSubmitted, *, event_id: str | None = None) -> Published:
-        """Publish one photo. The active span's context goes along; without one a trace begins here.
+        """Publish one photo, with the context of the active span; without a span a trace begins here.
 
         Raises InvalidEventError, PublishRefusedError, or what redis-py raises when Redis is away.
         """
@@ -110,7 +113,7 @@ class Publisher:
         self._fields(_identified(event)[0], chosen)
 
     def _fields(self, event: PhotoSubmitted, event_id: EventId) -> list[str | bytes]:
-        """The entry of an event that was identified. Raises InvalidEventError if it is too big."""
+        """Return the entry of an event that was identified. Raises InvalidEventError if it is too big."""
         carrier: dict[str, str] = {}
         _PROPAGATOR.inject(carrier)
         fields = codec.encode(
@@ -133,7 +136,7 @@ class Publisher:
     async def _run(
         self, script: scripts.Script, keys: list[str], args: list[str | bytes | int | float]
     ) -> Any:
-        """Run a script that writes; a full server is a refusal, everything else as redis-py raises it."""
+        """Run a script that writes. A full server raises PublishRefusedError; other errors are redis-py's."""
         try:
             return await script(self._redis, keys, args)
         except RedisError as error:
@@ -148,9 +151,9 @@ class Publisher:
     async def open_session(
         self, session_id: str, *, expected: int = 0, target: Target | None = None, traceparent: str = ""
     ) -> int:
-        """Announce a session, before its first photo or later; returns the `expected` that counts.
+        """Announce a session, before its first photo or later; return the `expected` that counts.
 
-        `expected` is the number of photos in it, 0 if not known yet; the first number given counts.
+        `expected` is the number of photos in it, 0 if it is not known yet; the first number counts.
         Raises InvalidIdError, InvalidEventError, PublishRefusedError.
         """
         return await self._open(session_id, expected, target, traceparent, close=False)
@@ -187,10 +190,10 @@ class Publisher:
         return int(reply)
 
     async def close_session(self, session_id: str, *, expected: int) -> int:
-        """Say how many photos were published into a session, whatever was said before.
+        """Set how many photos were published into a session, whatever was announced before.
 
-        If they have all ended the session completes at once. Returns the `expected` that counts: 0 where
-        something that is no session stands in its place.
+        If all of them have ended, the session completes at once. Returns the `expected` that counts: 0 if
+        its key holds something that is no session.
         """
         if expected < 1:
             raise InvalidEventError(f"expected={expected}: give the number of photos that were published")
@@ -198,7 +201,7 @@ class Publisher:
 
 
 async def move_to_lane(redis: Redis, lane: keys.Keys, event_id: str, fields: Sequence[bytes]) -> None:
-    """Publish an entry, written by hand into another lane, into its own; however often, it moves once."""
+    """Publish an entry of another lane into its own lane. Repeated calls move it once."""
     await _PUBLISH(
         redis,
         [lane.stream(topology.INTAKE), lane.published(event_id), lane.refused],
@@ -207,7 +210,7 @@ async def move_to_lane(redis: Redis, lane: keys.Keys, event_id: str, fields: Seq
 
 
 def _event_id(text: str) -> EventId:
-    """An upstream's event id, checked. Raises InvalidEventError."""
+    """Check an upstream's event id and return it. Raises InvalidEventError."""
     if not text.strip() or len(text) > 256 or not text.isprintable():
         raise InvalidEventError(
             f"event id {text[:40]!r} cannot be used: give 1 to 256 printable characters, not only spaces"
@@ -216,9 +219,9 @@ def _event_id(text: str) -> EventId:
 
 
 def _identified(event: PhotoSubmitted) -> tuple[PhotoSubmitted, PhotoId, SessionId | None]:
-    """The event with its types and ids checked and its photo id given. Raises InvalidEventError.
+    """Check an event's types and ids and set its photo id. Raises InvalidEventError.
 
-    What an agent could not decode must not get as far as the stream, where its author would not see it.
+    An event that no agent can decode must not reach the stream: its author would not see the error there.
     """
     try:
         event = msgspec.json.decode(msgspec.json.encode(event), type=PhotoSubmitted)
@@ -250,7 +253,7 @@ class _Strict(PhotoSubmitted, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def parse_submission(data: bytes | str) -> PhotoSubmitted:
-    """A photo.submitted event from JSON, refusing fields that do not exist (a typo loses a hint silently).
+    """Read a photo.submitted event from JSON. Refuses unknown fields: a typo would lose a hint silently.
 
     Raises InvalidEventError.
     """
@@ -262,5 +265,5 @@ def parse_submission(data: bytes | str) -> PhotoSubmitted:
 
 
 def _new_trace() -> str:
-    """A traceparent for a photo that comes without one: random ids, sampled (W3C Trace Context)."""
+    """Make a traceparent for a photo that has none: random ids, sampled (W3C Trace Context)."""
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"

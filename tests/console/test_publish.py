@@ -73,14 +73,14 @@ def test_published_again_into_the_same_session_nothing_is_published_twice(
     again = ran.document
     assert (again["published"], again["already_published"]) == (1, 3)
     assert len(_events(redis_server)) == 4
-    assert "s1 was told before that it has 3 photos: its report is written anew" in ran.err
+    assert "s1 expects 3 photos since an earlier publish: its report is written again" in ran.err
     said = erni("publish", str(photos), "--session", "s1").err
     assert "4 of 4 photos had been published into s1 before: nothing was done for them" in said
-    assert "was told before" not in said
+    assert "since an earlier publish" not in said
     (photos / "a.jpg").unlink()
     (photos / "d.jpg").unlink()
     said = erni("publish", str(photos), "--session", "s1").err
-    assert "s1 was told before that it has 3 photos, and waits for all of them" in said
+    assert "s1 expects 3 photos since an earlier publish and waits for all of them" in said
     entries = {photo["file"]: photo["entry_id"] for photo in first["photos"]}
     assert entries.items() <= {photo["file"]: photo["entry_id"] for photo in again["photos"]}.items()
 
@@ -202,7 +202,7 @@ def test_what_cannot_be_published_is_said(
         (("--taken-at", "1800-01-01"), "argument --taken-at: '1800-01-01' is before 1900 or after 8900"),
         (("--project", "\udcff"), "argument --project: '\\udcff' is not UTF-8"),
         (("--event-id", "  "), "event id '  ' cannot be used"),
-        (("--site", " "), "argument --site: is blank: say something"),
+        (("--site", " "), "argument --site: is blank: write a text"),
         (("--library", ""), "argument --library: is blank"),
         (("--project", "x" * 100_000), "argument --project: has 100000 characters; 255 are allowed"),
         (("http://localhost:99999/a.jpg",), "has a port that is no number from 0 to 65535"),
