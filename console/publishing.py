@@ -13,7 +13,7 @@ from opentelemetry import trace
 from console.publish_traces import command_span, photo_span, traceparent
 from events import identities
 from events.identities import SessionId
-from events.publisher import Publisher, PublishRefusedError
+from events.publisher import EventReusedError, Publisher, PublishRefusedError
 from events.types import Hints, PhotoSubmitted, Target
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class BatchPublisher:
         self.submitted: list[Submission] = []
         self.failed: list[tuple[str, str]] = []
         """Files that could not be read any more: not published, and not counted."""
+        self.reused: list[tuple[str, str]] = []
+        """Photos whose event id had been published with other content, and what to do: nothing was done."""
         self.unanswered = 0
         """Events that were sent without an answer of Redis: they may be published or not."""
         self.expected = 0
@@ -144,7 +146,11 @@ class BatchPublisher:
                 return
             source_url = stored
         event, event_id = _event(photo, source_url, batch)
-        published = await _with_room(lambda: self._send(event, event_id), on_wait)
+        try:
+            published = await _with_room(lambda: self._send(event, event_id), on_wait)
+        except EventReusedError as error:
+            self.reused.append((photo.name or photo.url, _other_content(error, batch)))
+            return
         trace.get_current_span().set_attributes(
             {"photo.id": published.photo_id, "messaging.message.id": published.entry_id}
         )
@@ -162,7 +168,7 @@ class BatchPublisher:
         self.unanswered += 1
         try:
             published = await self._publisher.publish(event, event_id=event_id)
-        except PublishRefusedError:
+        except (PublishRefusedError, EventReusedError):
             self.unanswered -= 1
             raise
         self.unanswered -= 1
@@ -207,6 +213,16 @@ def _event(photo: PhotoFile, source_url: str, batch: Batch) -> tuple[PhotoSubmit
         hints=batch.hints,
     )
     return event, f"{batch.session_id}/{photo_id}" if batch.event_id is None else batch.event_id
+
+
+def _other_content(error: EventReusedError, batch: Batch) -> str:
+    """Return a sentence for a photo that cannot be published because its event id has other content."""
+    if batch.event_id is not None:
+        return f"{error}. Nothing was done now"
+    return (
+        f"was published into {batch.session_id} before with other hints, another target or another address;"
+        " nothing was done now. Publish it unchanged, or into another session"
+    )
 
 
 async def _with_room(call: Callable[[], Awaitable[T]], on_wait: Callable[[str], None]) -> T:

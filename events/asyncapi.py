@@ -21,7 +21,7 @@ VERSION: Final = "1"
 """Of the contract: it changes when an event type changes incompatibly (docs/events.md)."""
 
 _ATTRIBUTES: Final = {
-    "id": "Identity of the event: published twice within 24 hours by `events.publisher` it is one event.",
+    "id": "Identity of the event, together with `source`: both again within 24 hours are one event.",
     "source": "Who published the event, a URI reference.",
     "type": "The event type, which is also the stream's name.",
     "specversion": "1.0",
@@ -32,6 +32,7 @@ _ATTRIBUTES: Final = {
     "dataref": "`store:` address of the photo's bytes, where there are any.",
     "traceparent": "W3C Trace Context.",
     "tracestate": "W3C Trace Context.",
+    "ernionce": "Fingerprint of the content (`sha256:…` or `sha1:…`), written by the publishing script.",
     "ernisteps": "JSON list of the agents so far (Step). Written by agents only.",
     "ernireplay": "`<times> <traceparent>`, written when a dead letter is replayed.",
     "ernidelayed": "`<first, ms>:<deliveries>:<times>`, written when a postponed entry comes back.",

@@ -2,8 +2,9 @@
 
 ``id source type specversion time subject datacontenttype sessionid dataref traceparent tracestate data``.
 Only ``data`` is required of an upstream. Fields we do not know are carried along unchanged; names that
-begin with ``erni`` are ours: ``ernisteps`` (the agents so far), ``ernidelayed`` and ``ernireplay`` (written
-by the delivery engine when an entry comes back).
+begin with ``erni`` are ours: ``ernionce`` (the fingerprint that the publisher's marker holds), ``ernisteps``
+(the agents so far), ``ernidelayed`` and ``ernireplay`` (written by the delivery engine when an entry comes
+back).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MAX_CONTEXT_CHARS: Final = 512
 
 _ATTRIBUTES: Final = frozenset(
     b"id source type specversion time subject datacontenttype sessionid dataref"
-    b" traceparent tracestate data ernisteps ernidelayed ernireplay".split()
+    b" traceparent tracestate data ernionce ernisteps ernidelayed ernireplay".split()
 )
 _DELAYED: Final = re.compile(rb"[0-9]{1,15}:[0-9]{1,9}:[0-9]{1,9}")
 _REPLAY: Final = re.compile(rb"[0-9]{1,9} [\x21-\x7e]{0,128}")

@@ -68,9 +68,9 @@ class Keys:
         """Hash: a photo's way so far; expires."""
         return f"{self.prefix}photo:{photo_id}"
 
-    def published(self, event_id: str) -> str:
-        """The entry id of an event already published; expires with the deduplication window."""
-        return f"{self.prefix}published:{event_id}"
+    def published(self, event: str) -> str:
+        """The marker of an event already published (`events.intake.marker`); expires with the window."""
+        return f"{self.prefix}published:{event}"
 
 
 def all_lanes(lanes: int) -> tuple[Keys, ...]:

@@ -1,4 +1,4 @@
-"""Publishes photo events, once per event id, and refuses them when there is no room.
+"""Publishes photo events, once per source and id, and refuses them when there is no room.
 
 An upstream system needs no other module.
 """
@@ -11,30 +11,40 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from events import codec, identities, keys, scripts, submission, topology
+from events import codec, identities, intake, keys, scripts, submission, topology
 from events.connection import RedisError, Trouble, trouble_of
 from events.identities import EntryId, EventId, PhotoId, SessionId
 from events.types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from redis.asyncio import Redis
 
-WINDOW_SECONDS: Final = 24 * 3600
-"""How long an event id is remembered: within this time the same id is the same event."""
+WINDOW_SECONDS: Final = intake.WINDOW_SECONDS
+"""How long an event is remembered: within this time the same source and id are the same event."""
 DEFAULT_MAX_EVENT_BYTES: Final = 262_144
 DEFAULT_MAX_BACKLOG: Final = 100_000
 SESSION_TTL: Final = 3600
 SESSION_TTL_IN_FLIGHT: Final = 7 * 24 * 3600
 
-_PUBLISH = scripts.load("events", "publish")
 _OPEN_SESSION = scripts.load("events", "open_session", "session")
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class InvalidEventError(ValueError):
     """Raised for an event that cannot be published as it is; the message says what to change."""
+
+
+class EventReusedError(InvalidEventError):
+    """Raised when the source has published the event id before with other content. Nothing was published.
+
+    `entry_id` is the entry of the first event.
+    """
+
+    def __init__(self, source: str, event_id: EventId, entry_id: EntryId) -> None:
+        super().__init__(intake.reused(source, event_id))
+        self.source = source
+        self.event_id = event_id
+        self.entry_id = entry_id
 
 
 class PublishRefusedError(Exception):
@@ -46,7 +56,7 @@ class PublishRefusedError(Exception):
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a publish. `fresh` is False when the event had been published before."""
+    """The result of a publish. `fresh` is False for a repetition: the first answer comes again."""
 
     event_id: EventId
     photo_id: PhotoId
@@ -58,7 +68,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 class Publisher:
     """Publishes photo events. Many tasks may share one; after any error the caller may try again.
 
-    Try again with the same `event_id`: within 24 hours it is the same event, published once.
+    Try again with the same `event_id`: within 24 hours the same source and id are one event, published once.
     """
 
     def __init__(
@@ -82,15 +92,16 @@ class Publisher:
     async def publish(self, event: PhotoSubmitted, *, event_id: str | None = None) -> Published:
         """Publish one photo, with the context of the active span; without a span a trace begins here.
 
-        Raises InvalidEventError, PublishRefusedError, or what redis-py raises when Redis is away.
+        Raises InvalidEventError (EventReusedError if the id belongs to other content), PublishRefusedError,
+        or what redis-py raises when Redis is away.
         """
         chosen = _event_id(event_id) if event_id is not None else identities.new_event_id()
         event, photo, session = _identified(event)
         fields = self._fields(event, chosen)
         lane = keys.lane_of(session or photo, self._lanes)
         outcome, value, fresh = await self._run(
-            _PUBLISH,
-            [lane.stream(topology.INTAKE), lane.published(chosen), lane.refused],
+            intake.PUBLISH,
+            [lane.stream(topology.INTAKE), intake.marker(lane, self._source, chosen), lane.refused],
             [WINDOW_SECONDS * 1000, self._max_backlog, *fields],
         )
         if outcome == b"FULL":
@@ -99,11 +110,14 @@ class Publisher:
                 " (MAX_BACKLOG): nothing was published; try again later, or start more agents",
                 retry_after=5.0,
             )
+        entry_id = EntryId(value.decode())
+        if outcome == b"REUSED":
+            raise EventReusedError(self._source, chosen, entry_id)
         return Published(
             event_id=chosen,
             photo_id=photo,
             session_id=session,
-            entry_id=EntryId(value.decode()),
+            entry_id=entry_id,
             fresh=bool(fresh),
         )
 
@@ -125,6 +139,9 @@ class Publisher:
             traceparent=carrier.get("traceparent") or _new_trace(),
             tracestate=carrier.get("tracestate", ""),
         )
+        data = fields[-1]
+        if isinstance(data, bytes):
+            fields[-2:-2] = (intake.ONCE, intake.fingerprint(data))
         size = sum(map(len, fields))
         if size > self._max_event_bytes:
             raise InvalidEventError(
@@ -198,15 +215,6 @@ class Publisher:
         if expected < 1:
             raise InvalidEventError(f"expected={expected}: give the number of photos that were published")
         return await self._open(session_id, expected, None, "", close=True)
-
-
-async def move_to_lane(redis: Redis, lane: keys.Keys, event_id: str, fields: Sequence[bytes]) -> None:
-    """Publish an entry of another lane into its own lane. Repeated calls move it once."""
-    await _PUBLISH(
-        redis,
-        [lane.stream(topology.INTAKE), lane.published(event_id), lane.refused],
-        [WINDOW_SECONDS * 1000, 2**53, *fields],
-    )
 
 
 def _event_id(text: str) -> EventId:

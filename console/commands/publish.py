@@ -14,6 +14,7 @@ from console.errors import INTERRUPTED, CommandError
 from console.photo_files import count
 from console.rows import one_line
 from events import identities, submission
+from events.intake import COMMAND_SOURCE
 
 if TYPE_CHECKING:
     import argparse
@@ -162,7 +163,7 @@ async def _publish(
         target=target if target != Target() else None,
     )
     async with redis_client(settings) as redis:
-        publisher = BatchPublisher(redis, store, settings, source="erni:publish")
+        publisher = BatchPublisher(redis, store, settings, source=COMMAND_SOURCE)
         try:
             # asked before, since what is published is a trace of us
             strange = await no_trace(redis, settings)
@@ -176,7 +177,7 @@ async def _publish(
         except asyncio.CancelledError:
             so_far = _so_far(publisher, batch, options)
             raise CommandError(f"interrupted: {so_far}", code=INTERRUPTED) from None
-    failed = [*found.unreadable, *publisher.failed]
+    failed = [*found.unreadable, *publisher.failed, *publisher.reused]
     fresh = sum(submission.fresh for submission in publisher.submitted)
     output.answer(
         {
@@ -201,6 +202,8 @@ def _warn(output: Output, publisher: BatchPublisher, batch: Batch, strange: str)
     """Print what is no failure, but perhaps not what the caller meant."""
     for path, reason in publisher.failed:
         output.warn(f"erni: {one_line(path)} could not be read any more: {reason}")
+    for name, reason in publisher.reused:
+        output.warn(f"erni: {one_line(name)}: {reason}")
     known = [submission for submission in publisher.submitted if not submission.fresh]
     if known and batch.event_id is not None:
         output.warn(

@@ -108,10 +108,10 @@ class Endings:
         )
         return Ending(settlement=settlement, outcome="done", attempts=attempts)
 
-    def moved(self, case: Case) -> Ending:
-        """The entry was published once more, into the lane it belongs to: here it ends without output."""
+    def without_output(self, case: Case, message: str) -> Ending:
+        """End an entry whose event another entry carries: in its own lane, or published before."""
         settlement = Settlement(entry_id=case.entry.entry_id, deliveries=case.entry.deliveries, what="done")
-        return Ending(settlement=settlement, outcome="done", message="moved to its own lane")
+        return Ending(settlement=settlement, outcome="done", message=message)
 
     def failed(self, case: Case, envelope: Envelope, result: Failed, *, stopping: bool) -> Ending:
         """The agent did not come through, for whatever reason."""

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from events import codec, keys, topology
+from events import codec, intake, topology
 from events.connection import RedisError
-from events.publisher import move_to_lane
 from shared.delivery.agent import Delivery, current_delivery
 from shared.delivery.endings import Case
 from shared.retry.classify import sentence_of
@@ -136,8 +135,8 @@ class Handling:
                 f"delivered {entry.deliveries - 1} times and never settled: each time its process died or was"
                 " killed while handling it",
             )
-        if self._lanes > 1 and case.stream == topology.INTAKE and await self._moved(case, envelope):
-            return self._endings.moved(case)
+        if case.stream == topology.INTAKE and (stays := await self._intake(case, envelope)) is not None:
+            return stays
         task = hand.task
         if task is None:
             raise RuntimeError("deliver runs in the entry's own task")
@@ -171,21 +170,26 @@ class Handling:
             self._metrics.retry_success.inc()
         return self._endings.done(case, envelope, result)
 
-    async def _moved(self, case: Case, envelope: Envelope) -> bool:
-        """Publish an entry that somebody wrote into the wrong lane into its own; a session has one lane."""
-        own = keys.lane_of(envelope.session_id or envelope.photo_id or "", self._lanes)
-        if own.lane == self._lane.keys.lane:
-            return False
-        event_id = envelope.event_id
-        if event_id == case.entry.entry_id:
-            event_id = f"{self._lane.keys.lane}:{event_id}"
+    async def _intake(self, case: Case, envelope: Envelope) -> Ending | None:
+        """End an entry that is not handled here: of another lane, published twice, or with a reused id."""
+        entry = case.entry
         while True:
             try:
-                await move_to_lane(self._lane.writing, own, event_id, case.entry.fields)
+                admission = await intake.take_in(
+                    self._lane.writing, self._lane.keys, self._lanes, entry.entry_id, entry.fields, envelope
+                )
             except (RedisError, OSError) as error:
-                await self._lane.trouble_with(error, "moving an entry to its lane")
+                await self._lane.trouble_with(error, "taking an entry in")
             else:
-                return True
+                break
+        if admission == "first":
+            return None
+        if admission == "reused":
+            message = intake.reused(intake.source_of(entry.fields), envelope.event_id)
+            return self._endings.dead(case, "permanent", None, message)
+        return self._endings.without_output(
+            case, "moved to its own lane" if admission == "moved" else "the same event was published before"
+        )
 
     def _account(
         self, hand: InHand, ending: Ending | None, reply: str, span: DeliverySpan, seconds: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 import signal
@@ -231,14 +232,33 @@ def test_what_is_wrong_is_refused_before_anything_is_stored_or_sent(
 def test_an_event_id_that_is_known_is_said_and_its_session_does_not_wait(
     erni: Callable[..., Ran], photos: Path, redis_server: Valkey
 ) -> None:
-    erni("publish", str(photos / "a.jpg"), "--session", "s1", "--event-id", "e")
-    ran = erni("publish", str(photos / "b.jpg"), "--session", "s2", "--event-id", "e")
+    words = ("publish", str(photos / "a.jpg"), "--event-id", "e")
+    erni(*words, "--session", "s1")
+    ran = erni(*words, "--session", "s1")
     assert ran.code == 0
-    assert ran.out == "0 photos published\n"
+    assert ran.out.startswith("0 photos published\n")
     assert "the event id e was published before (as entry " in ran.err
-    assert "Another photo needs another event id" in ran.err
+    ran = erni(*words, "--session", "s2")
+    assert ran.code == 1
+    assert (
+        "a.jpg: the event id 'e' of source 'erni:publish' was published before with other content" in ran.err
+    )
     assert len(_events(redis_server)) == 1
     assert erni("session", "show", "s2").code == 1
+
+
+def test_the_same_photos_with_other_hints_are_not_dropped_without_a_word(
+    erni: Callable[..., Ran], photos: Path, redis_server: Valkey
+) -> None:
+    erni("publish", str(photos / "a.jpg"), "--session", "s1")
+    ran = erni("publish", str(photos), "--session", "s1", "--project", "Seewen", "--json")
+    assert ran.code == 1
+    assert (
+        "a.jpg: was published into s1 before with other hints, another target or another address" in ran.err
+    )
+    answer = json.loads(ran.out)
+    assert [one["file"] for one in answer["failed"]] == ["a.jpg"]
+    assert answer["published"] == len(_events(redis_server)) - 1 == 2
 
 
 def test_a_full_backlog_is_waited_for(
