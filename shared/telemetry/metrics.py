@@ -216,7 +216,7 @@ SPAN_EXPORT_FAILURES: Final = Counter(
 )
 TRACE_CONTEXT_REJECTED: Final = Counter(
     "erni_trace_context_rejected_total",
-    "Entries whose traceparent or tracestate was malformed or too long; they started a new trace.",
+    "Entries whose traceparent (a new trace began) or tracestate (left out) was malformed or too long.",
     ["field"],
     registry=REGISTRY,
 )

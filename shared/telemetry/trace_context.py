@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:(?<!^00.{53})-[!-~]{0,200})?"
 )
-_LONGEST_TRACESTATE: Final = 512
-"""Characters a vendor should propagate; what is longer is no context but cargo."""
+_LONGEST_TRACESTATE: Final = 16_447
+"""32 members of 256 + 1 + 256 characters, with commas. The 512 of § 3.3.1.5 are the least to pass on."""
 _MOST_MEMBERS: Final = 32
 _MEMBER = re.compile(
     r"[ \t]*(?:[a-z][_0-9a-z\-*/]{0,255}|[a-z0-9][_0-9a-z\-*/]{0,240}@[a-z][_0-9a-z\-*/]{0,13})"
@@ -36,7 +36,7 @@ class IncomingContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Empty: the entry names no trace (or a broken one)."""
     tracestate: str = ""
     rejected: str = ""
-    """``traceparent`` or ``tracestate``: the field because of which the context was thrown away."""
+    """``traceparent`` or ``tracestate``: the field that was left out."""
 
     @property
     def sampled(self) -> bool:
@@ -46,18 +46,17 @@ class IncomingContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 NOTHING: Final = IncomingContext()
 _BAD_PARENT: Final = IncomingContext(rejected="traceparent")
-_BAD_STATE: Final = IncomingContext(rejected="tracestate")
 
 
 def _text(value: object) -> str:
     """A field as text, whichever way the reply was decoded. What is not ASCII is as good as malformed."""
     if isinstance(value, bytes):
-        return value[:1024].decode("ascii", "replace")
+        return value[: _LONGEST_TRACESTATE + 1].decode("ascii", "replace")
     return value if isinstance(value, str) else ""
 
 
 def read(fields: Mapping[str, str] | Mapping[bytes, bytes]) -> IncomingContext:
-    """The trace context among an entry's fields; a malformed or absurdly long one is rejected whole."""
+    """The trace context among an entry's fields; a malformed field is left out."""
     either = cast("Mapping[object, object]", fields)
     traceparent = _text(either.get("traceparent") or either.get(b"traceparent"))
     if not traceparent:
@@ -66,7 +65,8 @@ def read(fields: Mapping[str, str] | Mapping[bytes, bytes]) -> IncomingContext:
         return _BAD_PARENT
     tracestate = _text(either.get("tracestate") or either.get(b"tracestate"))
     if tracestate and not _is_tracestate(tracestate):
-        return _BAD_STATE
+        # § 3.3: a tracestate that cannot be read costs the tracestate, never the traceparent
+        return IncomingContext(traceparent=traceparent, rejected="tracestate")
     return IncomingContext(traceparent=traceparent, tracestate=tracestate)
 
 
