@@ -30,8 +30,8 @@ MAX_FIELDS: Final = 64
 """Fields of one entry, ours included. Lua's unpack fails at about 8,000 values; 64 are plenty."""
 MAX_ENTRY_BYTES: Final = 1_048_576
 """The limit when an entry is decoded: a publisher may send 256 KiB, and five agents add to that."""
-MAX_CONTEXT_CHARS: Final = 512
-"""W3C Trace Context § 3.3.1.1: 512 characters of tracestate are to be passed on; longer is dropped."""
+MAX_CONTEXT_CHARS: Final = 16_447
+"""The longest tracestate of W3C Trace Context: 32 members of 513 characters. Longer is dropped."""
 
 _ATTRIBUTES: Final = frozenset(
     b"id source type specversion time subject datacontenttype sessionid dataref"

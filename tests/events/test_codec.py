@@ -114,3 +114,12 @@ def test_events_are_cumulative() -> None:
     assert set(msgspec.structs.asdict(PhotoSubmitted(source_url="x"))) - {"target", "expected"} <= {
         field.name for field in msgspec.structs.fields(SchemaExtracted)
     }
+
+
+@pytest.mark.parametrize(
+    ("length", "passed_on"), [(512, True), (5000, True), (16_447, True), (16_448, False)]
+)
+def test_512_characters_of_tracestate_are_the_least_to_pass_on(length: int, passed_on: bool) -> None:  # noqa: FBT001 - a parameter
+    event = PhotoSubmitted(source_url="x")
+    wire = codec.encode(event, event_id="e", source="s", traceparent="00", tracestate="x" * length)
+    assert ("tracestate" in wire) is passed_on
