@@ -1,7 +1,7 @@
 """A stream entry on the wire: a CloudEvents 1.0 event in binary form, its attributes as fields.
 
-``id source type specversion time subject datacontenttype sessionid dataref traceparent tracestate data``.
-Only ``data`` is required of an upstream. Fields we do not know are carried along unchanged; names that
+``id source type specversion time subject datacontenttype sessionid traceparent tracestate data``.
+Only ``data`` is required of an upstream. Attributes we do not know are carried along unchanged; names that
 begin with ``erni`` are ours: ``ernionce`` (the fingerprint that the publisher's marker holds), ``ernisteps``
 (the agents so far), ``ernidelayed`` and ``ernireplay`` (written by the delivery engine when an entry comes
 back).
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from events import identities, topology
+from events import attributes, identities, topology
 from events.identities import PhotoId, SessionId
 from events.types import Event, PhotoSubmitted, Step
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from events.identities import EventId
 
-SPEC_VERSION: Final = "1.0"
+SPEC_VERSION: Final = attributes.SPEC_VERSION
 MAX_FIELDS: Final = 64
 """Fields of one entry, ours included. Lua's unpack fails at about 8,000 values; 64 are plenty."""
 MAX_ENTRY_BYTES: Final = 1_048_576
@@ -34,7 +34,7 @@ MAX_CONTEXT_CHARS: Final = 16_447
 """The longest tracestate of W3C Trace Context: 32 members of 513 characters. Longer is dropped."""
 
 _ATTRIBUTES: Final = frozenset(
-    b"id source type specversion time subject datacontenttype sessionid dataref"
+    b"id source type specversion time subject datacontenttype dataschema sessionid dataref erniphotoref"
     b" traceparent tracestate data ernionce ernisteps ernidelayed ernireplay".split()
 )
 _DELAYED: Final = re.compile(rb"[0-9]{1,15}:[0-9]{1,9}:[0-9]{1,9}")
@@ -81,9 +81,8 @@ def decode(stream: str, entry_id: str, fields: Sequence[bytes]) -> Envelope:
     except UndecodableError as error:
         raise UndecodableError(str(error), session_of(pairs)) from error
     except (UnicodeDecodeError, msgspec.MsgspecError, identities.InvalidIdError, RecursionError) as error:
-        raise UndecodableError(
-            f"this entry is no {stream} event: {reason(error)}", session_of(pairs)
-        ) from error
+        why = attributes.structured_hint(pairs) or reason(error)
+        raise UndecodableError(f"this entry is no {stream} event: {why}", session_of(pairs)) from error
 
 
 def reason(error: Exception) -> str:
@@ -117,14 +116,17 @@ def _decode(stream: str, entry_id: str, fields: Sequence[bytes], pairs: dict[byt
     get = pairs.get
     data = get(b"data")
     if data is None:
-        raise UndecodableError("this entry has no field `data`, which holds the event as JSON")
+        hint = attributes.structured_hint(pairs)
+        raise UndecodableError(hint or "this entry has no field `data`, which holds the event as JSON")
     kind = get(b"type")
     if kind is not None and kind.decode() != stream:
         raise UndecodableError(f"type {kind.decode()[:80]!r} does not belong into the stream of {stream}")
+    if stream == topology.INTAKE and (wrong := attributes.submission_error(pairs)):
+        raise UndecodableError(wrong)
     event, photo_id, session_id = _identities(stream, _DECODERS[stream].decode(data), pairs)
     extras: tuple[bytes, ...] = ()
     if pairs.keys() - _ATTRIBUTES:
-        extras = tuple(part for pair in pairs.items() if pair[0] not in _ATTRIBUTES for part in pair)
+        extras = attributes.carried(pairs, _ATTRIBUTES)
     event_id = get(b"id")
     return Envelope(
         event=event,
@@ -199,7 +201,8 @@ def encode(
         fields += ("sessionid", session_id)
     dataref = getattr(event, "dataref", None)
     if dataref:
-        fields += ("dataref", dataref)
+        # `dataref` is for one release more: CloudEvents registered that name for the place of `data` itself
+        fields += ("dataref", dataref, "erniphotoref", dataref)
     if traceparent:
         fields += ("traceparent", traceparent)
         if tracestate and len(tracestate) <= MAX_CONTEXT_CHARS:

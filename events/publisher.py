@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from events import codec, identities, intake, keys, scripts, submission, topology
+from events import attributes, codec, identities, intake, keys, scripts, submission, topology
 from events.connection import RedisError, Trouble, trouble_of
 from events.identities import EntryId, EventId, PhotoId, SessionId
 from events.types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
@@ -81,9 +81,15 @@ class Publisher:
         max_backlog: int = DEFAULT_MAX_BACKLOG,
         session_ttl: int = SESSION_TTL,
     ) -> None:
-        """`redis` is a client of `events.connection.connect`; `source` is the CloudEvents source, a URI."""
+        """`redis` is a client of `events.connection.connect`; `source` is the CloudEvents source, a URI.
+
+        Raises InvalidEventError for a source that is no URI reference.
+        """
+        try:
+            self._source = attributes.source(source)
+        except ValueError as error:
+            raise InvalidEventError(str(error)) from None
         self._redis = redis
-        self._source = source
         self._lanes = lanes
         self._max_event_bytes = max_event_bytes
         self._max_backlog = max_backlog

@@ -281,6 +281,12 @@ async def test_a_bad_event_id_is_refused(client: Redis, redis: Redis, event_id: 
     assert await redis.xlen(INTAKE) == 0
 
 
+@pytest.mark.parametrize("source", ["", " ", "urn:a b", "a\nb", "é", "x" * 1025, "%zz"])
+async def test_a_source_that_is_no_uri_reference_is_refused(client: Redis, source: str) -> None:
+    with pytest.raises(InvalidEventError, match=r"source .* is no URI reference"):
+        Publisher(client, source=source)
+
+
 async def test_an_empty_session_or_photo_id_counts_as_none(client: Redis) -> None:
     published = await Publisher(client).publish(of_session("", photo_id=""))
     assert published.session_id is None
