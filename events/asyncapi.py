@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from events import topology, types
+from events import limits, topology, types
 from events.keys import Keys
 
 VERSION: Final = "1"
@@ -68,7 +68,10 @@ def document() -> dict[str, Any]:
     )
     for name, schema in schemas.items():
         _describe(schema, _field_docs(getattr(types, name)))
+    limits.restrict(schemas)
     schemas["Attributes"] = _texts("The fields of an entry beside `data`. None is required.", _ATTRIBUTES)
+    for name, rules in limits.ATTRIBUTES.items():
+        schemas["Attributes"]["properties"][name] |= rules
     schemas["DeadLetter"] = _texts("The fields of a dead letter.", _DEAD)
     return {
         "asyncapi": "3.0.0",

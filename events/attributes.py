@@ -6,6 +6,8 @@ import re
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
+from events.limits import MAX_SOURCE
+
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
@@ -70,9 +72,9 @@ def structured_hint(pairs: Mapping[bytes, bytes]) -> str:
 
 def source(text: str) -> str:
     """Check the source of an event, a URI reference (RFC 3986), and return it. Raises ValueError."""
-    if len(text) > 1024 or not _URI_REFERENCE.fullmatch(text):
+    if len(text) > MAX_SOURCE or not _URI_REFERENCE.fullmatch(text):
         raise ValueError(
-            f"source {text[:80]!r} is no URI reference of 1 to 1024 characters: write urn:camera-app, or an"
-            " address without spaces"
+            f"source {text[:80]!r} is no URI reference of 1 to {MAX_SOURCE} characters: write urn:camera-app,"
+            " or an address without spaces"
         )
     return text

@@ -23,10 +23,11 @@ StoreUrl = NewType("StoreUrl", str)
 
 # Ids become parts of Redis keys and of file names: no braces (a hash tag), no colon (our separator), no
 # slash, no control characters; 128 characters keep a key short.
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]{0,127}")
+ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@+=-]{0,127}"
+_ID = re.compile(ID_PATTERN)
 _ID_RULE = "1 to 128 characters out of A-Z a-z 0-9 . _ @ + = -, the first one a letter or digit"
 # `erni:session:open`, `erni:session:lru` and `erni:session:stats` lie beside the session hashes.
-_RESERVED_SESSIONS = frozenset({"open", "lru", "stats"})
+RESERVED_SESSIONS = frozenset({"open", "lru", "stats"})
 
 
 class InvalidIdError(ValueError):
@@ -42,7 +43,7 @@ def photo_id(text: str) -> PhotoId:
 
 def session_id(text: str) -> SessionId:
     """Check an upstream's session id. Raises InvalidIdError."""
-    if text in _RESERVED_SESSIONS:
+    if text in RESERVED_SESSIONS:
         raise InvalidIdError(f"session_id {text!r} is a reserved word: choose another id")
     if not _ID.fullmatch(text):
         raise InvalidIdError(f"session_id {text[:80]!r} cannot be used: give {_ID_RULE}")

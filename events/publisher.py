@@ -14,6 +14,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from events import attributes, codec, identities, intake, keys, scripts, submission, topology
 from events.connection import RedisError, Trouble, trouble_of
 from events.identities import EntryId, EventId, PhotoId, SessionId
+from events.limits import MAX_EVENT_ID
 from events.types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
 
 if TYPE_CHECKING:
@@ -225,9 +226,10 @@ class Publisher:
 
 def _event_id(text: str) -> EventId:
     """Check an upstream's event id and return it. Raises InvalidEventError."""
-    if not text.strip() or len(text) > 256 or not text.isprintable():
+    if not text.strip() or len(text) > MAX_EVENT_ID or not text.isprintable():
         raise InvalidEventError(
-            f"event id {text[:40]!r} cannot be used: give 1 to 256 printable characters, not only spaces"
+            f"event id {text[:40]!r} cannot be used: give 1 to {MAX_EVENT_ID} printable characters, not only"
+            " spaces"
         )
     return EventId(text)
 
