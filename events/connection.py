@@ -7,7 +7,7 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
-from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -23,8 +23,12 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
+from events import redis_address
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from events.redis_address import RedisAddress
 
 BLOCK_SECONDS = 2.0
 """The longest wait of a blocking read. A read is never cancelled in flight; it runs to its end."""
@@ -149,17 +153,18 @@ def connect(
     BLOCK_SECONDS for blocking reads). Makes no connection yet; raises ValueError for an
     address it cannot read.
     """
+    address = redis_address.read(url)
+    plain, place = _place(address)
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": min(3.0, timeout),
         "client_name": client_name,
         "max_connections": max_connections,
-        **parse_url(url),
-    }
-    for again in ("retry_on_timeout", "retry_on_error"):
-        options.pop(again, None)
-    # the rest of the code relies on these, whatever the address's query contains
-    options |= {
+        **address.connection,
+        **place,
+        "db": address.db,
+        "username": address.username,
+        "password": address.password or password or None,
         "decode_responses": False,
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
@@ -167,15 +172,20 @@ def connect(
         # more tasks than connections wait for each other, each wait bounded by the socket's time limit
         "timeout": None,
     }
-    plain: type[AbstractConnection] = options.get("connection_class", Connection)
     options["connection_class"] = type(plain.__name__, (_Sending, plain), {})
-    if password and not options.get("password"):
-        options["password"] = password
     client = Redis.from_pool(BlockingConnectionPool(**options))
     callback: Callable[..., Any] = _as_it_came
     for command in _RAW_REPLIES:
         client.set_response_callback(command, callback)
     return client
+
+
+def _place(address: RedisAddress) -> tuple[type[AbstractConnection], dict[str, Any]]:
+    """Return the kind of connection to an address, and its options for the place."""
+    if address.scheme == "unix":
+        return UnixDomainSocketConnection, {"path": address.path}
+    where = {"host": address.host, "port": address.port}
+    return (SSLConnection, where | address.tls) if address.is_tls else (Connection, where)
 
 
 __all__ = [

@@ -14,7 +14,6 @@ from console.errors import INTERRUPTED, CommandError
 from console.photo_files import count
 from console.rows import one_line
 from events import identities, submission
-from events.intake import COMMAND_SOURCE
 
 if TYPE_CHECKING:
     import argparse
@@ -134,6 +133,7 @@ async def _publish(
     from console.publish_traces import tracing
     from console.publishing import Batch, BatchPublisher, StoreError
     from events.connection import RedisError
+    from events.intake import COMMAND_SOURCE
     from events.types import Hints, Target
 
     found = photo_files.find(listed.others)
