@@ -14,6 +14,7 @@ from obstore.exceptions import BaseError as StoreError
 from console.errors import CommandError
 from console.explain import bare, open_store, redis_trouble, store_trouble
 from events.connection import RedisError, connect
+from events.redis_address import shown
 from shared.settings import Settings, SettingsError, merged_environment
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ async def _redis(settings: Settings) -> list[Check]:
         findings = await check_redis(
             redis, lanes=settings.lanes, allow_volatile=settings.allow_volatile_redis
         )
-        where, default = bare(settings.redis_url), not _names_redis()
+        where, default = shown(settings.redis_url), not _names_redis()
         checks = [
             _ok("redis", f"answers at {where}{', the default: REDIS_URL is not set' if default else ''}")
         ]

@@ -18,6 +18,7 @@ from events import keys, topology
 from events.connection import Trouble, connect, trouble_of
 from events.identities import InvalidIdError
 from events.publisher import InvalidEventError, PublishRefusedError
+from events.redis_address import shown, tls_trouble
 from shared import settings as settings_module
 from shared.photo_store import BlobStore
 from shared.settings import Settings, SettingsError
@@ -79,9 +80,11 @@ def store_trouble(error: Exception, settings: Settings) -> str:
 
 def redis_trouble(error: Exception, settings: Settings) -> str:
     """What is wrong with Redis, at which address, and what to do."""
-    where = f"Redis at {bare(settings.redis_url)}"
+    where = f"Redis at {shown(settings.redis_url)}"
     trouble = trouble_of(error)
     if trouble is None or trouble is Trouble.AWAY:
+        if tls := tls_trouble(error, settings.redis_url):
+            return f"{where} cannot be used: {tls}. {_where_the_address_is_from(settings)}"
         return f"{where} does not answer ({cause_of(error)}). {_where_the_address_is_from(settings)}"
     return _ANSWERED[trouble].format(where=where, error=error)
 
@@ -147,8 +150,8 @@ async def no_trace(redis: Redis, settings: Settings) -> str:
         if found:
             return ""
     return (
-        f"Redis at {bare(settings.redis_url)} has no trace of agents: if another one is meant, set REDIS_URL;"
-        " `erni up` starts everything on this machine"
+        f"Redis at {shown(settings.redis_url)} has no trace of agents: if another one is meant, set"
+        " REDIS_URL; `erni up` starts everything on this machine"
     )
 
 

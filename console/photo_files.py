@@ -1,4 +1,4 @@
-"""What `erni publish` was pointed at: photo files, folders of them, addresses."""
+"""Finds the photos that `erni publish` was asked for: files, folders, addresses."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ if TYPE_CHECKING:
 PHOTO_ENDINGS: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".heic", ".heif", ".hif"}
 )
-"""Names by which a file in a folder counts as a photo. A file that is named itself is taken as it is."""
+"""Endings by which a file in a folder counts as a photo. A file named on the command line always does."""
 _ADDRESS = re.compile(r"(https?|store|sharepoint|file):", re.IGNORECASE)
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"})
 
 
 class PhotoFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One photo to publish: a file of this machine, or an address."""
+    """Names one photo to publish: a file of this machine, or an address."""
 
     name: str
-    """Its place below the folder it was found in, or its file name; '' for an address without one."""
+    """The path below its folder, or its file name; '' for an address without one."""
     path: Path | None = None
     url: str = ""
     version: str = ""
-    """Of a file in a library: another one is another photo, though its address is the same."""
+    """The version of a file in a library: a new version is a new photo at the same address."""
 
     @property
     def file_name(self) -> str | None:
-        """The name people know it by."""
+        """Return the file name without folders."""
         return self.name.rpartition("/")[2] or None
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is to publish, and what there is not."""
+    """Lists the photos to publish, and what was left out."""
 
     photos: tuple[PhotoFile, ...]
     skipped: int
-    """Files in folders that are no photos by their name, and `leading_out`."""
+    """Files in folders whose names are no photo's, and `leading_out`."""
     leading_out: tuple[str, ...]
-    """Links in a folder to files outside of it, which whoever named the folder may not have meant."""
+    """Links in a folder to files outside of it, which the caller may not have meant."""
     unreadable: tuple[tuple[str, str], ...]
     """Path and why it cannot be opened."""
 
 
 def count(number: int) -> str:
-    """So many photos, in words."""
+    """Return the number of photos in words."""
     return f"{number} photo{'' if number == 1 else 's'}"
 
 
@@ -84,7 +84,7 @@ def find(words: Sequence[str]) -> Found:
                 unreadable.append((str(path), wrong))
                 continue
             try:
-                # Told now, so that the session's number of photos is right from the start.
+                # Reported now, so that the session's number of photos is right from the start.
                 with path.open("rb"):
                     photos.append(PhotoFile(path=path, name=name))
             except OSError as error:
@@ -98,7 +98,7 @@ def find(words: Sequence[str]) -> Found:
 
 
 def _path(word: str) -> Path:
-    """A file or folder that is there. Raises CommandError (code 2)."""
+    """Return the path of a file or folder that exists. Raises CommandError (code 2)."""
     if not word.strip():
         raise CommandError("an empty path: name a file, a folder or an address", code=2)
     path = Path(word)
@@ -114,7 +114,7 @@ def _path(word: str) -> Path:
 
 
 def _leads_out(link: Path, root: Path) -> bool:
-    """Whether a link ends outside of the folder. One that goes round in circles is found to be no file."""
+    """Return whether a link ends outside of the folder. A circular link is found to be no file later."""
     try:
         return not link.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError):
@@ -122,7 +122,7 @@ def _leads_out(link: Path, root: Path) -> bool:
 
 
 def _no_photo_file(path: Path) -> str | None:
-    """Why a path cannot be published, before it is opened: opening a pipe would wait for its other end."""
+    """Return why a path cannot be published. It is not opened: a pipe would wait for its other end."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -133,7 +133,7 @@ def _no_photo_file(path: Path) -> str | None:
 
 
 def _address(word: str) -> PhotoFile:
-    """A photo somewhere else. Raises CommandError (code 2) where a photo can never be."""
+    """Return the photo at an address. Raises CommandError (code 2) if the address can hold none."""
     try:
         word.encode()
     except UnicodeEncodeError:
@@ -146,7 +146,7 @@ def _address(word: str) -> PhotoFile:
 
 
 def _files(root: Path, unreadable: list[tuple[str, str]]) -> Iterator[tuple[Path, str]]:
-    """Every file below, in order; what is hidden is left out."""
+    """Yield every file below, in order, without hidden ones."""
     if not root.is_dir():
         yield root, root.name
         return
@@ -163,7 +163,7 @@ def _files(root: Path, unreadable: list[tuple[str, str]]) -> Iterator[tuple[Path
 
 
 def new_session_id(words: Sequence[str]) -> SessionId:
-    """An id that people recognise: what was published, the day, and a random part."""
+    """Make an id that people recognise: what was published, the day, and a random part."""
     first = words[0]
     name = urlsplit(first).netloc.rpartition("@")[2] if _ADDRESS.match(first) else Path(first).resolve().name
     plain = unicodedata.normalize("NFKD", name.translate(_UMLAUTS)).encode("ascii", "ignore").decode()

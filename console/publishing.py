@@ -1,4 +1,4 @@
-"""Publishing many photos: bytes into the store, then the event. Done again, it goes on where it stopped."""
+"""Publishes many photos: bytes into the store, then the event. A repeated run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opentelemetry import trace
 from console.publish_traces import command_span, photo_span, traceparent
 from events import identities
 from events.identities import SessionId
-from events.publisher import Publisher, PublishRefusedError
+from events.publisher import EventReusedError, Publisher, PublishRefusedError
 from events.types import Hints, PhotoSubmitted, Target
 
 if TYPE_CHECKING:
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SOMEWHERE: Final = f"store:originals/{'0' * 64}"
-"""An address as long as that of a file which is not in the store yet."""
+"""An address as long as the one that a file gets in the store."""
 _AT_ONCE: Final = 8
-"""Photos on their way into the store at the same time."""
+"""Photos that are stored at the same time."""
 
 
 class StoreError(RuntimeError):
-    """The photo store does not take a photo that can be read."""
+    """Raised when the photo store does not take a photo that can be read."""
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """One photo that was published, now or before."""
+    """Records one photo that was published, now or before."""
 
     file: str
     photo_id: str
@@ -51,7 +51,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """What all photos of one publish have in common."""
+    """Holds what all photos of one publish have in common."""
 
     session_id: SessionId
     hints: Hints | None = None
@@ -77,10 +77,12 @@ class BatchPublisher:
         self.submitted: list[Submission] = []
         self.failed: list[tuple[str, str]] = []
         """Files that could not be read any more: not published, and not counted."""
+        self.reused: list[tuple[str, str]] = []
+        """Photos whose event id had been published with other content, and what to do: nothing was done."""
         self.unanswered = 0
-        """Events that were sent, and are published or not: Redis has not said."""
+        """Events that were sent without an answer of Redis: they may be published or not."""
         self.expected = 0
-        """Photos the session has, as far as it was told; the first number counts. 0: not told."""
+        """Photos of the session as it knows them; the first number counts. 0: unknown."""
 
     async def publish(
         self,
@@ -91,11 +93,11 @@ class BatchPublisher:
         on_photo: Callable[[], None] = lambda: None,
         on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Publish all, then tell the session how many those were; `submitted` and `failed` grow meanwhile.
+        """Publish all, then set the session's number of photos; `submitted` and `failed` grow meanwhile.
 
-        Nothing is stored or sent before every event is known to be one that can be published. The number
-        comes last: who is cut short leaves no session that waits for photos which never come.
-        `on_wait` gets the sentence when there is no room and we wait for the agents to make some.
+        All events are checked before anything is stored or sent. The number comes last, so that an
+        interrupted publish leaves no session that waits for photos which never come.
+        `on_wait` receives a sentence when there is no room and the agents must make some.
         Raises InvalidEventError, InvalidIdError, StoreError, or what redis-py raises when Redis is away.
         """
         for photo in photos:
@@ -122,7 +124,7 @@ class BatchPublisher:
     async def _announce(
         self, batch: Batch, around: SpanContext | None, on_wait: Callable[[str], None]
     ) -> None:
-        """Tell the session its number of photos, target and trace; it completes when they have ended."""
+        """Set the session's number of photos, target and trace; it completes when they have ended."""
         # An id of the caller's own that was known before may be another photo's, of another session.
         mine = [one for one in self.submitted if one.fresh or batch.event_id is None]
         if self._sessions and mine:
@@ -144,7 +146,11 @@ class BatchPublisher:
                 return
             source_url = stored
         event, event_id = _event(photo, source_url, batch)
-        published = await _with_room(lambda: self._send(event, event_id), on_wait)
+        try:
+            published = await _with_room(lambda: self._send(event, event_id), on_wait)
+        except EventReusedError as error:
+            self.reused.append((photo.name or photo.url, _other_content(error, batch)))
+            return
         trace.get_current_span().set_attributes(
             {"photo.id": published.photo_id, "messaging.message.id": published.entry_id}
         )
@@ -162,16 +168,16 @@ class BatchPublisher:
         self.unanswered += 1
         try:
             published = await self._publisher.publish(event, event_id=event_id)
-        except PublishRefusedError:
+        except (PublishRefusedError, EventReusedError):
             self.unanswered -= 1
             raise
         self.unanswered -= 1
         return published
 
     async def _stored(self, path: Path) -> str | None:
-        """Put a file into the store; gives its address there, None if the file cannot be read any more.
+        """Put a file into the store and return its address, or None if the file cannot be read any more.
 
-        Raises StoreError if the store is the trouble.
+        Raises StoreError if the store fails.
         """
         try:
             sha256 = await asyncio.to_thread(_sha256, path)
@@ -193,7 +199,7 @@ class BatchPublisher:
 
 
 def _event(photo: PhotoFile, source_url: str, batch: Batch) -> tuple[PhotoSubmitted, str]:
-    """A photo's event and the event's id."""
+    """Return a photo's event and the event's id."""
     # Two files of one content are two photos, and the same file again is the same photo.
     photo_id = identities.derived_photo_id(
         batch.session_id, f"{source_url}#{photo.name}#{photo.version}".removesuffix("#")
@@ -209,8 +215,18 @@ def _event(photo: PhotoFile, source_url: str, batch: Batch) -> tuple[PhotoSubmit
     return event, f"{batch.session_id}/{photo_id}" if batch.event_id is None else batch.event_id
 
 
+def _other_content(error: EventReusedError, batch: Batch) -> str:
+    """Return a sentence for a photo that cannot be published because its event id has other content."""
+    if batch.event_id is not None:
+        return f"{error}. Nothing was done now"
+    return (
+        f"was published into {batch.session_id} before with other hints, another target or another address;"
+        " nothing was done now. Publish it unchanged, or into another session"
+    )
+
+
 async def _with_room(call: Callable[[], Awaitable[T]], on_wait: Callable[[str], None]) -> T:
-    """The result of a call, once there is room for it."""
+    """Repeat a call until there is room for it; return its result."""
     while True:
         try:
             return await call()

@@ -14,6 +14,7 @@ import structlog
 
 from events import keys, topology
 from events.connection import RedisError, connect
+from events.redis_address import shown
 from shared import settings as settings_module
 from shared.delivery.agent import Agent
 from shared.delivery.process import AgentProcess, consumer_name
@@ -23,7 +24,6 @@ from shared.process_exit import leave
 from shared.settings import Settings, SettingsError
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.manager import TelemetryManager
-from shared.telemetry.redact import scrub
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{given.agent} does not start: {error}\n")
         return FAILED
     except RedisError as error:
-        address = scrub(settings.redis_url)
+        address = shown(settings.redis_url)
         sys.stderr.write(f"{given.agent} does not start: Redis at {address} refuses: {error}\n")
         return FAILED
     except Exception:  # noqa: BLE001 - the last stop: said with its traceback, then the exit code

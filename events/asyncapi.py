@@ -1,6 +1,6 @@
-"""The wire as an AsyncAPI 3.0 document: ``python -m events.asyncapi`` prints it, docs/asyncapi.json holds it.
+"""Describes the wire as an AsyncAPI 3.0 document: ``python -m events.asyncapi`` prints it.
 
-Made of the topology and the event types, so it cannot say anything else than they do.
+It is made of the topology and the event types, so it cannot differ from them; docs/asyncapi.json is a copy.
 """
 
 from __future__ import annotations
@@ -14,24 +14,26 @@ from typing import Any, Final
 
 import msgspec
 
-from events import topology, types
+from events import limits, topology, types
 from events.keys import Keys
 
 VERSION: Final = "1"
 """Of the contract: it changes when an event type changes incompatibly (docs/events.md)."""
 
 _ATTRIBUTES: Final = {
-    "id": "Identity of the event: published twice within 24 hours by `events.publisher` it is one event.",
-    "source": "Who says so, a URI reference.",
+    "id": "Identity of the event, together with `source`: both again within 24 hours are one event.",
+    "source": "Who published the event, a URI reference.",
     "type": "The event type, which is also the stream's name.",
     "specversion": "1.0",
     "time": "RFC 3339, when the event was made.",
     "subject": "The photo's id.",
     "datacontenttype": "application/json",
     "sessionid": "The session's id.",
-    "dataref": "`store:` address of the photo's bytes, where there are any.",
+    "erniphotoref": "`store:` address of the photo's bytes, where there are any.",
+    "dataref": "As `erniphotoref`, for one release more: CloudEvents uses this name for `data` itself.",
     "traceparent": "W3C Trace Context.",
     "tracestate": "W3C Trace Context.",
+    "ernionce": "Fingerprint of the content (`sha256:…` or `sha1:…`), written by the publishing script.",
     "ernisteps": "JSON list of the agents so far (Step). Written by agents only.",
     "ernireplay": "`<times> <traceparent>`, written when a dead letter is replayed.",
     "ernidelayed": "`<first, ms>:<deliveries>:<times>`, written when a postponed entry comes back.",
@@ -45,7 +47,7 @@ _DEAD: Final = {
     "reason": "exhausted, permanent, undecodable or delivery_limit.",
     "error_type": "The kind of error.",
     "message": "What went wrong, a sentence.",
-    "fingerprint": "Equal for alike failures.",
+    "fingerprint": "Equal for failures of the same kind.",
     "attempts": "JSON list of the attempts with their times and messages.",
     "deliveries": "How often it was delivered.",
     "first_failed_at": "Unix time in seconds.",
@@ -60,13 +62,16 @@ _DEAD: Final = {
 
 
 def document() -> dict[str, Any]:
-    """The AsyncAPI document as plain data."""
+    """Return the AsyncAPI document as plain data."""
     _, schemas = msgspec.json.schema_components(
         topology.TYPES.values(), ref_template="#/components/schemas/{name}"
     )
     for name, schema in schemas.items():
         _describe(schema, _field_docs(getattr(types, name)))
+    limits.restrict(schemas)
     schemas["Attributes"] = _texts("The fields of an entry beside `data`. None is required.", _ATTRIBUTES)
+    for name, rules in limits.ATTRIBUTES.items():
+        schemas["Attributes"]["properties"][name] |= rules
     schemas["DeadLetter"] = _texts("The fields of a dead letter.", _DEAD)
     return {
         "asyncapi": "3.0.0",
@@ -164,7 +169,7 @@ def _first_line(struct: type[msgspec.Struct]) -> str:
 
 
 def _field_docs(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """What stands below each field in the source, the fields of the bases included."""
+    """Return the docstring below each field in the source, including the fields of the bases."""
     docs: dict[str, str] = {}
     for cls in reversed(struct.__mro__):
         if cls.__module__ != types.__name__:
@@ -192,7 +197,7 @@ def _describe(schema: dict[str, Any], docs: dict[str, str]) -> None:
 
 
 def text() -> str:
-    """The document as it stands in docs/asyncapi.json."""
+    """Return the document as docs/asyncapi.json holds it."""
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,9 +1,10 @@
 """A stream entry on the wire: a CloudEvents 1.0 event in binary form, its attributes as fields.
 
-``id source type specversion time subject datacontenttype sessionid dataref traceparent tracestate data``.
-Only ``data`` is required of an upstream. Fields we do not know are carried along unchanged; names that
-begin with ``erni`` are ours: ``ernisteps`` (the agents so far), ``ernidelayed`` and ``ernireplay`` (written
-by the machinery when an entry comes back).
+``id source type specversion time subject datacontenttype sessionid traceparent tracestate data``.
+Only ``data`` is required of an upstream. Attributes we do not know are carried along unchanged; names that
+begin with ``erni`` are ours: ``ernionce`` (the fingerprint that the publisher's marker holds), ``ernisteps``
+(the agents so far), ``ernidelayed`` and ``ernireplay`` (written by the delivery engine when an entry comes
+back).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from events import identities, topology
+from events import attributes, identities, topology
 from events.identities import PhotoId, SessionId
 from events.types import Event, PhotoSubmitted, Step
 
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
 
     from events.identities import EventId
 
-SPEC_VERSION: Final = "1.0"
+SPEC_VERSION: Final = attributes.SPEC_VERSION
 MAX_FIELDS: Final = 64
-"""Fields of one entry, ours included. Lua's unpack ends at some 8,000 values; nobody needs a hundredth."""
+"""Fields of one entry, ours included. Lua's unpack fails at about 8,000 values; 64 are plenty."""
 MAX_ENTRY_BYTES: Final = 1_048_576
-"""Bytes of one entry at decode: what a publisher may send (256 KiB) and what five agents add to it."""
-MAX_CONTEXT_CHARS: Final = 512
-"""W3C Trace Context § 3.3.1.1: 512 characters of tracestate are to be passed on; longer is dropped."""
+"""The limit when an entry is decoded: a publisher may send 256 KiB, and five agents add to that."""
+MAX_CONTEXT_CHARS: Final = 16_447
+"""The longest tracestate of W3C Trace Context: 32 members of 513 characters. Longer is dropped."""
 
 _ATTRIBUTES: Final = frozenset(
-    b"id source type specversion time subject datacontenttype sessionid dataref"
-    b" traceparent tracestate data ernisteps ernidelayed ernireplay".split()
+    b"id source type specversion time subject datacontenttype dataschema sessionid dataref erniphotoref"
+    b" traceparent tracestate data ernionce ernisteps ernidelayed ernireplay".split()
 )
 _DELAYED: Final = re.compile(rb"[0-9]{1,15}:[0-9]{1,9}:[0-9]{1,9}")
 _REPLAY: Final = re.compile(rb"[0-9]{1,9} [\x21-\x7e]{0,128}")
@@ -44,7 +45,7 @@ _STEPS: Final = msgspec.json.Decoder(tuple[Step, ...])
 
 
 class UndecodableError(ValueError):
-    """An entry that is no event of its stream; the message says why."""
+    """Raised for an entry that is no event of its stream; the message says why."""
 
     def __init__(self, message: str, session_id: SessionId | None = None) -> None:
         super().__init__(message)
@@ -52,7 +53,7 @@ class UndecodableError(ValueError):
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An entry, decoded: the event, and what travels beside it."""
+    """Holds a decoded entry: the event, and what travels beside it."""
 
     event: Event
     type: str
@@ -80,20 +81,19 @@ def decode(stream: str, entry_id: str, fields: Sequence[bytes]) -> Envelope:
     except UndecodableError as error:
         raise UndecodableError(str(error), session_of(pairs)) from error
     except (UnicodeDecodeError, msgspec.MsgspecError, identities.InvalidIdError, RecursionError) as error:
-        raise UndecodableError(
-            f"this entry is no {stream} event: {reason(error)}", session_of(pairs)
-        ) from error
+        why = attributes.structured_hint(pairs) or reason(error)
+        raise UndecodableError(f"this entry is no {stream} event: {why}", session_of(pairs)) from error
 
 
 def reason(error: Exception) -> str:
-    """Why something is no event, in words of a length that people read: a decoder may quote a megabyte."""
+    """Return why something is no event, in at most 400 characters: a decoder may quote a megabyte."""
     text = "not UTF-8" if isinstance(error, UnicodeError) else str(error) or "nested too deep"
-    # what is wrong stands at the beginning, where it stands at the end
+    # the fault is named at the beginning, its place at the end
     return text if len(text) <= 400 else f"{text[:200]}…{text[-200:]}"
 
 
 def session_of(pairs: Mapping[bytes, bytes]) -> SessionId | None:
-    """The session an entry says it belongs to, if that is readable; for counting what cannot be decoded."""
+    """Return the session that an entry names, if that is readable: undecodable entries are counted there."""
     try:
         return identities.session_id(pairs[b"sessionid"].decode())
     except (KeyError, ValueError):
@@ -101,7 +101,7 @@ def session_of(pairs: Mapping[bytes, bytes]) -> SessionId | None:
 
 
 def replay_of(pairs: Mapping[bytes, bytes]) -> bytes:
-    """The field that a replay adds, ``<times> <traceparent>``; also of an entry that is no event."""
+    """Return the field that a replay adds, ``<times> <traceparent>``; also of an entry that is no event."""
     return _ours(_REPLAY, pairs.get(b"ernireplay", b""))
 
 
@@ -116,14 +116,17 @@ def _decode(stream: str, entry_id: str, fields: Sequence[bytes], pairs: dict[byt
     get = pairs.get
     data = get(b"data")
     if data is None:
-        raise UndecodableError("this entry has no field `data`, which holds the event as JSON")
+        hint = attributes.structured_hint(pairs)
+        raise UndecodableError(hint or "this entry has no field `data`, which holds the event as JSON")
     kind = get(b"type")
     if kind is not None and kind.decode() != stream:
         raise UndecodableError(f"type {kind.decode()[:80]!r} does not belong into the stream of {stream}")
+    if stream == topology.INTAKE and (wrong := attributes.submission_error(pairs)):
+        raise UndecodableError(wrong)
     event, photo_id, session_id = _identities(stream, _DECODERS[stream].decode(data), pairs)
     extras: tuple[bytes, ...] = ()
     if pairs.keys() - _ATTRIBUTES:
-        extras = tuple(part for pair in pairs.items() if pair[0] not in _ATTRIBUTES for part in pair)
+        extras = attributes.carried(pairs, _ATTRIBUTES)
     event_id = get(b"id")
     return Envelope(
         event=event,
@@ -143,10 +146,10 @@ def _decode(stream: str, entry_id: str, fields: Sequence[bytes], pairs: dict[byt
 def _identities(
     stream: str, event: Event, pairs: Mapping[bytes, bytes]
 ) -> tuple[Event, PhotoId | None, SessionId | None]:
-    """Whose event it is: what the data says, else the attributes; a new photo gets an id of its own."""
+    """Read whose event it is from the data, else from the attributes; a new photo gets its own id."""
     subject, session = pairs.get(b"subject"), pairs.get(b"sessionid")
-    said: str | None = getattr(event, "session_id", None) or (session.decode() if session else None)
-    session_id = None if said is None else identities.session_id(said)
+    claimed: str | None = getattr(event, "session_id", None) or (session.decode() if session else None)
+    session_id = None if claimed is None else identities.session_id(claimed)
     named: str | None = getattr(event, "photo_id", None)
     if named is not None:
         photo_id = identities.photo_id(named)
@@ -162,12 +165,12 @@ def _identities(
 
 
 def _ours(form: re.Pattern[bytes], value: bytes) -> bytes:
-    """A field of the machinery's, or nothing if somebody else wrote it: its numbers are counted with."""
+    """Return a field of the delivery engine; empty if its form is wrong, because we calculate with it."""
     return value if value and form.fullmatch(value) else b""
 
 
 def _context(value: bytes | None) -> str:
-    """A trace context field as text; what is not ASCII can be no trace context, and is never a lost photo."""
+    """Return a trace context field as text. What is not ASCII is no trace context, but costs no photo."""
     return value.decode("ascii", "replace") if value else ""
 
 
@@ -183,7 +186,7 @@ def encode(
     steps: bytes = b"",
     extras: Sequence[bytes] = (),
 ) -> list[str | bytes]:
-    """The flat field list of an event, ready for XADD."""
+    """Return the flat field list of an event, ready for XADD."""
     fields: list[str | bytes] = [
         "id", event_id,
         "source", source,
@@ -198,7 +201,8 @@ def encode(
         fields += ("sessionid", session_id)
     dataref = getattr(event, "dataref", None)
     if dataref:
-        fields += ("dataref", dataref)
+        # `dataref` is for one release more: CloudEvents registered that name for the place of `data` itself
+        fields += ("dataref", dataref, "erniphotoref", dataref)
     if traceparent:
         fields += ("traceparent", traceparent)
         if tracestate and len(tracestate) <= MAX_CONTEXT_CHARS:
@@ -211,7 +215,7 @@ def encode(
 
 
 class _Clock:
-    """The last time that was written, and its text: many hand-offs happen within one millisecond."""
+    """Keeps the last time that was written and its text: many hand-offs share one millisecond."""
 
     millis = 0
     text = ""
@@ -226,7 +230,7 @@ def _now() -> str:
 
 
 def read_steps(steps: bytes) -> tuple[Step, ...]:
-    """The steps of an envelope; unreadable ones count as none (they inform, nothing depends on them)."""
+    """Return the steps of an envelope. Unreadable steps count as none: no decision depends on them."""
     try:
         return _STEPS.decode(steps) if steps else ()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -234,7 +238,7 @@ def read_steps(steps: bytes) -> tuple[Step, ...]:
 
 
 def with_step(steps: bytes, step: Step) -> bytes:
-    """`steps` with one more, without decoding what is there."""
+    """Append one step without decoding those that are there."""
     added = _ENCODER.encode(step)
     if steps[:1] == b"[" and steps[-1:] == b"]" and len(steps) > 2:
         return b"%b,%b]" % (steps[:-1], added)

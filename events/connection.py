@@ -1,4 +1,4 @@
-"""How we talk to Redis: client options that never repeat a command, and what its errors mean."""
+"""Connects to Redis with options that never repeat a command, and classifies its errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
-from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -23,31 +23,35 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
+from events import redis_address
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from events.redis_address import RedisAddress
+
 BLOCK_SECONDS = 2.0
-"""The longest a blocking read waits. Reads are never cancelled in flight; they are let run out."""
+"""The longest wait of a blocking read. A read is never cancelled in flight; it runs to its end."""
 SOCKET_TIMEOUT = 8.0
 """Seconds without an answer after which a connection counts as dead. Longer than a blocking read."""
 
 
 class Trouble(enum.Enum):
-    """What a Redis error means for us. Each value is a metric label."""
+    """The meaning of a Redis error for us. Each value is a metric label."""
 
     AWAY = "away"
     """No connection, no answer in time, or the server went away in the middle."""
     LOADING = "loading"
     """The server is reading its data back, or is busy with a script."""
     READ_ONLY = "read_only"
-    """We talk to a replica, or to a master that must not write now: reconnect, the role has moved."""
+    """We talk to a replica, or to a primary that must not write now: reconnect, because the role moved."""
     OUT_OF_MEMORY = "out_of_memory"
     NO_GROUP = "no_group"
     """The consumer group or its stream is gone (flush, DEL, failover)."""
     NO_PERMISSION = "no_permission"
     """Wrong password, or the ACL forbids the command: needs a person."""
     NOT_SENT = "not_sent"
-    """Our own mistake: wrong type of a key, a bad command. Trying again does not help."""
+    """Our own mistake: a key of the wrong type, a bad command. Another try does not help."""
 
 
 # Most of these are plain ResponseErrors in redis-py: the first word tells them apart.
@@ -83,7 +87,7 @@ _BY_CLASS = {
 
 
 def trouble_of(error: BaseException) -> Trouble | None:
-    """What a Redis error means; None if the error is not about Redis."""
+    """Return the meaning of a Redis error; None if the error is not about Redis."""
     if not isinstance(error, RedisError):
         return None
     for kind in type(error).__mro__:
@@ -93,7 +97,7 @@ def trouble_of(error: BaseException) -> Trouble | None:
         return Trouble.AWAY
     text = str(error)
     if "instance state changed" in text:
-        # UNBLOCKED, as a vanished stream is, but the stream is well: it is the server that became a replica
+        # UNBLOCKED as for a vanished stream, but here the server became a replica
         return Trouble.READ_ONLY
     # the whole word, which is the first one of an error inside a script too: BUSYGROUP is not BUSY
     trouble = _BY_WORD.get(text.partition(" ")[0])
@@ -111,7 +115,7 @@ _RAW_REPLIES = ("XREADGROUP", "XRANGE", "XREVRANGE", "XCLAIM", "XPENDING", "XREA
 
 
 class _Sending(AbstractConnection):
-    """Sends as redis-py does, with two things mended.
+    """Sends as redis-py does, with two repairs.
 
     * It bounds a write by `asyncio.wait_for`, which on Python 3.11 can swallow a cancellation (CPython
       issue 86296): a loop that was cancelled in that moment would go on for ever.
@@ -142,24 +146,25 @@ def connect(
     max_connections: int = 16,
     timeout: float = SOCKET_TIMEOUT,
 ) -> Redis:
-    """A client whose commands are sent once, never again on its own: who repeats a write must know why.
+    """Make a client that sends each command once: only the caller knows whether a write may be repeated.
 
     Replies of stream reads are as they came, nested lists of bytes (an entry is ``[id, [name, value, …]]``).
     `password` is used where the address has none; `timeout`: seconds without an answer (longer than
     BLOCK_SECONDS for blocking reads). Makes no connection yet; raises ValueError for an
     address it cannot read.
     """
+    address = redis_address.read(url)
+    plain, place = _place(address)
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": min(3.0, timeout),
         "client_name": client_name,
         "max_connections": max_connections,
-        **parse_url(url),
-    }
-    for again in ("retry_on_timeout", "retry_on_error"):
-        options.pop(again, None)
-    # whatever the address's query says: these the rest of the code relies on
-    options |= {
+        **address.connection,
+        **place,
+        "db": address.db,
+        "username": address.username,
+        "password": address.password or password or None,
         "decode_responses": False,
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
@@ -167,15 +172,20 @@ def connect(
         # more tasks than connections wait for each other, each wait bounded by the socket's time limit
         "timeout": None,
     }
-    plain: type[AbstractConnection] = options.get("connection_class", Connection)
     options["connection_class"] = type(plain.__name__, (_Sending, plain), {})
-    if password and not options.get("password"):
-        options["password"] = password
     client = Redis.from_pool(BlockingConnectionPool(**options))
     callback: Callable[..., Any] = _as_it_came
     for command in _RAW_REPLIES:
         client.set_response_callback(command, callback)
     return client
+
+
+def _place(address: RedisAddress) -> tuple[type[AbstractConnection], dict[str, Any]]:
+    """Return the kind of connection to an address, and its options for the place."""
+    if address.scheme == "unix":
+        return UnixDomainSocketConnection, {"path": address.path}
+    where = {"host": address.host, "port": address.port}
+    return (SSLConnection, where | address.tls) if address.is_tls else (Connection, where)
 
 
 __all__ = [

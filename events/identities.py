@@ -1,4 +1,4 @@
-"""Who is who: event, photo, session, content and schema identities, and what their text may look like."""
+"""Defines the identities of events, photos, sessions, contents and schemas, and checks their text."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ StoreUrl = NewType("StoreUrl", str)
 
 # Ids become parts of Redis keys and of file names: no braces (a hash tag), no colon (our separator), no
 # slash, no control characters; 128 characters keep a key short.
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]{0,127}")
+ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@+=-]{0,127}"
+_ID = re.compile(ID_PATTERN)
 _ID_RULE = "1 to 128 characters out of A-Z a-z 0-9 . _ @ + = -, the first one a letter or digit"
 # `erni:session:open`, `erni:session:lru` and `erni:session:stats` lie beside the session hashes.
-_RESERVED_SESSIONS = frozenset({"open", "lru", "stats"})
+RESERVED_SESSIONS = frozenset({"open", "lru", "stats"})
 
 
 class InvalidIdError(ValueError):
-    """An id from outside that cannot be used; the message says which, why and what is allowed."""
+    """Raised for an id from outside that cannot be used; the message says which, why and what is allowed."""
 
 
 def photo_id(text: str) -> PhotoId:
@@ -42,7 +43,7 @@ def photo_id(text: str) -> PhotoId:
 
 def session_id(text: str) -> SessionId:
     """Check an upstream's session id. Raises InvalidIdError."""
-    if text in _RESERVED_SESSIONS:
+    if text in RESERVED_SESSIONS:
         raise InvalidIdError(f"session_id {text!r} is a reserved word: choose another id")
     if not _ID.fullmatch(text):
         raise InvalidIdError(f"session_id {text[:80]!r} cannot be used: give {_ID_RULE}")
@@ -50,14 +51,14 @@ def session_id(text: str) -> SessionId:
 
 
 def derived_photo_id(session: SessionId | None, source_url: str) -> PhotoId:
-    """The photo id of a submission that names none: the same source in the same session is one photo."""
+    """Derive a photo id where the submission names none: one address in one session is one photo."""
     text = f"{session or ''}\n{source_url}".encode("utf-8", "surrogatepass")
     return PhotoId("p-" + hashlib.sha256(text).hexdigest()[:24])
 
 
 def new_event_id() -> EventId:
-    """A time-ordered UUID (RFC 9562, version 7), so that ids sort by the time they were made."""
-    # not os.urandom: an id must be unique, not secret, and a system call for each costs more than all else
+    """Make a time-ordered UUID (RFC 9562, version 7), so that ids sort by their time."""
+    # not os.urandom: an id must be unique, not secret, and a system call for each is the greatest cost here
     noise = _noise.getrandbits(74)
     millis = time.time_ns() // 1_000_000 & (1 << 48) - 1
     text = f"{millis << 80 | 7 << 76 | noise >> 62 << 64 | 2 << 62 | noise & (1 << 62) - 1:032x}"

@@ -1,4 +1,4 @@
-"""The names of everything in Redis, and how work is spread over lanes.
+"""Names every key in Redis, and spreads work over lanes.
 
 One lane (the default) has keys like ``erni:photo.submitted``. With ``LANES=N`` every key carries its lane's
 hash tag, ``erni:{1}:photo.submitted`` … ``erni:{N}:…``, so that all keys of a lane lie in one cluster slot
@@ -11,7 +11,7 @@ import zlib
 from typing import Final
 
 RETURNED: Final = "returned"
-"""The consumer that no process is: entries given back wait with it for the next taker."""
+"""A consumer without a process: released entries wait there for the next taker."""
 
 
 class Keys:
@@ -45,11 +45,11 @@ class Keys:
         return f"{self.prefix}delayed:{agent}"
 
     def beats(self, agent: str) -> str:
-        """Hash: consumer → its beat counter."""
+        """Hash: consumer → its heartbeat counter."""
         return f"{self.prefix}beats:{agent}"
 
     def processes(self, agent: str) -> str:
-        """Hash: consumer → what its process says of itself (JSON)."""
+        """Hash: consumer → what its process reports about itself (JSON)."""
         return f"{self.prefix}processes:{agent}"
 
     def marker(self, consumer: str) -> str:
@@ -68,18 +68,18 @@ class Keys:
         """Hash: a photo's way so far; expires."""
         return f"{self.prefix}photo:{photo_id}"
 
-    def published(self, event_id: str) -> str:
-        """The entry id of an event already published; expires with the deduplication window."""
-        return f"{self.prefix}published:{event_id}"
+    def published(self, event: str) -> str:
+        """The marker of an event already published (`events.intake.marker`); expires with the window."""
+        return f"{self.prefix}published:{event}"
 
 
 def all_lanes(lanes: int) -> tuple[Keys, ...]:
-    """The keys of every lane."""
+    """Return the keys of every lane."""
     return (Keys(),) if lanes == 1 else tuple(Keys(lane) for lane in range(1, lanes + 1))
 
 
 def lane_of(belongs_to: str, lanes: int) -> Keys:
-    """The lane of a session id, or of a photo id where there is no session: CRC-32 modulo the lanes."""
+    """Return the lane of a session id, or of a photo id without session: CRC-32 modulo the lanes."""
     if lanes == 1:
         return Keys()
     return Keys(zlib.crc32(belongs_to.encode()) % lanes + 1)

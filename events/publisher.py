@@ -1,4 +1,7 @@
-"""Publishing photo events: idempotent by event id, refused when there is no room. All an upstream needs."""
+"""Publishes photo events, once per source and id, and refuses them when there is no room.
+
+An upstream system needs no other module.
+"""
 
 from __future__ import annotations
 
@@ -8,34 +11,45 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from events import codec, identities, keys, scripts, submission, topology
+from events import attributes, codec, identities, intake, keys, scripts, submission, topology
 from events.connection import RedisError, Trouble, trouble_of
 from events.identities import EntryId, EventId, PhotoId, SessionId
+from events.limits import MAX_EVENT_ID
 from events.types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from redis.asyncio import Redis
 
-WINDOW_SECONDS: Final = 24 * 3600
-"""How long an event id is remembered: publishing it again within this time is the same event."""
+WINDOW_SECONDS: Final = intake.WINDOW_SECONDS
+"""How long an event is remembered: within this time the same source and id are the same event."""
 DEFAULT_MAX_EVENT_BYTES: Final = 262_144
 DEFAULT_MAX_BACKLOG: Final = 100_000
 SESSION_TTL: Final = 3600
 SESSION_TTL_IN_FLIGHT: Final = 7 * 24 * 3600
 
-_PUBLISH = scripts.load("events", "publish")
 _OPEN_SESSION = scripts.load("events", "open_session", "session")
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class InvalidEventError(ValueError):
-    """The event cannot be published as it is; the message says what to change."""
+    """Raised for an event that cannot be published as it is; the message says what to change."""
+
+
+class EventReusedError(InvalidEventError):
+    """Raised when the source has published the event id before with other content. Nothing was published.
+
+    `entry_id` is the entry of the first event.
+    """
+
+    def __init__(self, source: str, event_id: EventId, entry_id: EntryId) -> None:
+        super().__init__(intake.reused(source, event_id))
+        self.source = source
+        self.event_id = event_id
+        self.entry_id = entry_id
 
 
 class PublishRefusedError(Exception):
-    """There is no room now. Nothing was published; try again after `retry_after` seconds."""
+    """Raised when there is no room now. Nothing was published; try again after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
@@ -43,7 +57,7 @@ class PublishRefusedError(Exception):
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a publish. `fresh` is False when the event id had been published before."""
+    """The result of a publish. `fresh` is False for a repetition: the first answer comes again."""
 
     event_id: EventId
     photo_id: PhotoId
@@ -53,9 +67,9 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publisher:
-    """Publishes photo events. May be used by many tasks at once; any error may be answered by trying again.
+    """Publishes photo events. Many tasks may share one; after any error the caller may try again.
 
-    Try again with the same `event_id`: within 24 hours it is the same event, published once.
+    Try again with the same `event_id`: within 24 hours the same source and id are one event, published once.
     """
 
     def __init__(
@@ -68,26 +82,33 @@ class Publisher:
         max_backlog: int = DEFAULT_MAX_BACKLOG,
         session_ttl: int = SESSION_TTL,
     ) -> None:
-        """`redis` is a client of `events.connection.connect`; `source` is the CloudEvents source, a URI."""
+        """`redis` is a client of `events.connection.connect`; `source` is the CloudEvents source, a URI.
+
+        Raises InvalidEventError for a source that is no URI reference.
+        """
+        try:
+            self._source = attributes.source(source)
+        except ValueError as error:
+            raise InvalidEventError(str(error)) from None
         self._redis = redis
-        self._source = source
         self._lanes = lanes
         self._max_event_bytes = max_event_bytes
         self._max_backlog = max_backlog
         self._session_ttl = session_ttl
 
     async def publish(self, event: PhotoSubmitted, *, event_id: str | None = None) -> Published:
-        """Publish one photo. The active span's context goes along; without one a trace begins here.
+        """Publish one photo, with the context of the active span; without a span a trace begins here.
 
-        Raises InvalidEventError, PublishRefusedError, or what redis-py raises when Redis is away.
+        Raises InvalidEventError (EventReusedError if the id belongs to other content), PublishRefusedError,
+        or what redis-py raises when Redis is away.
         """
         chosen = _event_id(event_id) if event_id is not None else identities.new_event_id()
         event, photo, session = _identified(event)
         fields = self._fields(event, chosen)
         lane = keys.lane_of(session or photo, self._lanes)
         outcome, value, fresh = await self._run(
-            _PUBLISH,
-            [lane.stream(topology.INTAKE), lane.published(chosen), lane.refused],
+            intake.PUBLISH,
+            [lane.stream(topology.INTAKE), intake.marker(lane, self._source, chosen), lane.refused],
             [WINDOW_SECONDS * 1000, self._max_backlog, *fields],
         )
         if outcome == b"FULL":
@@ -96,11 +117,14 @@ class Publisher:
                 " (MAX_BACKLOG): nothing was published; try again later, or start more agents",
                 retry_after=5.0,
             )
+        entry_id = EntryId(value.decode())
+        if outcome == b"REUSED":
+            raise EventReusedError(self._source, chosen, entry_id)
         return Published(
             event_id=chosen,
             photo_id=photo,
             session_id=session,
-            entry_id=EntryId(value.decode()),
+            entry_id=entry_id,
             fresh=bool(fresh),
         )
 
@@ -110,7 +134,7 @@ class Publisher:
         self._fields(_identified(event)[0], chosen)
 
     def _fields(self, event: PhotoSubmitted, event_id: EventId) -> list[str | bytes]:
-        """The entry of an event that was identified. Raises InvalidEventError if it is too big."""
+        """Return the entry of an event that was identified. Raises InvalidEventError if it is too big."""
         carrier: dict[str, str] = {}
         _PROPAGATOR.inject(carrier)
         fields = codec.encode(
@@ -122,6 +146,9 @@ class Publisher:
             traceparent=carrier.get("traceparent") or _new_trace(),
             tracestate=carrier.get("tracestate", ""),
         )
+        data = fields[-1]
+        if isinstance(data, bytes):
+            fields[-2:-2] = (intake.ONCE, intake.fingerprint(data))
         size = sum(map(len, fields))
         if size > self._max_event_bytes:
             raise InvalidEventError(
@@ -133,7 +160,7 @@ class Publisher:
     async def _run(
         self, script: scripts.Script, keys: list[str], args: list[str | bytes | int | float]
     ) -> Any:
-        """Run a script that writes; a full server is a refusal, everything else as redis-py raises it."""
+        """Run a script that writes. A full server raises PublishRefusedError; other errors are redis-py's."""
         try:
             return await script(self._redis, keys, args)
         except RedisError as error:
@@ -148,9 +175,9 @@ class Publisher:
     async def open_session(
         self, session_id: str, *, expected: int = 0, target: Target | None = None, traceparent: str = ""
     ) -> int:
-        """Announce a session, before its first photo or later; returns the `expected` that counts.
+        """Announce a session, before its first photo or later; return the `expected` that counts.
 
-        `expected` is the number of photos in it, 0 if not known yet; the first number given counts.
+        `expected` is the number of photos in it, 0 if it is not known yet; the first number counts.
         Raises InvalidIdError, InvalidEventError, PublishRefusedError.
         """
         return await self._open(session_id, expected, target, traceparent, close=False)
@@ -187,38 +214,30 @@ class Publisher:
         return int(reply)
 
     async def close_session(self, session_id: str, *, expected: int) -> int:
-        """Say how many photos were published into a session, whatever was said before.
+        """Set how many photos were published into a session, whatever was announced before.
 
-        If they have all ended the session completes at once. Returns the `expected` that counts: 0 where
-        something that is no session stands in its place.
+        If all of them have ended, the session completes at once. Returns the `expected` that counts: 0 if
+        its key holds something that is no session.
         """
         if expected < 1:
             raise InvalidEventError(f"expected={expected}: give the number of photos that were published")
         return await self._open(session_id, expected, None, "", close=True)
 
 
-async def move_to_lane(redis: Redis, lane: keys.Keys, event_id: str, fields: Sequence[bytes]) -> None:
-    """Publish an entry, written by hand into another lane, into its own; however often, it moves once."""
-    await _PUBLISH(
-        redis,
-        [lane.stream(topology.INTAKE), lane.published(event_id), lane.refused],
-        [WINDOW_SECONDS * 1000, 2**53, *fields],
-    )
-
-
 def _event_id(text: str) -> EventId:
-    """An upstream's event id, checked. Raises InvalidEventError."""
-    if not text.strip() or len(text) > 256 or not text.isprintable():
+    """Check an upstream's event id and return it. Raises InvalidEventError."""
+    if not text.strip() or len(text) > MAX_EVENT_ID or not text.isprintable():
         raise InvalidEventError(
-            f"event id {text[:40]!r} cannot be used: give 1 to 256 printable characters, not only spaces"
+            f"event id {text[:40]!r} cannot be used: give 1 to {MAX_EVENT_ID} printable characters, not only"
+            " spaces"
         )
     return EventId(text)
 
 
 def _identified(event: PhotoSubmitted) -> tuple[PhotoSubmitted, PhotoId, SessionId | None]:
-    """The event with its types and ids checked and its photo id given. Raises InvalidEventError.
+    """Check an event's types and ids and set its photo id. Raises InvalidEventError.
 
-    What an agent could not decode must not get as far as the stream, where its author would not see it.
+    An event that no agent can decode must not reach the stream: its author would not see the error there.
     """
     try:
         event = msgspec.json.decode(msgspec.json.encode(event), type=PhotoSubmitted)
@@ -250,7 +269,7 @@ class _Strict(PhotoSubmitted, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def parse_submission(data: bytes | str) -> PhotoSubmitted:
-    """A photo.submitted event from JSON, refusing fields that do not exist (a typo loses a hint silently).
+    """Read a photo.submitted event from JSON. Refuses unknown fields: a typo would lose a hint silently.
 
     Raises InvalidEventError.
     """
@@ -262,5 +281,5 @@ def parse_submission(data: bytes | str) -> PhotoSubmitted:
 
 
 def _new_trace() -> str:
-    """A traceparent for a photo that comes without one: random ids, sampled (W3C Trace Context)."""
+    """Make a traceparent for a photo that has none: random ids, sampled (W3C Trace Context)."""
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"

@@ -1,4 +1,4 @@
-"""Lua scripts: each lives in a `.lua` file and is called by one Python function of the same name."""
+"""Loads and runs Lua scripts. Each is a `.lua` file and is called by one Python function of its name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Script:
-    """One script, sent by its hash; by its text only to a server that does not know it yet."""
+    """Runs one script by its hash; sends its text only to a server that does not know it yet."""
 
     __slots__ = ("digest", "name", "text")
 
@@ -39,9 +39,9 @@ class Script:
 
 @cache
 def load(package: str, name: str, *parts: str) -> Script:
-    """The script `<package>/lua/<name>.lua`; `parts` are files of `events/lua` put before its body.
+    """Load the script `<package>/lua/<name>.lua`, with `parts` (files of `events/lua`) before its body.
 
-    A part holds only local functions, shared by several scripts (how a session's counters move).
+    A part holds only local functions that several scripts share (how a session's counters move).
     """
     text = files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
     shebang, body = text.split("\n", 1)

@@ -1,4 +1,4 @@
-"""What a submission may say: values that are wrong for any publisher are refused before anything is sent."""
+"""The rules for a submission: values that are wrong for every publisher are refused before a send."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST: Final = {
     "hints.photographer": 255,
     "hints.text": 10_000,
 }
-"""Characters of each text. 255 is what SharePoint takes in a line of text."""
+"""The longest text of each field, in characters. SharePoint takes 255 in a line of text."""
 
 _ADDRESSES: Final = "http:, https:, file:, store: or sharepoint:"
 # RFC 3339, but for the seconds and the zone, which people leave out
@@ -29,7 +29,7 @@ _MOMENT: Final = re.compile(
 )
 _ZONE: Final = re.compile(r"[Zz]|[+-]([01]\d|2[0-3]):[0-5]\d", re.ASCII)
 _YEARS: Final = range(1900, 8901)
-"""What SharePoint takes in a column of dates."""
+"""The years that SharePoint takes in a date column."""
 
 
 def refuse(event: PhotoSubmitted) -> None:
@@ -41,7 +41,7 @@ def refuse(event: PhotoSubmitted) -> None:
         values = getattr(event, part)
         for name in values.__struct_fields__ if values else ():
             value = getattr(values, name)
-            # empty says as little as none
+            # an empty text counts as a missing one
             if value and name != "taken_at":
                 text(value, f"{part}.{name}")
     if event.hints and event.hints.taken_at:
@@ -49,7 +49,7 @@ def refuse(event: PhotoSubmitted) -> None:
 
 
 def source_url(address: str) -> str:
-    """An address where a photo's bytes may be. Raises ValueError; what it says quotes no secret in it."""
+    """Check the address of a photo's bytes and return it. Raises ValueError; its text quotes no secret."""
     scheme, colon, rest = address.partition(":")
     if not address.strip():
         raise ValueError(f"source_url is empty: give an address that begins with {_ADDRESSES}")
@@ -57,7 +57,7 @@ def source_url(address: str) -> str:
         what = f"has the scheme {scheme[:20]!r}" if colon else "has no scheme"
         raise ValueError(f"source_url {what}: give an address that begins with {_ADDRESSES}")
     if scheme.lower() in ("http", "https"):
-        # urllib's own words may quote the address, and that a password
+        # the text of urllib's error may quote the address, and with it a password
         try:
             parts = urlsplit(address)
             host = parts.hostname
@@ -75,7 +75,7 @@ def source_url(address: str) -> str:
 
 
 def taken_at(when: str) -> str:
-    """A date, or a date and time, as RFC 3339 writes them. Raises ValueError."""
+    """Check a date, or a date and time, as RFC 3339 writes them, and return it. Raises ValueError."""
     try:
         found = _MOMENT.fullmatch(when)
         if not found:
@@ -94,15 +94,15 @@ def taken_at(when: str) -> str:
 
 
 def _kept(moment: datetime) -> bool:
-    """Whether SharePoint, which keeps times as UTC, can keep it."""
+    """Return whether SharePoint, which keeps times as UTC, can store it."""
     return moment.year in _YEARS and (moment.tzinfo is None or moment.astimezone(UTC).year in _YEARS)
 
 
 def text(value: str, name: str) -> str:
-    """A text that says something and is no longer than is allowed. Raises ValueError."""
+    """Check that a text is neither blank nor too long, and return it. Raises ValueError."""
     if not value.strip():
-        raise ValueError(f"{name} is blank: say something, or leave it out")
-    most = LONGEST[name]
-    if len(value) > most:
-        raise ValueError(f"{name} has {len(value)} characters; {most} are allowed")
+        raise ValueError(f"{name} is blank: write a text, or leave it out")
+    limit = LONGEST[name]
+    if len(value) > limit:
+        raise ValueError(f"{name} has {len(value)} characters; {limit} are allowed")
     return value

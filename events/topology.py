@@ -1,4 +1,4 @@
-"""The pipeline, drawn once: which agent reads and writes what. All that shows it derives from here."""
+"""Defines the pipeline: which agent reads and writes which stream. Pictures and documents derive from it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ NAMES: Final[Mapping[type[types.Event], str]] = MappingProxyType(
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent's place: the streams it reads as a consumer group of its own name, and those it writes."""
+    """Describes an agent's streams: it reads some as a consumer group of its own name, and writes others."""
 
     agent: str
     does: str
-    """In a few words, for the picture: what it makes of the first stream it reads."""
+    """A few words for the picture: what it does with the first stream it reads."""
     does_too: str = ""
-    """What it makes of the second one."""
+    """What it does with the second one."""
     handoff_type: str
     """The value of the span attribute of that name."""
     reads: tuple[str, ...]
@@ -97,7 +97,7 @@ AGENTS: Final = tuple(stage.agent for stage in PIPELINE)
 
 
 def stage_of(agent: str) -> Stage:
-    """The place of an agent. Raises KeyError with the names there are."""
+    """Return the stage of an agent. Raises KeyError with the names of all agents."""
     for stage in PIPELINE:
         if stage.agent == agent:
             return stage
@@ -105,7 +105,7 @@ def stage_of(agent: str) -> Stage:
 
 
 def picture() -> str:
-    """The pipeline as text, for people: the stream an agent reads, the agent, the stream it writes."""
+    """Draw the pipeline as text: the stream an agent reads, the agent, the stream it writes."""
     lines = []
     for stage in PIPELINE:
         for number, (read, written) in enumerate(zip(stage.reads, stage.writes, strict=True)):

@@ -22,7 +22,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Target(Record, frozen=True, kw_only=True):
-    """Where a photo shall go. What is not given is taken from the settings."""
+    """Names the library for a photo. The settings supply what is missing."""
 
     site: str | None = None
     """A site path such as ``/sites/Bau`` or its full address."""
@@ -31,7 +31,7 @@ class Target(Record, frozen=True, kw_only=True):
 
 
 class Hints(Record, frozen=True, kw_only=True):
-    """What the upstream knows about a photo. Content is not among it: that is for the analyzer to see."""
+    """Holds what the upstream knows about a photo. Only the analyzer describes its content."""
 
     project: str | None = None
     place: str | None = None
@@ -39,23 +39,23 @@ class Hints(Record, frozen=True, kw_only=True):
     taken_at: str | None = None
     """RFC 3339 date or date and time; without a zone it is read as local time of the site."""
     text: str | None = None
-    """Anything else, in words, for the analyzer to read."""
+    """Any other information, in words, for the analyzer to read."""
 
 
 class LibraryRef(Record, frozen=True, kw_only=True):
-    """One SharePoint library, resolved. The ids are Microsoft Graph's."""
+    """Identifies one SharePoint library. The ids are Microsoft Graph's."""
 
     site_id: str
     list_id: str
     drive_id: str
     site: str
-    """The site as it was asked for, for people to read."""
+    """The site as it was requested, for people to read."""
     library: str
     web_url: str
 
 
 class ExifFacts(Record, frozen=True, kw_only=True):
-    """What the photo itself says. Positions are personal data: they stay in the store, at `reference`."""
+    """Holds what the photo's EXIF contains. Positions are personal: they stay in the store (`reference`)."""
 
     taken_at: str | None = None
     """RFC 3339; with an offset if the camera noted one, else local time without zone."""
@@ -70,7 +70,7 @@ FieldText: TypeAlias = str | bool | int | float | list[str] | None
 
 
 class FieldValue(Record, frozen=True, kw_only=True, omit_defaults=False):
-    """One value for one column: where it came from and how sure we are (0 to 1)."""
+    """Holds one value for one column, its source, and how sure we are (0 to 1)."""
 
     value: FieldText
     source: Source
@@ -78,7 +78,7 @@ class FieldValue(Record, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class NeedsPerson(Record, frozen=True, kw_only=True):
-    """A column that a person has to look at, and why, in a German sentence (the readers are Swiss)."""
+    """Names a column that a person must check, and why, in a German sentence (the readers are Swiss)."""
 
     column: str
     """The column's display name."""
@@ -86,7 +86,7 @@ class NeedsPerson(Record, frozen=True, kw_only=True):
 
 
 class Analysis(Record, frozen=True, kw_only=True):
-    """How the fields were found."""
+    """Records how the fields were found."""
 
     model: str
     prompt_version: str
@@ -96,7 +96,7 @@ class Analysis(Record, frozen=True, kw_only=True):
 
 
 class StoredItem(Record, frozen=True, kw_only=True):
-    """The SharePoint item after the upload."""
+    """Describes the SharePoint item after the upload."""
 
     item_id: str
     name: str
@@ -104,11 +104,11 @@ class StoredItem(Record, frozen=True, kw_only=True):
     etag: str
     outcome: Literal["created", "replaced", "unchanged"]
     quick_xor_hash: str | None = None
-    """Base64, as Graph gives it; None while SharePoint has not computed it."""
+    """Base64, as Graph returns it; None while SharePoint has not computed it."""
 
 
 class FieldVerdict(Record, frozen=True, kw_only=True, omit_defaults=False):
-    """What was sent for a column, what is stored, and whether they agree."""
+    """Compares what was sent for a column with what is stored."""
 
     sent: FieldText
     stored: FieldText
@@ -116,7 +116,7 @@ class FieldVerdict(Record, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Step(Record, frozen=True, kw_only=True):
-    """One agent's part of a photo's way."""
+    """Records one agent's part of a photo's way."""
 
     agent: str
     started: float
@@ -127,7 +127,7 @@ class Step(Record, frozen=True, kw_only=True):
 
 
 class PhotoSubmitted(Record, frozen=True, kw_only=True):
-    """A photo to be described and filed. Only `source_url` is required."""
+    """Submits a photo to be described and filed. Only `source_url` is required."""
 
     source_url: str
     """http(s):, file:, store: or sharepoint: address of the bytes."""
@@ -136,12 +136,12 @@ class PhotoSubmitted(Record, frozen=True, kw_only=True):
     file_name: str | None = None
     target: Target | None = None
     expected: Annotated[int, msgspec.Meta(ge=0, le=MAX_EXPECTED)] | None = None
-    """How many photos the session has; the first value given counts. 0 says as little as none."""
+    """How many photos the session has; the first value counts. 0 counts as missing."""
     hints: Hints | None = None
 
 
 class OnItsWay(Record, frozen=True, kw_only=True):
-    """What every event after the first carries of the submission."""
+    """Holds what every event after the first carries of the submission."""
 
     photo_id: PhotoId
     session_id: SessionId | None = None
@@ -177,7 +177,7 @@ class PhotoFetched(SchemaExtracted, frozen=True, kw_only=True):
 class PhotoAnalyzed(PhotoFetched, frozen=True, kw_only=True):
     """The library's columns, filled as far as the photo and its sender tell.
 
-    An optional column that nobody said anything about is in neither list: it stays empty.
+    An optional column without any information is in neither list: it stays empty.
     """
 
     fields: dict[str, FieldValue]

@@ -18,7 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from events import keys, topology
+from events import keys, redis_address, topology
 from sandbox import redis_server as valkey
 from shared.settings import Settings, load
 
@@ -245,10 +245,16 @@ def _registered(settings: Settings, agent: str) -> Callable[[int], bool]:
     """Whether the process of that pid beats in every lane: it reads by then."""
 
     def asked(pid: int) -> bool:
-        password = str(settings.redis_password) or None
-        client = redis.Redis.from_url(
-            settings.redis_url,
-            password=password,
+        address = redis_address.read(settings.redis_url)
+        client = redis.Redis(
+            host=address.host,
+            port=address.port,
+            unix_socket_path=address.path or None,
+            db=address.db,
+            username=address.username,
+            password=address.password or str(settings.redis_password) or None,
+            ssl=address.is_tls,
+            **address.tls,
             protocol=2,
             socket_timeout=2,
             # By default it goes on trying for a minute, and whoever stops the stack would wait for that.

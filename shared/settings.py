@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -267,6 +266,9 @@ def _readable(path: Path) -> str:
 
 def _contradictions(values: Mapping[str, object]) -> list[str]:
     """Values that are right alone and wrong together."""
+    # loads redis-py, which `--help` does not need
+    from events import redis_address
+
     wrong: list[str] = []
     redis_url, session_url = values.get("redis_url"), values.get("session_redis_url")
     if session_url and redis_url != session_url:
@@ -279,20 +281,17 @@ def _contradictions(values: Mapping[str, object]) -> list[str]:
     except (ZoneInfoNotFoundError, ValueError):
         wrong.append(f"SHAREPOINT_TIME_ZONE={zone[:80]!r}: expected an IANA zone such as Europe/Zurich")
     for name in sorted(name for name in values if name.endswith("_url")):
+        address = str(values[name])
         try:
-            parts = urlsplit(str(values[name]))
-            _ = parts.port
-        except ValueError:
-            wrong.append(f"{name.upper()}: expected an address with a host, and a port from 0 to 65535")
-            continue
-        if parts.scheme in ("redis", "rediss") and not re.fullmatch(r"(/\d*)?", parts.path, re.ASCII):
-            wrong.append(
-                f"{name.upper()}: expected a number behind the host, such as redis://localhost:6379/0"
-            )
-        if "redis" in name and parts.scheme not in ("redis", "rediss", "unix"):
-            wrong.append(
-                f"{name.upper()}: expected an address that starts with redis://, rediss:// or unix://"
-            )
+            if "redis" in name:
+                redis_address.read(address)
+            else:
+                _ = urlsplit(address).port
+        except ValueError as error:
+            # what urllib says may quote a part of a password
+            own = "redis" in name
+            sentence = str(error) if own else "expected an address with a host, and a port from 0 to 65535"
+            wrong.append(f"{name.upper()}: {sentence}")
     prices = (values.get("vision_price_input"), values.get("vision_price_output"))
     if (values.get("vision_budget_day") or values.get("vision_budget_session")) and not any(prices):
         wrong.append(

@@ -133,6 +133,7 @@ async def _publish(
     from console.publish_traces import tracing
     from console.publishing import Batch, BatchPublisher, StoreError
     from events.connection import RedisError
+    from events.intake import COMMAND_SOURCE
     from events.types import Hints, Target
 
     found = photo_files.find(listed.others)
@@ -162,12 +163,12 @@ async def _publish(
         target=target if target != Target() else None,
     )
     async with redis_client(settings) as redis:
-        publisher = BatchPublisher(redis, store, settings, source="erni:publish")
+        publisher = BatchPublisher(redis, store, settings, source=COMMAND_SOURCE)
         try:
             # asked before, since what is published is a trace of us
             strange = await no_trace(redis, settings)
-            with tracing(settings) as tracer, _progress(output, len(found.photos)) as (advance, told):
-                await publisher.publish(found.photos, batch, tracer=tracer, on_photo=advance, on_wait=told)
+            with tracing(settings) as tracer, _progress(output, len(found.photos)) as (advance, wait):
+                await publisher.publish(found.photos, batch, tracer=tracer, on_photo=advance, on_wait=wait)
         except (RedisError, StoreError) as error:
             trouble = redis_trouble if isinstance(error, RedisError) else store_trouble
             raise CommandError(
@@ -176,7 +177,7 @@ async def _publish(
         except asyncio.CancelledError:
             so_far = _so_far(publisher, batch, options)
             raise CommandError(f"interrupted: {so_far}", code=INTERRUPTED) from None
-    failed = [*found.unreadable, *publisher.failed]
+    failed = [*found.unreadable, *publisher.failed, *publisher.reused]
     fresh = sum(submission.fresh for submission in publisher.submitted)
     output.answer(
         {
@@ -198,9 +199,11 @@ async def _publish(
 
 
 def _warn(output: Output, publisher: BatchPublisher, batch: Batch, strange: str) -> None:
-    """Everything that is no failure, and not what was meant either."""
+    """Print what is no failure, but perhaps not what the caller meant."""
     for path, reason in publisher.failed:
         output.warn(f"erni: {one_line(path)} could not be read any more: {reason}")
+    for name, reason in publisher.reused:
+        output.warn(f"erni: {one_line(name)}: {reason}")
     known = [submission for submission in publisher.submitted if not submission.fresh]
     if known and batch.event_id is not None:
         output.warn(
@@ -215,13 +218,13 @@ def _warn(output: Output, publisher: BatchPublisher, batch: Batch, strange: str)
     counted = len(publisher.submitted)
     if publisher.expected > counted:
         output.warn(
-            f"erni: {batch.session_id} was told before that it has {count(publisher.expected)}, and waits"
-            f" for all of them; if there are no more, say so: erni session close {batch.session_id}"
+            f"erni: {batch.session_id} expects {count(publisher.expected)} since an earlier publish and waits"
+            f" for all of them; if there are no more, close it: erni session close {batch.session_id}"
         )
     elif 0 < publisher.expected < counted and len(known) < counted:
         output.warn(
-            f"erni: {batch.session_id} was told before that it has {count(publisher.expected)}: its report"
-            " is written anew once the others have ended"
+            f"erni: {batch.session_id} expects {count(publisher.expected)} since an earlier publish: its"
+            " report is written again when the others have ended"
         )
     if strange:
         output.warn(f"erni: {strange}. The photos wait there for agents")
@@ -233,13 +236,13 @@ def _skipped(number: int) -> str:
 
 def _so_far(publisher: BatchPublisher, batch: Batch, options: argparse.Namespace) -> str:
     number = len(publisher.submitted)
-    said = f"{count(number)} {'is' if number == 1 else 'are'}" if number else "nothing is"
+    known = f"{count(number)} {'is' if number == 1 else 'are'}" if number else "nothing is"
     if publisher.unanswered:
         # those that were under way may have come in
-        said = f"at least {said}" if number else f"at most {count(publisher.unanswered)} are"
+        known = f"at least {known}" if number else f"at most {count(publisher.unanswered)} are"
     same = "The same command" + ("" if options.session else f" with --session {batch.session_id}")
     return (
-        f"{said} published. {same} publishes the others, and none"
+        f"{known} published. {same} publishes the others, and none"
         " twice"
         + (f"; if there are none, `erni session close {batch.session_id}` ends it" if number else "")
         + "."
@@ -250,11 +253,11 @@ def _so_far(publisher: BatchPublisher, batch: Batch, options: argparse.Namespace
 def _progress(output: Output, total: int) -> Iterator[tuple[Callable[[], None], Callable[[str], None]]]:
     """A bar for many photos on a terminal; what to call after each photo, and with a reason to wait."""
     if total <= _MANY or not output.console.is_terminal:
-        told: set[str] = set()
+        seen: set[str] = set()
 
         def say_once(text: str) -> None:
-            if text not in told:
-                told.add(text)
+            if text not in seen:
+                seen.add(text)
                 output.warn(f"erni: waiting: {text}")
 
         yield lambda: None, say_once

@@ -248,7 +248,7 @@ async def forget(options: argparse.Namespace, output: Output) -> int:
             "dead_letters": len(plan.letters),
             "blobs": len(plan.blobs),
             "public_events": len(plan.public),
-            "event_ids": len(plan.event_ids),
+            "event_ids": len(plan.markers),
         }
     )
     if not output.as_json:

@@ -1,8 +1,8 @@
 #!lua
--- Creates a session, or completes what is known of it; the first `expected` given counts, until it is closed with another.
+-- Creates a session, or adds to what is known of it. The first `expected` counts until a close sets another.
 --   KEYS  1 session hash   2 open index   3 lru index   4 session.completed   5 session stats
 --   ARGV  1 session id   2 expected (0: not known)   3 site   4 library   5 ttl (ms)   6 ttl while in flight (ms)
---         7 traceparent of the publisher, or ''   8 '1' to close it: `expected` counts, whatever was said before
+--         7 traceparent of the publisher, or ''   8 '1' to close it: `expected` counts, whatever was set before
 --   ->    the `expected` that counts; 0 too if a foreign value stands in the session's place (the first hand-off of one of
 --         its photos puts a session there: publishers have no right to delete)
 local k = { hash = KEYS[1], open = KEYS[2], lru = KEYS[3], completed = KEYS[4], stats = KEYS[5] }

@@ -1,15 +1,31 @@
 #!lua
 -- Publishes an event once within the window. No allow-oom flag: a full server refuses intake, and drains.
---   KEYS  1 stream   2 published marker of the event id   3 counter of refusals
---   ARGV  1 window (ms)   2 most entries the stream may have   3… fields, name and value in turn
---   ->    {'OK', entry id, 1 fresh | 0 seen before}  or  {'FULL', entries, 0}
+--   KEYS  1 stream   2 marker of the event's source and id   3 counter of refusals
+--   ARGV  1 window (ms)   2 limit of entries in the stream   3… fields, name and value in turn
+--   ->    {'OK', entry id, 1 fresh | 0 published before}   {'REUSED', entry id of the other content, 0}
+--         {'FULL', entries, 0}
+-- The marker is `<entry id> <fingerprint>`. The field `ernionce` holds the fingerprint of the content; without it the
+-- script adds the SHA-1 of `data`. A marker without fingerprint is one of an older script: its content is not compared.
+local fields, once, data = { unpack(ARGV, 3) }, nil, ''
+for i = 1, #fields, 2 do
+  if fields[i] == 'ernionce' then once = fields[i + 1] elseif fields[i] == 'data' then data = fields[i + 1] end
+end
+if not once then
+  once = 'sha1:' .. redis.sha1hex(data)
+  fields[#fields + 1] = 'ernionce'
+  fields[#fields + 1] = once
+end
 local seen = redis.call('GET', KEYS[2])
-if seen then return { 'OK', seen, 0 } end
+if seen then
+  local id, of = seen:match('^(%S+) ?(.*)$')
+  local same = of == '' or of == once or of == 'sha1:' .. redis.sha1hex(data)
+  return { same and 'OK' or 'REUSED', id, 0 }
+end
 local backlog = redis.call('XLEN', KEYS[1])
 if backlog >= tonumber(ARGV[2]) then
   redis.call('INCR', KEYS[3])
   return { 'FULL', tostring(backlog), 0 }
 end
-local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3))
-redis.call('SET', KEYS[2], id, 'PX', ARGV[1])
+local id = redis.call('XADD', KEYS[1], '*', unpack(fields))
+redis.call('SET', KEYS[2], id .. ' ' .. once, 'PX', ARGV[1])
 return { 'OK', id, 1 }

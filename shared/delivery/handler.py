@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from events import codec, keys, topology
+from events import codec, intake, topology
 from events.connection import RedisError
-from events.publisher import move_to_lane
 from shared.delivery.agent import current_delivery
-from shared.delivery.outcome import MOVED, Outcome, Outcomes
+from shared.delivery.outcome import MOVED, REPEATED, Outcome, Outcomes
 from shared.retry.classify import sentence_of
 from shared.retry.policy import Failed, attempt
 
@@ -141,8 +140,8 @@ class Handler:
             if delivery.deliveries > self._max_deliveries:
                 message = _OVER_THE_LIMIT.format(delivery.deliveries - 1)
                 return self._outcomes.dead(delivery, "delivery_limit", None, message)
-            if self._lanes > 1 and stream == topology.INTAKE and await self._moved(delivery, envelope):
-                return MOVED
+            if stream == topology.INTAKE and (ended := await self._take_in(delivery, envelope)):
+                return ended
             current_delivery.set(delivery)
             result = await attempt(
                 self._runtime.agent.handle,
@@ -186,22 +185,24 @@ class Handler:
             link_traceparent=link,
         )
 
-    async def _moved(self, delivery: Delivery, envelope: Envelope) -> bool:
-        """Publish an entry that somebody wrote into the wrong lane into its own; a session has one lane."""
-        here = self._lane.keys.lane
-        own = keys.lane_of(envelope.session_id or envelope.photo_id or "", self._lanes)
-        if own.lane == here:
-            return False
-        event_id = envelope.event_id
-        if event_id == delivery.entry_id:
-            event_id = f"{here}:{event_id}"
+    async def _take_in(self, delivery: Delivery, envelope: Envelope) -> Outcome | None:
+        """End an entry that is not handled here: of another lane, published twice, or with a reused id."""
+        lane = self._lane
         while True:
             try:
-                await move_to_lane(self._lane.writing, own, event_id, delivery.fields)
+                admission = await intake.take_in(
+                    lane.writing, lane.keys, self._lanes, delivery.entry_id, delivery.fields, envelope
+                )
             except (RedisError, OSError) as error:
-                await self._lane.trouble_with(error, "moving an entry to its lane")
+                await lane.trouble_with(error, "taking an entry in")
             else:
-                return True
+                break
+        if admission == "first":
+            return None
+        if admission == "reused":
+            message = intake.reused(intake.source_of(delivery.fields), envelope.event_id)
+            return self._outcomes.dead(delivery, "permanent", None, message)
+        return MOVED if admission == "moved" else REPEATED
 
     def retrying(self, attempt: int, wait: float, error: BaseException) -> None:
         """Note an attempt that is made again: metrics, the delivery's span, a log line."""

@@ -71,7 +71,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 MOVED: Final = Outcome(what="done", message="moved to its own lane")
-"""The entry was published once more, into the lane it belongs to: here it ends without output."""
+REPEATED: Final = Outcome(what="done", message="the same event was published before")
+"""Another entry carries the event: here it ends without output."""
 
 
 class Outcomes:

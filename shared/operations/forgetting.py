@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from events import keys, topology
+from events import intake, keys, topology
 from events.identities import SessionId
 from shared.delivery.dead_letter import DeadLetter
 from shared.operations.dead_letters import DeadFilter, DeadLetters
@@ -38,13 +38,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Keys in the store."""
     public: list[tuple[str, bytes]]
     """Entries of the public streams: the stream's key and the entry's id."""
-    event_ids: list[str]
+    markers: list[str]
+    """Keys that remember the session's events, so that none is published twice."""
     """By which `erni publish` knows a photo that it published before. An id of your own is not among them."""
 
     @property
     def empty(self) -> bool:
         """Whether nothing is kept."""
-        return not (self.photos or self.letters or self.blobs or self.public or self.event_ids)
+        return not (self.photos or self.letters or self.blobs or self.public or self.markers)
 
     @property
     def sentence(self) -> str:
@@ -54,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             (self.letters, "dead letters"),
             (self.blobs, "stored files"),
             (self.public, "public events"),
-            (self.event_ids, "event ids"),
+            (self.markers, "event ids"),
         )
         return ", ".join(f"{len(these)} {what}" for these, what in counts)
 
@@ -100,8 +101,14 @@ async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int
         letters=letters,
         blobs=blobs,
         public=[entry async for entry in _public(redis, lane, session)],
-        event_ids=[
-            f"{session}/{rest}" async for rest in _names(redis, lane.published(f"{session}/"), "string")
+        markers=[
+            begin + rest
+            for begin in (
+                intake.marker(lane, intake.COMMAND_SOURCE, f"{session}/"),
+                # written before a marker named its source; they last a day
+                lane.published(f"{session}/"),
+            )
+            async for rest in _names(redis, begin, "string")
         ],
     )
 
@@ -125,8 +132,8 @@ async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSes
         await store.delete(SCHEME + key)
     for letter in plan.letters:
         await dead.discard(letter)
-    for event_id in plan.event_ids:
-        await redis.delete(lane.published(event_id))
+    for marker in plan.markers:
+        await redis.delete(marker)
     await sessions.delete(plan.session)
 
 

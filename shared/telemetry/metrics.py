@@ -222,7 +222,7 @@ LOG_LINES_DROPPED: Final = Counter(
 )
 TRACE_CONTEXT_REJECTED: Final = Counter(
     "erni_trace_context_rejected_total",
-    "Entries with a malformed traceparent (they start a new trace) or tracestate (it is left out).",
+    "Entries whose traceparent (a new trace began) or tracestate (left out) was malformed or too long.",
     ["field"],
     registry=REGISTRY,
 )

@@ -162,7 +162,7 @@ def test_a_host_that_is_not_there_is_said_in_words(
     monkeypatch.setenv("REDIS_URL", "redis://localhost/0?socket_timeout=soon")
     ran = erni("session", "list")
     assert ran.code == 2
-    assert "REDIS_URL cannot be used: Invalid value for 'socket_timeout'" in ran.err
+    assert "REDIS_URL: the parameter socket_timeout has a value that cannot be used" in ran.err
 
 
 def test_an_env_file_that_cannot_be_read_is_wrong_usage(erni: Callable[..., Ran], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 import signal
@@ -73,14 +74,14 @@ def test_published_again_into_the_same_session_nothing_is_published_twice(
     again = ran.document
     assert (again["published"], again["already_published"]) == (1, 3)
     assert len(_events(redis_server)) == 4
-    assert "s1 was told before that it has 3 photos: its report is written anew" in ran.err
+    assert "s1 expects 3 photos since an earlier publish: its report is written again" in ran.err
     said = erni("publish", str(photos), "--session", "s1").err
     assert "4 of 4 photos had been published into s1 before: nothing was done for them" in said
-    assert "was told before" not in said
+    assert "since an earlier publish" not in said
     (photos / "a.jpg").unlink()
     (photos / "d.jpg").unlink()
     said = erni("publish", str(photos), "--session", "s1").err
-    assert "s1 was told before that it has 3 photos, and waits for all of them" in said
+    assert "s1 expects 3 photos since an earlier publish and waits for all of them" in said
     entries = {photo["file"]: photo["entry_id"] for photo in first["photos"]}
     assert entries.items() <= {photo["file"]: photo["entry_id"] for photo in again["photos"]}.items()
 
@@ -202,7 +203,7 @@ def test_what_cannot_be_published_is_said(
         (("--taken-at", "1800-01-01"), "argument --taken-at: '1800-01-01' is before 1900 or after 8900"),
         (("--project", "\udcff"), "argument --project: '\\udcff' is not UTF-8"),
         (("--event-id", "  "), "event id '  ' cannot be used"),
-        (("--site", " "), "argument --site: is blank: say something"),
+        (("--site", " "), "argument --site: is blank: write a text"),
         (("--library", ""), "argument --library: is blank"),
         (("--project", "x" * 100_000), "argument --project: has 100000 characters; 255 are allowed"),
         (("http://localhost:99999/a.jpg",), "has a port that is no number from 0 to 65535"),
@@ -231,14 +232,33 @@ def test_what_is_wrong_is_refused_before_anything_is_stored_or_sent(
 def test_an_event_id_that_is_known_is_said_and_its_session_does_not_wait(
     erni: Callable[..., Ran], photos: Path, redis_server: Valkey
 ) -> None:
-    erni("publish", str(photos / "a.jpg"), "--session", "s1", "--event-id", "e")
-    ran = erni("publish", str(photos / "b.jpg"), "--session", "s2", "--event-id", "e")
+    words = ("publish", str(photos / "a.jpg"), "--event-id", "e")
+    erni(*words, "--session", "s1")
+    ran = erni(*words, "--session", "s1")
     assert ran.code == 0
-    assert ran.out == "0 photos published\n"
+    assert ran.out.startswith("0 photos published\n")
     assert "the event id e was published before (as entry " in ran.err
-    assert "Another photo needs another event id" in ran.err
+    ran = erni(*words, "--session", "s2")
+    assert ran.code == 1
+    assert (
+        "a.jpg: the event id 'e' of source 'erni:publish' was published before with other content" in ran.err
+    )
     assert len(_events(redis_server)) == 1
     assert erni("session", "show", "s2").code == 1
+
+
+def test_the_same_photos_with_other_hints_are_not_dropped_without_a_word(
+    erni: Callable[..., Ran], photos: Path, redis_server: Valkey
+) -> None:
+    erni("publish", str(photos / "a.jpg"), "--session", "s1")
+    ran = erni("publish", str(photos), "--session", "s1", "--project", "Seewen", "--json")
+    assert ran.code == 1
+    assert (
+        "a.jpg: was published into s1 before with other hints, another target or another address" in ran.err
+    )
+    answer = json.loads(ran.out)
+    assert [one["file"] for one in answer["failed"]] == ["a.jpg"]
+    assert answer["published"] == len(_events(redis_server)) - 1 == 2
 
 
 def test_a_full_backlog_is_waited_for(

@@ -76,8 +76,8 @@ _HARMLESS: Final = (
     (b"ernireplay", b"9" * 5000 + b" 00-"),
     (b"ernireplay", b"\xff \xff"),
     (b"dataref", b"\xff" * 100),
-    (b"time", b"yesterday"),
-    (b"specversion", b"9.9"),
+    (b"time", b"2026-05-12T10:30:60.5+14:00"),
+    (b"specversion", b"1.0"),
     (b"datacontenttype", b"image/jpeg"),
     (b"raw", b"\x93\x01"),
     (b"reason", b"permanent"),
@@ -105,6 +105,7 @@ class Hostile:
             self._deep,
             self._bad_attribute,
             self._no_source,
+            self._no_cloud_event,
         )
 
     def draw(self, number: int) -> tuple[Entry, bool]:
@@ -180,6 +181,13 @@ class Hostile:
         event = self._submission()
         del event["source_url"]
         return [b"data", json.dumps(event).encode()]
+
+    def _no_cloud_event(self) -> Entry:
+        versions = [
+            (b"specversion", version) for version in (b"0.3", b"2.0", b"1", b"", b"\xff", b"9" * 5000)
+        ]
+        times = [(b"time", when) for when in (b"yesterday", b"2026-02-31T00:00:00Z", b"\x00", b"9" * 5000)]
+        return [*self.rng.choice((*versions, *times)), b"data", self._json()]
 
     def _many_fields(self) -> Entry:
         # mostly just too many; a few of ten thousand

@@ -7,6 +7,7 @@ import pytest
 
 from events import codec, identities
 from events.types import Hints, PhotoSubmitted, SchemaExtracted, Step
+from tests.events.samples import sample
 
 STREAM = "photo.submitted"
 
@@ -114,3 +115,61 @@ def test_events_are_cumulative() -> None:
     assert set(msgspec.structs.asdict(PhotoSubmitted(source_url="x"))) - {"target", "expected"} <= {
         field.name for field in msgspec.structs.fields(SchemaExtracted)
     }
+
+
+@pytest.mark.parametrize(
+    ("length", "passed_on"), [(512, True), (5000, True), (16_447, True), (16_448, False)]
+)
+def test_512_characters_of_tracestate_are_the_least_to_pass_on(length: int, passed_on: bool) -> None:  # noqa: FBT001 - a parameter
+    event = PhotoSubmitted(source_url="x")
+    wire = codec.encode(event, event_id="e", source="s", traceparent="00", tracestate="x" * length)
+    assert ("tracestate" in wire) is passed_on
+
+
+def test_only_what_cloudevents_allows_as_an_attribute_travels_along() -> None:
+    entry = fields(data='{"source_url": "x"}', legal="é", camel0="1", dataschema="urn:of-the-submission")
+    for illegal in (b"Upper", b"under_score", b"da-sh", b"", b"\xff", "é".encode(), b"a b"):
+        entry += (illegal, b"1")
+    assert codec.decode(STREAM, "1-1", entry).extras == (b"legal", "é".encode(), b"camel0", b"1")
+
+
+def test_the_place_of_the_photo_is_no_claim_check() -> None:
+    wire = codec.encode(sample("photo.fetched"), event_id="e", source="s")
+    assert wire[wire.index("erniphotoref") + 1] == wire[wire.index("dataref") + 1] == "store:originals/1"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "says"),
+    [
+        ({"specversion": "0.3"}, "specversion '0.3' is not supported: write a CloudEvents 1.0 event"),
+        ({"specversion": "2.0"}, "specversion '2.0'"),
+        ({"specversion": ""}, "specversion ''"),
+        ({"time": "yesterday"}, "time 'yesterday' is no RFC 3339 timestamp: write 2026-05-12T10:30:00Z"),
+        ({"time": "2026-05-12"}, "time '2026-05-12'"),
+        ({"time": "2026-05-12T10:30:00"}, "no RFC 3339"),
+        ({"time": "2026-02-31T10:30:00Z"}, "no RFC 3339"),
+        ({"time": "2026-05-12T24:00:00Z"}, "no RFC 3339"),
+    ],
+)
+def test_a_submission_that_is_no_cloudevent_of_version_1_is_refused(
+    attribute: dict[str, str], says: str
+) -> None:
+    with pytest.raises(codec.UndecodableError, match=says):
+        codec.decode(STREAM, "1-1", fields(data='{"source_url": "x"}', **attribute))
+
+
+@pytest.mark.parametrize(
+    "when", ["2026-05-12T10:30:00Z", "1985-04-12t23:20:50.52z", "1990-12-31T15:59:60-08:00"]
+)
+def test_every_time_of_rfc_3339_is_taken(when: str) -> None:
+    envelope = codec.decode(STREAM, "1-1", fields(data='{"source_url": "x"}', time=when, specversion="1.0"))
+    assert envelope.photo_id
+
+
+@pytest.mark.parametrize("field", ["data", "event"])
+def test_structured_mode_in_a_field_is_named(field: str) -> None:
+    event = '{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": {"source_url": "x"}}'
+    with pytest.raises(
+        codec.UndecodableError, match=rf"`{field}` holds a whole CloudEvent .structured mode.*only"
+    ):
+        codec.decode(STREAM, "1-1", fields(**{field: event}))

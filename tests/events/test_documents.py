@@ -143,7 +143,7 @@ def test_the_limits_on_the_page_are_the_codes() -> None:
         MAX_EXPECTED,
     ):
         assert re.search(rf"\b{number}\b", limits), number
-    for word in identities._RESERVED_SESSIONS:
+    for word in identities.RESERVED_SESSIONS:
         assert f"`{word}`" in limits
 
 

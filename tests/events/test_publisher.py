@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from events import codec
+from events import codec, intake
 from events.connection import RedisError, connect
 from events.identities import InvalidIdError, SessionId
+from events.keys import Keys, lane_of
 from events.publisher import (
+    EventReusedError,
     InvalidEventError,
     Publisher,
     PublishRefusedError,
@@ -45,7 +47,103 @@ async def test_the_same_event_id_is_the_same_event(client: Redis, redis: Redis) 
     assert first.entry_id == again.entry_id != other.entry_id
     assert first.photo_id == other.photo_id
     assert await redis.xlen(INTAKE) == 2
-    assert 86_000 < await redis.ttl("erni:published:order-7/1") <= 86_400
+    assert 86_000 < await redis.ttl("erni:published:erni:order-7/1") <= 86_400
+
+
+async def test_two_sources_may_use_the_same_event_id(client: Redis, redis: Redis) -> None:
+    events = {"urn:a": of_session("s", "store:a"), "urn:b": of_session("s", "store:b")}
+    for _ in range(2):
+        for source, event in events.items():
+            await Publisher(client, source=source).publish(event, event_id="1")
+    decoded = [
+        codec.decode("photo.submitted", "1-0", fields).event for fields in await entries(redis, INTAKE)
+    ]
+    assert [getattr(event, "source_url", None) for event in decoded] == ["store:a", "store:b"]
+
+
+async def test_the_end_of_a_source_is_certain(client: Redis) -> None:
+    first = await Publisher(client, source="a:b").publish(PHOTO, event_id="c")
+    other = await Publisher(client, source="a").publish(PHOTO, event_id="b:c")
+    assert first.fresh
+    assert other.fresh
+
+
+async def test_the_first_answer_comes_again_for_the_same_content_only(client: Redis, redis: Redis) -> None:
+    publisher = Publisher(client, source="urn:a")
+    event = of_session("s", hints=Hints(place="Bern"))
+    first = await publisher.publish(event, event_id="1")
+    again = await publisher.publish(msgspec.structs.replace(event, photo_id=first.photo_id), event_id="1")
+    assert msgspec.structs.replace(again, fresh=True) == first
+    with pytest.raises(
+        EventReusedError, match="'1' of source 'urn:a' was published before with other content"
+    ) as reused:
+        await publisher.publish(of_session("s", hints=Hints(place="Basel")), event_id="1")
+    assert reused.value.entry_id == first.entry_id
+    assert await redis.xlen(INTAKE) == 1
+
+
+async def test_a_publisher_without_our_code_is_compared_by_the_bytes_of_its_data(
+    client: Redis, redis: Redis
+) -> None:
+    async def publish(data: str) -> Any:
+        keys = [INTAKE, "erni:published:urn%3Ajs:1", "erni:refused"]
+        return await intake.PUBLISH(client, keys, [1000, 10, "id", "1", "source", "urn:js", "data", data])
+
+    assert [(await publish("{}"))[::2], (await publish("{}"))[::2]] == [[b"OK", 1], [b"OK", 0]]
+    assert (await publish('{"a": 1}'))[0] == b"REUSED"
+    assert await redis.xlen(INTAKE) == 1
+
+
+async def test_an_older_script_goes_on_with_its_own_markers(client: Redis, redis: Redis) -> None:
+    await redis.set("erni:published:e", "7-0", px=1000)
+    args: list[str | bytes | int | float] = [1000, 10, "id", "e", "data", "{}"]
+    assert await intake.PUBLISH(client, [INTAKE, "erni:published:e", "erni:refused"], args) == [
+        b"OK",
+        b"7-0",
+        0,
+    ]
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+async def test_what_was_written_by_hand_twice_is_handled_once(
+    redis: Redis, redis_url: str, lanes: int
+) -> None:
+    published = []
+
+    async def add(source: str, data: str, lane: Keys) -> None:
+        await redis.xadd(lane.stream("photo.submitted"), {"id": "1", "source": source, "data": data})
+        published.append(source)
+
+    own = lane_of("s", lanes)
+    there = Keys(own.lane % lanes + 1) if own.lane else own
+    same = ('{"source_url": "store:x", "session_id": "s"}', '{"session_id":"s","source_url":"store:x"}')
+    async with running(settings_for(redis_url, lanes=lanes)):
+        for lane in (own, there):
+            await add("urn:a", same[0], lane)
+            await add("urn:a", same[1], lane)
+        await add("urn:b", same[0], own)
+        await until(lambda: _all_gone(redis, own, there))
+        assert len(await entries(redis, own.stream("schema.extracted"))) == 2
+        assert await redis.hget(own.session("s"), "received") == b"2"
+        await add("urn:a", '{"source_url": "store:y", "session_id": "s"}', own)
+        await until(lambda: redis.xlen(own.dead("schema_extractor")))
+    [letter] = await entries(redis, own.dead("schema_extractor"))
+    assert b"published before with other content" in letter[letter.index(b"message") + 1]
+
+
+async def _all_gone(redis: Redis, *lanes: Keys) -> bool:
+    return not any([await redis.xlen(lane.stream("photo.submitted")) for lane in lanes])
+
+
+async def test_a_publish_after_the_same_event_by_hand_is_its_repetition(redis: Redis, redis_url: str) -> None:
+    data = '{"session_id": "s", "source_url": "https://example.org/a.jpg"}'
+    async with running(settings_for(redis_url)), connect(redis_url) as client:
+        await redis.xadd(INTAKE, {"id": "1", "source": "urn:a", "data": data})
+        await until(lambda: _empty(redis, INTAKE))
+        publisher = Publisher(client, source="urn:a")
+        assert not (await publisher.publish(of_session("s"), event_id="1")).fresh
+        with pytest.raises(EventReusedError):
+            await publisher.publish(of_session("s", "store:y"), event_id="1")
 
 
 async def test_without_an_event_id_each_publish_is_an_event(client: Redis, redis: Redis) -> None:
@@ -181,6 +279,12 @@ async def test_a_bad_event_id_is_refused(client: Redis, redis: Redis, event_id: 
     with pytest.raises(InvalidEventError, match=r"event id .* 1 to 256 printable characters"):
         await Publisher(client).publish(PHOTO, event_id=event_id)
     assert await redis.xlen(INTAKE) == 0
+
+
+@pytest.mark.parametrize("source", ["", " ", "urn:a b", "a\nb", "é", "x" * 1025, "%zz"])
+async def test_a_source_that_is_no_uri_reference_is_refused(client: Redis, source: str) -> None:
+    with pytest.raises(InvalidEventError, match=r"source .* is no URI reference"):
+        Publisher(client, source=source)
 
 
 async def test_an_empty_session_or_photo_id_counts_as_none(client: Redis) -> None:

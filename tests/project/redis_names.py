@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from events.topology import AGENTS, TYPES
 from tests.project.json_paths import paths_of
@@ -85,9 +86,13 @@ def _ids(commands: list[Command]) -> dict[str, str]:
         for name, value in command.fields:
             if key.startswith("erni:processes:"):
                 ids[name] = "<consumer>"
-            elif _EVENT_STREAM.fullmatch(key) and name in ("id", "data"):
+            elif _EVENT_STREAM.fullmatch(key) and name in ("id", "source", "data"):
                 if name == "id":
                     ids[value] = "<event>"
+                elif name == "source":
+                    # as a marker's key holds it; a word such as `erni` stands in every key
+                    if (quoted := quote(value, safe="")) != value:
+                        ids[quoted] = "<source>"
                 else:
                     ids |= _photo_ids(value)
     # a longer one may have a shorter one in it

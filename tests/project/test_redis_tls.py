@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +12,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
+from console.explain import redis_trouble
 from events.connection import connect
 from sandbox.redis_server import Valkey, free_port
+from shared.settings import Settings
 from tests.tools import require
 
 if TYPE_CHECKING:
@@ -89,3 +93,29 @@ async def test_a_certificate_of_another_host_is_refused(tls_address: str, tmp_pa
     with pytest.raises(RedisConnectionError, match="certificate verify failed"):
         await client.ping()
     await client.aclose()
+
+
+async def test_a_refused_certificate_names_the_authorities_it_was_checked_against(
+    tls_address: str, tmp_path: Path
+) -> None:
+    for query, against in (
+        ("", "the system's authorities; name your own as [?]ssl_ca_certs=FILE"),
+        (f"?ssl_ca_certs={tmp_path / 'server.pem'}", str(tmp_path / "server.pem")),
+    ):
+        url = f"rediss://{tls_address}/0{query}"
+        said = await sentence(url)
+        assert re.search(rf"its TLS certificate is refused \(.*\), checked against {against}", said)
+        assert f"rediss://{tls_address}/0 cannot be used" in said
+
+
+async def test_a_server_without_tls_is_said(own_redis_server: Valkey) -> None:
+    said = await sentence(own_redis_server.url.replace("redis:", "rediss:"))
+    assert "it does not answer TLS: write redis:// instead of rediss://" in said
+
+
+async def sentence(url: str) -> str:
+    """What a command says about that address."""
+    async with connect(url) as client:
+        with pytest.raises(RedisError) as error:
+            await client.ping()
+    return redis_trouble(error.value, Settings(redis_url=url))

@@ -249,6 +249,25 @@ def test_a_malformed_context_starts_a_new_trace_and_is_counted(
     assert span.tracestate == ""
 
 
+@pytest.mark.parametrize("flags", ["00", "01"])
+@pytest.mark.parametrize(
+    "tracestate", ["x" * 100_000, ",".join(f"k{n}=1" for n in range(33)), "Vendor=1", "a=1,a=2"]
+)
+def test_a_bad_tracestate_neither_breaks_the_trace_nor_changes_whether_it_is_sampled(
+    start: Callable[..., TelemetryManager], photo_id: str, tracestate: str, flags: str
+) -> None:
+    manager = start()
+    before = rejected("tracestate")
+    fields = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-{flags}", "tracestate": tracestate}
+    span = begin(manager.deliveries, photo_id, fields)
+    span.end("done")
+    manager.shutdown()
+    assert rejected("tracestate") == before + 1
+    assert span.traceparent[3:35] == TRACE
+    assert span.traceparent.endswith(flags)
+    assert span.tracestate == ""
+
+
 async def test_what_an_agent_does_outside_is_under_its_span_and_without_secrets(
     start: Callable[..., TelemetryManager], traces: Traces, photo_id: str
 ) -> None:

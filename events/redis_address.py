@@ -1,0 +1,211 @@
+"""Reads a Redis address, the same for agents, command line and stack, and explains what is wrong with it."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
+from redis.asyncio.connection import URL_QUERY_ARGUMENT_PARSERS
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+_SCHEMES: Final = ("redis", "rediss", "unix")
+_TLS_FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+_TLS: Final = (
+    *_TLS_FILES,
+    "ssl_password",
+    "ssl_cert_reqs",
+    "ssl_check_hostname",
+    "ssl_min_version",
+    "ssl_ciphers",
+)
+_CONNECTION: Final = ("socket_timeout", "socket_connect_timeout", "max_connections", "client_name")
+# what other clients of the address may want; ours has its own values, on which the rest of the code relies
+_IGNORED: Final = (
+    *("protocol", "decode_responses", "encoding", "encoding_errors", "timeout", "health_check_interval"),
+    *("retry_on_timeout", "retry_on_error", "socket_keepalive", "socket_read_size", "legacy_responses"),
+)
+_ESCAPED: Final = "write %23 for #, %2F for /, %3F for ?, %40 for @ and %3A for : in a user name or password"
+
+
+class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds the parts of an address that could be read."""
+
+    scheme: str
+    host: str = "localhost"
+    port: int = 6379
+    path: str = ""
+    """Of a socket (``unix:``)."""
+    db: int = 0
+    username: str | None = None
+    password: str | None = None
+    connection: dict[str, Any] = {}
+    """Options of redis-py that are the address's own: time limits, number of connections, name."""
+    tls: dict[str, Any] = {}
+    """Options of redis-py that begin with ``ssl_`` (``rediss:``)."""
+
+    @property
+    def is_tls(self) -> bool:
+        """Return whether the connection is encrypted."""
+        return self.scheme == "rediss"
+
+    def __str__(self) -> str:
+        """Write the address with its database and without anything that may be secret."""
+        if self.scheme == "unix":
+            return f"unix://{self.path}" + (f"?db={self.db}" if self.db else "")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}/{self.db}"
+
+
+def read(url: str) -> RedisAddress:
+    """Read an address. Raises ValueError with a sentence that quotes nothing secret.
+
+    Opens no connection, but reads the files of a TLS address.
+    """
+    scheme = url.partition(":")[0].lower()
+    if scheme not in _SCHEMES or "://" not in url:
+        raise ValueError("expected an address that starts with redis://, rediss:// or unix://")
+    if "#" in url:
+        raise ValueError(f"a # ends the address: {_ESCAPED}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(
+            "expected an address with a host, and a port from 0 to 65535, such as redis://localhost:6379/0;"
+            f" {_ESCAPED}"
+        ) from None
+    own, tls, db = _parameters(parts.query, scheme)
+    common: dict[str, Any] = {
+        "scheme": scheme,
+        "username": unquote(parts.username) if parts.username else None,
+        "password": unquote(parts.password) if parts.password else None,
+        "connection": own,
+        "tls": tls,
+    }
+    if scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("expected the path of a socket, such as unix:///run/redis.sock?db=0")
+        return RedisAddress(path=unquote(parts.path), db=db or 0, **common)
+    if parts.path.strip("/") and not (parts.path[1:].isascii() and parts.path[1:].isdigit()):
+        raise ValueError(f"expected a number behind the host, such as redis://localhost:6379/0; {_ESCAPED}")
+    if tls:
+        _check_files(tls)
+    in_path = int(parts.path[1:]) if parts.path.strip("/") else 0
+    return RedisAddress(
+        host=unquote(parts.hostname or "localhost"),
+        port=6379 if port is None else port,
+        db=in_path if db is None else db,
+        **common,
+    )
+
+
+def shown(url: str) -> str:
+    """Return an address for people: with its database, without user, password and parameters."""
+    try:
+        return str(read(url))
+    except ValueError:
+        return url.partition(":")[0] + ":"
+
+
+def _parameters(query: str, scheme: str) -> tuple[dict[str, Any], dict[str, Any], int | None]:
+    """Read what stands behind the ``?``: options of the connection, of TLS, and the database."""
+    own: dict[str, Any] = {}
+    tls: dict[str, Any] = {}
+    db: int | None = None
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name in _IGNORED:
+            continue
+        if name in _TLS and scheme != "rediss":
+            raise ValueError(f"the parameter {name} is for TLS: write rediss:// instead of {scheme}://")
+        if name not in (*_TLS, *_CONNECTION, "db"):
+            raise ValueError(
+                f"there is no parameter {name[:40]!r}: leave it out, or use"
+                f" {', '.join((*_CONNECTION, 'db', *_TLS) if scheme == 'rediss' else (*_CONNECTION, 'db'))}"
+            )
+        try:
+            value: Any = URL_QUERY_ARGUMENT_PARSERS.get(name, str)(text)
+            if value is None or value == "" or (name == "ssl_cert_reqs" and value not in _CERT_REQS):
+                raise ValueError(name)  # noqa: TRY301 - as if its parser had refused it
+            if name == "ssl_min_version":
+                value = ssl.TLSVersion(value)
+        except (TypeError, ValueError):
+            known = f" (one of {', '.join(_CERT_REQS)})" if name == "ssl_cert_reqs" else ""
+            raise ValueError(f"the parameter {name} has a value that cannot be used{known}") from None
+        if name == "db":
+            db = int(value)
+        else:
+            (tls if name in _TLS else own)[name] = value
+    return own, tls, db
+
+
+_CERT_REQS: Final = ("none", "optional", "required")
+
+
+def _check_files(tls: dict[str, Any]) -> None:
+    """Read the files of an address once, so that a mistake is named with its file and not as an outage."""
+    for name in _TLS_FILES:
+        path = tls.get(name)
+        if path is None:
+            continue
+        try:
+            if name == "ssl_ca_path":
+                next(Path(path).iterdir(), None)
+            else:
+                Path(path).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{name}={path}: {(error.strerror or str(error)).lower()}") from None
+    context = ssl.create_default_context()
+    if authorities := tls.get("ssl_ca_certs"):
+        try:
+            context.load_verify_locations(cafile=authorities)
+        except ssl.SSLError:
+            raise ValueError(f"ssl_ca_certs={authorities}: is no certificate in PEM form") from None
+    certificate, key = tls.get("ssl_certfile"), tls.get("ssl_keyfile")
+    if key and not certificate:
+        raise ValueError(f"ssl_keyfile={key}: name its certificate too, as ssl_certfile")
+    if certificate:
+        _check_certificate(context, certificate, key, tls.get("ssl_password"))
+
+
+def _check_certificate(
+    context: ssl.SSLContext, certificate: str, key: str | None, password: str | None
+) -> None:
+    try:
+        # a password that is asked for at the terminal would stop a process that has none
+        context.load_cert_chain(certificate, key, password=password or "")
+    except ssl.SSLError as error:
+        where = f"ssl_certfile={certificate}" + (f", ssl_keyfile={key}" if key else "")
+        if error.reason == "KEY_VALUES_MISMATCH":
+            why = "the key does not belong to the certificate"
+        elif b"ENCRYPTED" in Path(key or certificate).read_bytes():
+            why = "the key has a password, and ssl_password is not it"
+        else:
+            why = "is no certificate with its key in PEM form"
+        raise ValueError(f"{where}: {why}") from None
+
+
+def tls_trouble(error: BaseException, url: str) -> str | None:
+    """Return what failed in the TLS handshake, in words; None if the error is not about TLS."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        if isinstance(error, RedisTimeoutError) and url.startswith("rediss:"):
+            # a server without TLS waits for the rest of what it takes for a command
+            return "it does not answer TLS: write redis:// instead of rediss://, or name its TLS port"
+        return None
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        authorities = read(url).tls.get("ssl_ca_certs")
+        against = authorities or "the system's authorities; name your own as ?ssl_ca_certs=FILE"
+        return (
+            f"its TLS certificate is refused ({cause.verify_message.rstrip('.')}), checked against {against}"
+        )
+    reason = cause.reason or ""
+    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
+        return "it answers without TLS: write redis:// instead of rediss://, or name its TLS port"
+    if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
+        return "it wants a TLS certificate of ours: add ssl_certfile and ssl_keyfile to the address"
+    return f"TLS failed: {reason.replace('_', ' ').lower() or cause}"
