@@ -122,7 +122,7 @@ class Deliveries:
         span = self._spans.start(
             AGENT,
             "vision_analysis",
-            fields,
+            (fields.get("traceparent", ""), fields.get("tracestate", "")),
             "1780000000000-0",
             "erni:photo.fetched",
             1,
@@ -135,7 +135,7 @@ class Deliveries:
         span.end("done")
         if not self._alone:
             self._metrics.in_hand.dec()
-            self._metrics.delivered("done", 0.8124)
+            self._metrics.delivered(["done"], [0.8124])
 
 
 class Plain:

@@ -37,6 +37,7 @@ _ATTRIBUTES: Final = frozenset(
     b"id source type specversion time subject datacontenttype dataschema sessionid dataref erniphotoref"
     b" traceparent tracestate data ernionce ernisteps ernidelayed ernireplay".split()
 )
+_NAMES: Final = {name: name.encode() for name in topology.TYPES}
 _DELAYED: Final = re.compile(rb"[0-9]{1,15}:[0-9]{1,9}:[0-9]{1,9}")
 _REPLAY: Final = re.compile(rb"[0-9]{1,9} [\x21-\x7e]{0,128}")
 _DECODERS: Final = {name: msgspec.json.Decoder(struct) for name, struct in topology.TYPES.items()}
@@ -119,26 +120,28 @@ def _decode(stream: str, entry_id: str, fields: Sequence[bytes], pairs: dict[byt
         hint = attributes.structured_hint(pairs)
         raise UndecodableError(hint or "this entry has no field `data`, which holds the event as JSON")
     kind = get(b"type")
-    if kind is not None and kind.decode() != stream:
+    if kind is not None and kind != _NAMES[stream]:
         raise UndecodableError(f"type {kind.decode()[:80]!r} does not belong into the stream of {stream}")
     if stream == topology.INTAKE and (wrong := attributes.submission_error(pairs)):
         raise UndecodableError(wrong)
     event, photo_id, session_id = _identities(stream, _DECODERS[stream].decode(data), pairs)
     extras: tuple[bytes, ...] = ()
-    if pairs.keys() - _ATTRIBUTES:
+    if not _ATTRIBUTES.issuperset(pairs):
         extras = attributes.carried(pairs, _ATTRIBUTES)
-    event_id = get(b"id")
+    event_id, context = get(b"id"), get(b"traceparent")
+    # the rare ones: an entry that comes back has them
+    delayed, replay = get(b"ernidelayed", b""), get(b"ernireplay", b"")
     return Envelope(
         event=event,
         type=stream,
         event_id=event_id.decode() if event_id else entry_id,
         photo_id=photo_id,
         session_id=session_id,
-        traceparent=_context(get(b"traceparent")),
-        tracestate=_context(get(b"tracestate")),
+        traceparent=_context(context) if context else "",
+        tracestate=_context(get(b"tracestate")) if context else "",
         steps=get(b"ernisteps", b""),
-        delayed=_ours(_DELAYED, get(b"ernidelayed", b"")),
-        replay=replay_of(pairs),
+        delayed=_ours(_DELAYED, delayed) if delayed else b"",
+        replay=_ours(_REPLAY, replay) if replay else b"",
         extras=extras,
     )
 
@@ -159,7 +162,7 @@ def _identities(
         photo_id = identities.photo_id(subject.decode())
     else:
         photo_id = identities.derived_photo_id(session_id, event.source_url)
-    if isinstance(event, PhotoSubmitted):
+    if isinstance(event, PhotoSubmitted) and (event.photo_id != photo_id or event.session_id != session_id):
         event = msgspec.structs.replace(event, photo_id=photo_id, session_id=session_id)
     return event, photo_id, session_id
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import re
 import time
 from typing import NewType
@@ -56,15 +55,37 @@ def derived_photo_id(session: SessionId | None, source_url: str) -> PhotoId:
     return PhotoId("p-" + hashlib.sha256(text).hexdigest()[:24])
 
 
-def new_event_id() -> EventId:
-    """Make a time-ordered UUID (RFC 9562, version 7), so that ids sort by their time."""
-    # not os.urandom: an id must be unique, not secret, and a system call for each is the greatest cost here
-    noise = _noise.getrandbits(74)
-    millis = time.time_ns() // 1_000_000 & (1 << 48) - 1
-    text = f"{millis << 80 | 7 << 76 | noise >> 62 << 64 | 2 << 62 | noise & (1 << 62) - 1:032x}"
-    return EventId(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
+class _Sequence:
+    """Makes event ids: the millisecond, a number within it, and what tells this process from others."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Take another random part: a forked child must not go on with its parent's."""
+        # RFC 9562 § 6.2: a counter in rand_a (12 bits), and rand_b random, here once for each process
+        noise = int.from_bytes(os.urandom(8), "big")
+        self._process = f"{0x8000 | noise >> 48 & 0x3FFF:04x}-{noise & (1 << 48) - 1:012x}"
+        self._millis = 0
+        self._number = 0
+        self._moment = ""
+
+    def next(self) -> EventId:
+        """Return the next id. A 4,097th one within a millisecond is dated into the next millisecond."""
+        millis = time.time_ns() // 1_000_000
+        if millis > self._millis:
+            self._begin(millis)
+        elif self._number >= 0xFFF:
+            self._begin(self._millis + 1)
+        self._number += 1
+        return EventId(f"{self._moment}-7{self._number:03x}-{self._process}")
+
+    def _begin(self, millis: int) -> None:
+        text = f"{millis & (1 << 48) - 1:012x}"
+        self._millis, self._number, self._moment = millis, -1, f"{text[:8]}-{text[8:]}"
 
 
-_noise = random.Random(os.urandom(32))  # noqa: S311 - see new_event_id
-# a forked child must not go on with its parent's sequence
-os.register_at_fork(after_in_child=lambda: _noise.seed(os.urandom(32)))
+_sequence = _Sequence()
+new_event_id = _sequence.next
+"""A time-ordered UUID (RFC 9562, version 7), so that ids sort by the time they were made."""
+os.register_at_fork(after_in_child=_sequence.renew)

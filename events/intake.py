@@ -67,9 +67,10 @@ async def take_in(
     Only an entry without marker costs a request: one that was written by hand or by an older publisher. An
     entry that comes back (postponed, replayed) was marked at its first delivery.
     """
-    own = lane_of(envelope.session_id or envelope.photo_id or "", lanes)
-    if own.lane != lane.lane:
-        return await _move(redis, lane, own, entry_id, fields, envelope)
+    if lanes > 1:
+        own = lane_of(envelope.session_id or envelope.photo_id or "", lanes)
+        if own.lane != lane.lane:
+            return await _move(redis, lane, own, entry_id, fields, envelope)
     if not _MARKED.isdisjoint(fields[::2]):
         return "first"
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))

@@ -1,4 +1,4 @@
-"""The entries that every subject hands on: CloudEvents with a trace context, 400 bytes each."""
+"""The entries that every subject hands on: CloudEvents with trace context and fingerprint, 480 bytes each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from benchmarks.peers.stopwatch import ask, send_all
 
-SIZE: Final = 400
+SIZE: Final = 480
 """Bytes of an entry: the names and values of its fields."""
 STREAM: Final = "erni:photo.submitted"
 OUTPUT: Final = "erni:schema.extracted"
@@ -26,6 +26,8 @@ def fields(number: int, *, session: bool = False, sampled: bool = False) -> dict
         "subject": f"photo-{number:08}",
         "datacontenttype": "application/json",
         "traceparent": f"00-{number + 1:032x}-{number + 1:016x}-0{int(sampled)}",
+        # as `Publisher` writes it: the entry was marked when it was published
+        "ernionce": f"sha256:{number:064x}",
     }
     if session:
         entry["sessionid"] = f"session-{number % SESSIONS:02}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from shared.delivery.delivery import Delivery, InFlight
     from shared.delivery.runtime import Runtime
 
+_NOT_OURS: Final = ("fenced", "gone")
+_DROPPED: Final = "the entry was no longer ours: the result was dropped"
 _log = structlog.get_logger(__name__)
 
 
@@ -29,9 +32,23 @@ class Accounting:
 
     def end(self, deliveries: Sequence[Delivery], replies: Sequence[str]) -> None:
         """Account for deliveries whose settlement was answered (OK, FENCED or GONE), and release them."""
-        now = time.time()
-        for delivery, reply in zip(deliveries, replies, strict=True):
-            self._end(delivery, reply, now - delivery.started)
+        now, metrics = time.time(), self._runtime.metrics
+        seconds = [now - delivery.started for delivery in deliveries]
+        labels = [
+            delivery.outcome.label if reply == "OK" else reply.lower()
+            for delivery, reply in zip(deliveries, replies, strict=True)
+        ]
+        metrics.delivered(labels, seconds)
+        logs = _log.is_enabled_for(logging.INFO)
+        for delivery, label, took in zip(deliveries, labels, seconds, strict=True):
+            plain = label == "done" and not delivery.outcome.message
+            if plain:
+                delivery.span.end(label)
+            else:
+                self._end_otherwise(delivery, label)
+            if logs or not plain:
+                self._log(delivery, label, took)
+        self.done += len(labels) - labels.count("fenced") - labels.count("gone")
         self.release(deliveries)
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
@@ -39,39 +56,43 @@ class Accounting:
         self._in_flight.release(deliveries)
         self._runtime.slots.give(sum([delivery.slots for delivery in deliveries]))
 
-    def _end(self, delivery: Delivery, reply: str, seconds: float) -> None:
+    def _end_otherwise(self, delivery: Delivery, label: str) -> None:
+        """Account for what did not end as it should."""
         outcome, metrics = delivery.outcome, self._runtime.metrics
-        label, error, message = outcome.label, outcome.error, outcome.message
-        if reply != "OK":
-            label, error = reply.lower(), None
-            message = "the entry was no longer ours: the result was dropped"
+        error: BaseException | str | None = outcome.error or outcome.message
+        if label in _NOT_OURS:
             metrics.fenced.inc()
-            _log.warning("fenced", outcome=label, stream=self._runtime.stage.reads[delivery.stream])
-        else:
-            self.done += 1
-        metrics.delivered(label, seconds)
-        if outcome.reason and reply == "OK":
+            error = _DROPPED
+        elif outcome.reason:
             metrics.dead_lettered[outcome.reason].inc()
-            if outcome.reason == "exhausted" and error:
-                metrics.retry_exhausted(error)
+            if outcome.reason == "exhausted" and outcome.error:
+                metrics.retry_exhausted(outcome.error)
         good = label in ("done", "interrupted")
-        delivery.span.end(label, None if good else error or message)
+        delivery.span.end(label, None if good else error, reason=outcome.reason)
         if outcome.unhealthy:
             self._runtime.gate.shut(outcome.unhealthy, only_redis=isinstance(outcome.error, RedisError))
+        if outcome.error is not None:
+            _forget_frames(outcome.error)
+
+    def _log(self, delivery: Delivery, label: str, seconds: float) -> None:
+        """Write the delivery's line."""
+        outcome = delivery.outcome
         details: dict[str, object] = {
             "outcome": label,
             "seconds": round(seconds, 4),
             "attempts": outcome.attempts,
             "deliveries": delivery.deliveries,
         }
-        if message:
-            details["error"] = message[:500]
-        if outcome.reason:
-            details["reason"] = outcome.reason
         with delivery.span.activate():
-            (_log.info if good or label == "postponed" else _log.warning)("delivery", **details)
-        if outcome.error is not None:
-            _forget_frames(outcome.error)
+            if label in _NOT_OURS:
+                _log.warning("fenced", outcome=label, stream=self._runtime.stage.reads[delivery.stream])
+                details["error"] = _DROPPED
+            elif outcome.message:
+                details["error"] = outcome.message[:500]
+            if outcome.reason:
+                details["reason"] = outcome.reason
+            log = _log.info if label in ("done", "interrupted", "postponed") else _log.warning
+            log("delivery", **details)
 
 
 def _forget_frames(error: BaseException) -> None:

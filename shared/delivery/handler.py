@@ -52,6 +52,7 @@ class Handler:
         self._settlers = settlers
         self._accounting = accounting
         self._reads = runtime.stage.reads
+        self._first = topology.INTAKE in runtime.stage.reads
         self._max_deliveries = runtime.settings.max_deliveries
         self._lanes = runtime.settings.lanes
         self._streams = [lane.keys.stream(name) for name in self._reads]
@@ -140,7 +141,7 @@ class Handler:
             if delivery.deliveries > self._max_deliveries:
                 message = _OVER_THE_LIMIT.format(delivery.deliveries - 1)
                 return self._outcomes.dead(delivery, "delivery_limit", None, message)
-            if stream == topology.INTAKE and (ended := await self._take_in(delivery, envelope)):
+            if self._first and (ended := await self._take_in(delivery, envelope)):
                 return ended
             current_delivery.set(delivery)
             result = await attempt(
@@ -163,13 +164,10 @@ class Handler:
         if envelope is None:
             # what cannot be decoded may still say which trace it belongs to
             pairs = dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=False))
-            context = {
-                name: pairs.get(name.encode(), b"").decode("ascii", "replace")
-                for name in ("traceparent", "tracestate")
-            }
+            context = (_text(pairs.get(b"traceparent")), _text(pairs.get(b"tracestate")))
             session = failure.session_id if failure else None
         else:
-            context = {"traceparent": envelope.traceparent, "tracestate": envelope.tracestate}
+            context = (envelope.traceparent, envelope.tracestate)
             session = envelope.session_id
             if envelope.replay:
                 link = envelope.replay.partition(b" ")[2].decode("ascii", "replace") or None
@@ -210,3 +208,7 @@ class Handler:
         self._runtime.metrics.retry_attempt(error)
         current_delivery.get().span.retry(attempt, wait, kind, sentence)
         _log.info("retrying", attempt=attempt, wait=round(wait, 2), error_type=kind, error=sentence[:300])
+
+
+def _text(value: bytes | None) -> str:
+    return value[:600].decode("ascii", "replace") if value else ""

@@ -82,6 +82,7 @@ class Outcomes:
         self._runtime = runtime
         self._stage = runtime.stage
         self._keys = keys
+        self._writes = frozenset(runtime.stage.writes)
         self._records = runtime.ttls.photo > 0
         self._counts = runtime.settings.session_backend == "redis"
         self._first = topology.INTAKE in runtime.stage.reads
@@ -92,14 +93,15 @@ class Outcomes:
         attempts = len(result.failures) + 1
         value = result.value
         events: Sequence[Event] = value if isinstance(value, (list, tuple)) else (value,)
-        if wrong := self._wrong(events):
+        names = [topology.NAMES.get(type(event)) for event in events]
+        if not self._writes.issuperset(names) or len(names) > MAX_OUTPUTS:
+            wrong = self._wrong(events)
             return self.dead(delivery, "permanent", wrong, str(wrong))
         step = self._step(delivery, attempts)
         steps = codec.with_step(envelope.steps, step)
         span, keys = delivery.span, self._keys
         outputs = []
-        for event in events:
-            name = topology.NAMES[type(event)]
+        for event, name in zip(events, names, strict=True):
             fields = codec.encode(
                 event,
                 event_id=identities.new_event_id(),
@@ -111,7 +113,7 @@ class Outcomes:
                 steps=steps,
                 extras=envelope.extras,
             )
-            outputs.append((keys.stream(name), fields))
+            outputs.append((keys.prefix + str(name), fields))
         return Outcome(
             what="done",
             outputs=outputs,
@@ -200,25 +202,21 @@ class Outcomes:
             attempts=len(result.failures),
         )
 
-    def _wrong(self, events: Sequence[Event]) -> HandlerError | None:
-        """What is wrong with what the agent returned, if something is."""
+    def _wrong(self, events: Sequence[Event]) -> HandlerError:
+        """What is wrong with what the agent returned."""
         for event in events:
             if topology.NAMES.get(type(event)) not in self._stage.writes:
                 return HandlerError(
                     f"{self._stage.agent} returned {type(event).__name__}; the topology lets it write"
                     f" {', '.join(self._stage.writes)}"
                 )
-        if len(events) > MAX_OUTPUTS:
-            return HandlerError(
-                f"{self._stage.agent} returned {len(events)} events, {MAX_OUTPUTS} are allowed"
-            )
-        return None
+        return HandlerError(f"{self._stage.agent} returned {len(events)} events, {MAX_OUTPUTS} are allowed")
 
     def _step(self, delivery: Delivery, attempts: int) -> Step:
         return Step(
             agent=self._stage.agent,
-            started=round(delivery.started, 3),
-            seconds=round(time.time() - delivery.started, 3),
+            started=int(delivery.started * 1000) / 1000,
+            seconds=int((time.time() - delivery.started) * 1000) / 1000,
             attempts=attempts,
             deliveries=delivery.deliveries,
         )

@@ -57,12 +57,18 @@ def _text(value: object) -> str:
 def read(fields: Mapping[str, str] | Mapping[bytes, bytes]) -> IncomingContext:
     """The trace context among an entry's fields; a malformed field is left out."""
     either = cast("Mapping[object, object]", fields)
-    traceparent = _text(either.get("traceparent") or either.get(b"traceparent"))
+    return parse(
+        _text(either.get("traceparent") or either.get(b"traceparent")),
+        _text(either.get("tracestate") or either.get(b"tracestate")),
+    )
+
+
+def parse(traceparent: str, tracestate: str) -> IncomingContext:
+    """Read the two fields of a trace context ('' for one that is not there); drop a malformed one."""
     if not traceparent:
         return NOTHING
     if not is_traceparent(traceparent):
         return _BAD_PARENT
-    tracestate = _text(either.get("tracestate") or either.get(b"tracestate"))
     if tracestate and not _is_tracestate(tracestate):
         # § 3.3: a tracestate that cannot be read costs the tracestate, never the traceparent
         return IncomingContext(traceparent=traceparent, rejected="tracestate")

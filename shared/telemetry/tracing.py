@@ -212,7 +212,7 @@ class DeliverySpans:
         self,
         agent: str,
         handoff_type: str,
-        fields: Mapping[str, str] | Mapping[bytes, bytes],
+        context: tuple[str, str],
         entry_id: str,
         stream: str,
         deliveries: int,
@@ -221,12 +221,14 @@ class DeliverySpans:
         *,
         link_traceparent: str | None = None,
     ) -> DeliverySpan:
-        """Begin the span of one delivery, child of and linked to the context among the entry's fields.
+        """Begin the span of one delivery, child of and linked to the `context` of its entry.
+
+        `context`: traceparent and tracestate as they stand there, '' where there is none.
 
         `link_traceparent`: the failed span this delivery replays. A malformed context starts a new trace
         and is counted; it never fails a delivery.
         """
-        incoming = trace_context.read(fields)
+        incoming = trace_context.parse(*context)
         if incoming.rejected:
             _REJECTED[incoming.rejected].inc()
         entry = (entry_id, session_id, photo_id)
@@ -253,9 +255,9 @@ class DeliverySpans:
         if photo_id:
             attributes["photo.id"] = attributes["messaging.message.conversation_id"] = photo_id
         span = tracer.start_span("agent_handoff." + agent, around, SpanKind.CONSUMER, attributes, links)
-        context = span.get_span_context()
-        traceparent, tracestate = trace_context.traceparent_of(context), context.trace_state.to_header()
-        if not context.trace_flags.sampled:
+        own = span.get_span_context()
+        traceparent, tracestate = trace_context.traceparent_of(own), own.trace_state.to_header()
+        if not own.trace_flags.sampled:
             return DeliverySpan(traceparent, tracestate, entry, trace.set_span_in_context(span, _EMPTY))
         return _RecordedDelivery(traceparent, tracestate, entry, span)
 

@@ -60,8 +60,8 @@ def test_an_agents_series_are_there_before_they_first_count() -> None:
 
 def test_a_delivery_counts_its_outcome_and_its_time() -> None:
     agent = AgentMetrics("counts_once")
-    agent.delivered("done", 0.3)
-    agent.delivered("dead", 130)
+    agent.delivered(["done"], [0.3])
+    agent.delivered(["dead"], [130])
     assert value("erni_deliveries_total", agent="counts_once", outcome="done") == 1
     assert value("erni_deliveries_total", agent="counts_once", outcome="dead") == 1
     assert value("erni_handle_seconds_bucket", agent="counts_once", le="0.5") == 1
@@ -100,7 +100,7 @@ def test_an_error_type_is_a_listed_class_name_or_other(error: BaseException | st
 
 def test_what_is_served_is_valid_openmetrics() -> None:
     for agent in topology.AGENTS:
-        AgentMetrics(agent).delivered("done", 1)
+        AgentMetrics(agent).delivered(["done"], [1])
     text = generate_openmetrics(metrics.REGISTRY).decode()  # type: ignore[no-untyped-call]  # left without types
     parse = cast("Callable[[str], Iterator[Metric]]", text_string_to_metric_families)
     families = {family.name for family in parse(text)}

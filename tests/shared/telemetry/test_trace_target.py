@@ -172,7 +172,9 @@ def test_over_http_spans_go_to_the_path_of_the_standard(
     with HTTPServer(("127.0.0.1", 0), Collector) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         manager = start(otlp_endpoint=f"http://127.0.0.1:{server.server_port}")
-        manager.deliveries.start("photo_fetcher", "photo_fetch", {}, "1-0", "s", 1, None, "p-1").end("done")
+        manager.deliveries.start("photo_fetcher", "photo_fetch", ("", ""), "1-0", "s", 1, None, "p-1").end(
+            "done"
+        )
         manager.shutdown()
         server.shutdown()
     assert posted == [("/v1/traces", "gzip")]

@@ -31,10 +31,11 @@ CANARY = "kanarienvogel-4711"
 def begin(
     spans: DeliverySpans, photo_id: str, fields: dict[str, str] | None = None, **more: Any
 ) -> DeliverySpan:
+    fields = fields or {}
     return spans.start(
         "photo_fetcher",
         "photo_fetch",
-        fields or {},
+        (fields.get("traceparent", ""), fields.get("tracestate", "")),
         "1780000000000-0",
         "erni:schema.extracted",
         more.pop("deliveries", 1),
@@ -192,9 +193,9 @@ def test_an_entry_that_is_no_event_keeps_the_trace_that_it_names(
     start: Callable[..., TelemetryManager], traces: Traces, photo_id: str
 ) -> None:
     manager = start()
-    fields = {b"data": b"\xff", b"traceparent": upstream(photo_id).encode(), b"tracestate": b"A=1"}
+    context = (upstream(photo_id), "A=1")
     before = rejected("tracestate")
-    span = manager.deliveries.start("photo_fetcher", "photo_fetch", fields, "1-0", "s", 1, None, None)
+    span = manager.deliveries.start("photo_fetcher", "photo_fetch", context, "1-0", "s", 1, None, None)
     span.end("dead", "no event", reason="undecodable")
     manager.shutdown()
     (found,) = traces.spans_of(photo_id.removeprefix("p-"))
