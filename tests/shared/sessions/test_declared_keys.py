@@ -166,7 +166,13 @@ async def _a_dead_consumer(client: Redis, place: Place) -> None:
     lane = place.lane("s1")
     stream = lane.stream("photo.submitted")
     async with client.pipeline(transaction=True) as together:
-        together.xadd(stream, {"data": '{"source_url": "https://bau.invalid/s1/9"}'})
+        by_hand = {
+            "id": "9",
+            "source": "urn:by-hand",
+            "sessionid": "s1",
+            "data": '{"source_url": "https://bau.invalid/s1/9"}',
+        }
+        together.xadd(stream, by_hand)
         together.execute_command(
             "XREADGROUP", "GROUP", "schema_extractor", "nobody", "COUNT", 1, "STREAMS", stream, ">"
         )

@@ -89,7 +89,6 @@ def test_a_tracestate_of_the_standard_is_taken(tracestate: str) -> None:
         "a=\x00",
         ",".join(f"k{n}=1" for n in range(33)),
         "a=" + "x" * 257,
-        ",".join(f"k{n}=" + "x" * 255 for n in range(32)),
         "a=" + "x" * 1_000_000,
     ],
 )
