@@ -59,6 +59,8 @@ class Reader:
         self._paused = False
         self._suspects = False
         self._turn = 0
+        self._ends: list[str] = []
+        """Newest entries before the last read; empty when they have to be looked up again."""
 
     async def run(self) -> None:
         """Take entries in until the process stops; entries in flight go on."""
@@ -101,16 +103,8 @@ class Reader:
 
     async def _turn_once(self) -> None:
         """One turn: what has to be looked after first, then a read."""
-        due = time.monotonic() - self._reclaimed > self._lease / 4
-        while self._news:
-            match self._news.popleft():
-                case GroupLost():
-                    await self._make_groups()
-                case Stalled():
-                    due = True
-                case Neighbours(dead, returned, paused):
-                    self._dead, self._returned, self._paused = dead, returned, paused
-        if due:
+        stalled = await self._hear()
+        if stalled or time.monotonic() - self._reclaimed > self._lease / 4:
             await self._reclaim()
         if not self._shut:
             if self._dead or self._returned:
@@ -119,10 +113,26 @@ class Reader:
                 return
         count = self._may_read()
         slots = self._slots.take(count) if count else 0
+        if not slots and count:
+            # the slot that comes belongs to this lane: lanes that wait get one in turn
+            slots = await self._slots.changed(min(self._lease / 4, _IDLE_LOOK))
+        elif not slots:
+            await asyncio.sleep(min(self._lease / 4, _IDLE_LOOK))
         if slots:
             await self._read(slots)
-        else:
-            await self._slots.changed(min(self._lease / 4, _IDLE_LOOK))
+
+    async def _hear(self) -> bool:
+        """Take the messages of the other parts; returns whether this process stood still."""
+        stalled = False
+        while self._news:
+            match self._news.popleft():
+                case GroupLost():
+                    await self._make_groups()
+                case Stalled():
+                    stalled = True
+                case Neighbours(dead, returned, paused):
+                    self._dead, self._returned, self._paused = dead, returned, paused
+        return stalled
 
     @property
     def _shut(self) -> bool:
@@ -141,10 +151,23 @@ class Reader:
         return READ_AT_ONCE
 
     async def _read(self, slots: int) -> None:
-        """Read what is there for all `slots`; if nothing is, wait for news with one of them."""
+        """Read what is there for all `slots`; if nothing is, wait for entries.
+
+        A process with one lane waits with one slot in a blocking read. With several lanes an idle one would
+        keep that slot from the busy ones, so it only looks at the streams' ends until something is added.
+        """
         taken = 0
+        alone = self._runtime.settings.lanes == 1
         try:
-            taken = await self._read_streams(slots, block=False)
+            if not alone and not self._ends:
+                self._ends = await self._newest()
+            for _ in self._keys if slots < len(self._keys) else (0,):
+                taken = taken or await self._read_streams(slots, block=False)
+            if taken == 0 and not alone:
+                self._slots.give(slots)
+                slots = 0
+                await self._wait_for_entries()
+                return
             if taken == 0 and slots > 1:
                 # an idle lane must not sit on slots that a busy one could use
                 self._slots.give(slots - 1)
@@ -153,6 +176,25 @@ class Reader:
                 taken = await self._read_streams(1, block=True)
         finally:
             self._slots.give(slots - min(taken, slots))
+
+    async def _newest(self) -> list[str]:
+        """The ids of the newest entries, in the order of the streams; an empty stream has 0-0.
+
+        Looked up before a read: what is older was there for it.
+        """
+        call: Callable[..., Awaitable[Any]] = self._lane.reading.execute_command
+        ends = []
+        for key in self._keys:
+            newest = await call("XREVRANGE", key, "+", "-", "COUNT", 1)
+            ends.append(newest[0][0].decode() if newest else "0-0")
+        return ends
+
+    async def _wait_for_entries(self) -> None:
+        """Return when something was added behind the ends that were looked up, or after a while."""
+        call: Callable[..., Awaitable[Any]] = self._lane.reading.execute_command
+        milliseconds = int(min(BLOCK_SECONDS, self._lease / 4) * 1000)
+        if await call("XREAD", "COUNT", 1, "BLOCK", milliseconds, "STREAMS", *self._keys, *self._ends):
+            self._ends = []
 
     async def _read_streams(self, slots: int, *, block: bool) -> int:
         """One XREADGROUP over the agent's streams; returns how many entries it took.
@@ -254,7 +296,7 @@ class Reader:
         if not self._slots.want_all(self):
             return False
         if not self._slots.take_all(self):
-            await self._slots.changed(min(self._lease / 4, _IDLE_LOOK))
+            self._slots.give(await self._slots.changed(min(self._lease / 4, _IDLE_LOOK)))
             return True
         self._suspects = False
         taken = 0

@@ -73,4 +73,6 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _show_breaker(name: str, is_open: bool) -> None:  # noqa: FBT001 - a callback's value
-    BREAKER_OPEN.labels(name).set(1 if is_open else 0)
+    # a metric's labels are bounded: no library or host is among them
+    if "/" not in name:
+        BREAKER_OPEN.labels(name).set(1 if is_open else 0)

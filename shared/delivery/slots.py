@@ -16,7 +16,7 @@ class Slots:
     def __init__(self, total: int) -> None:
         self.total = total
         self.free = total
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[int]] = deque()
         self._all_for: object | None = None
 
     @property
@@ -57,21 +57,27 @@ class Slots:
             self._wake()
 
     def _wake(self) -> None:
-        # one waiter a free slot: when slots are fewer than lanes, the lanes take turns
-        for _ in range(min(self.free, len(self._waiting))):
+        # Each waiter gets a slot of its own before anybody else can take it: when slots are fewer than lanes,
+        # the lanes take turns. While somebody waits for all slots, waiters only look again.
+        while self._waiting and (self.free or self._all_for is not None):
             waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+            if waiter.done():
+                continue
+            granted = 1 if self._all_for is None else 0
+            self.free -= granted
+            waiter.set_result(granted)
 
-    async def changed(self, seconds: float) -> None:
-        """Return when a slot has become free, or after `seconds`."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def changed(self, seconds: float) -> int:
+        """Wait for a slot, at most so long; returns 1 with a slot that is now the caller's, else 0."""
+        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
-            async with asyncio.timeout(seconds):
-                await waiter
-        except TimeoutError:
-            return
+            await asyncio.wait((waiter,), timeout=seconds)
+        except asyncio.CancelledError:
+            if waiter.done():
+                self.give(waiter.result())
+            raise
         finally:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
+        return waiter.result() if waiter.done() else 0

@@ -1,4 +1,7 @@
-"""A breaker per outside part: when one keeps failing, the agent stops reading and asks it now and then.
+"""A breaker per outside part, and per target in it: when one keeps failing, it is asked only now and then.
+
+A part without which the agent can do nothing stops its reading; a target (one library, one host) postpones
+its own entries alone.
 
 An outage is not a thousand poison photos, nor one. While a breaker is open, what fails transiently is
 postponed, never dead; single entries probe the other side; the first success closes it.

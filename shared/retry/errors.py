@@ -61,23 +61,26 @@ def parts_that_answer() -> set[str]:
 
 
 @contextmanager
-def dependency(name: str) -> Iterator[None]:
-    """Say which outside part (``sharepoint``, ``vision``, ``source``) an exception from this block is about.
+def dependency(name: str, target: str = "") -> Iterator[None]:
+    """Name the outside part (``sharepoint``, ``vision``, ``source``) that an exception here is about.
 
-    The breaker counts failures by that name. The innermost block wins.
+    `target`: the one library, deployment or host inside the part. Each has a breaker of its own: while it is
+    open, entries of that target are postponed, and reading goes on. The innermost block wins.
     """
+    key = f"{name}/{target}" if target else name
     try:
         yield
     except Exception as error:
         if not hasattr(error, _MARK):
-            setattr(error, _MARK, name)
+            setattr(error, _MARK, key)
         raise
     if (parts := _answered.get(None)) is not None:
-        parts.add(name)
+        # a target that answers shows that its part is there
+        parts.update((name, key))
 
 
 def dependency_of(error: BaseException) -> str | None:
-    """The outside part an exception is about, if a block said so: of it, or of what caused it."""
+    """The outside part, or ``part/target``, of an exception or of its cause; None if no block named one."""
     at: BaseException | None = error
     while at is not None:
         name = getattr(at, _MARK, None)

@@ -189,7 +189,9 @@ class _Again(Generic[T]):
         name = dependency_of(error)
         if kind is not Kind.TRANSIENT:
             if kind is Kind.PERMANENT and name is not None:
-                self._breakers.succeeded({name})  # the other side answered, if only to refuse
+                self._breakers.succeeded(
+                    {name, name.partition("/")[0]}
+                )  # the other side answered, if only to refuse
             return False
         self._breakers.failed(name)
         asked = retry_after_of(error)

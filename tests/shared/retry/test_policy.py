@@ -298,3 +298,30 @@ def test_a_failure_is_told_in_its_own_words_and_not_by_the_name_of_a_class(
     error: Exception, sentence: str
 ) -> None:
     assert sentence_of(error) == sentence
+
+
+async def test_a_target_that_fails_postpones_its_own_entries_and_reading_goes_on() -> None:
+    breakers = Breakers(("sharepoint",))
+
+    async def store(library: str, error: Exception | None) -> str:
+        with dependency("sharepoint", library):
+            if error:
+                raise error
+            return "stored"
+
+    def sick() -> Awaitable[str]:
+        return store("Fotos", HttpStatusError("storage is full", status=507))
+
+    for _ in range(2):
+        await attempts(sick, breakers)
+    result, waits = await attempts(sick, breakers)
+    assert isinstance(result, policy.Failed)
+    assert result.kind is Kind.POSTPONE
+    assert waits == []
+    assert breakers.open_names == ["sharepoint/Fotos"]
+    assert not breakers.reading_stopped
+    other, _ = await attempts(lambda: store("Pläne", None), breakers)
+    assert isinstance(other, policy.Succeeded)
+    assert breakers.is_open("sharepoint/Fotos")
+    await attempts(lambda: store("Fotos", None), breakers)
+    assert breakers.open_names == []
