@@ -1,1 +1,1 @@
-"""A small OTLP receiver that keeps spans in memory, answers Jaeger's queries and draws a trace as a page."""
+"""Receives spans over OTLP, keeps them in memory, answers Jaeger's queries and draws a trace as a page."""

@@ -1,4 +1,4 @@
-"""``python -m sandbox.traces``: the trace receiver as a process."""
+"""Runs the trace receiver as a process: ``python -m sandbox.traces``."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import sys
 import msgspec
 
 from sandbox.traces.service import TraceService
-from sandbox.traces.store import MOST_BYTES
+from sandbox.traces.store import BYTES_LIMIT
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """The one line on standard output that says where it listens."""
+    """Is the one line on standard output: it says where the receiver listens."""
 
     otlp_endpoint: str
-    """What OTLP_ENDPOINT shall be."""
+    """The value for OTLP_ENDPOINT."""
     url: str
-    """Where the pages and Jaeger's API are."""
+    """The address of the pages and of Jaeger's API."""
 
 
 def main() -> int:
     """Run until SIGTERM or SIGINT. Returns 1 when a port is taken."""
     parser = argparse.ArgumentParser(
         prog="python -m sandbox.traces",
-        description="Takes spans over OTLP/gRPC and shows them, as pages and by Jaeger's query API.",
+        description="Receives spans over OTLP/gRPC and shows them as pages and through Jaeger's query API.",
         epilog="example: python -m sandbox.traces --otlp-port 4317 --http-port 16686",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument(
         "--http-port", "--port", type=int, default=16686, help="port for pages and API, 0 for any free one"
     )
-    parser.add_argument("--max-bytes", type=int, default=MOST_BYTES, help="of spans kept in memory")
+    parser.add_argument("--max-bytes", type=int, default=BYTES_LIMIT, help="bytes of spans kept in memory")
     return asyncio.run(_serve(parser.parse_args()))
 
 

@@ -1,4 +1,4 @@
-"""Jaeger's query API, as its own page and many tools speak it (its JSON, version 1).
+"""Answers in the shapes of Jaeger's query API (its JSON, version 1), which its page and many tools read.
 
 https://www.jaegertracing.io/docs/1.76/architecture/apis/#query-json-over-http
 """
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _MICROS: Final = {"ns": 0.001, "us": 1, "µs": 1, "ms": 1e3, "s": 1e6, "m": 60e6, "h": 3600e6}
-_MOST: Final = 1500
-"""Traces in one answer; Jaeger's own page offers no more."""
+_TRACES_LIMIT: Final = 1500
+"""Traces in one answer; Jaeger's own page offers no larger number."""
 
 
 class QueryError(ValueError):
-    """A search that cannot be understood; the message says which parameter and what is allowed."""
+    """Says which parameter of a search cannot be understood, and what is allowed."""
 
 
 def query_of(parameters: Mapping[str, str], tag_pairs: Sequence[str] = ()) -> Query:
-    """A search from the parameters of ``/api/traces``; `tag_pairs` are the repeated ``tag=key:value``.
+    """Return the search in the parameters of ``/api/traces``.
 
+    `tag_pairs` are the values of the repeated parameter ``tag=key:value``.
     Raises QueryError.
     """
     return Query(
@@ -40,12 +41,12 @@ def query_of(parameters: Mapping[str, str], tag_pairs: Sequence[str] = ()) -> Qu
         end=_whole(parameters, "end", 0),
         min_duration=_duration(parameters, "minDuration"),
         max_duration=_duration(parameters, "maxDuration"),
-        limit=max(1, min(_whole(parameters, "limit", 20), _MOST)),
+        limit=max(1, min(_whole(parameters, "limit", 20), _TRACES_LIMIT)),
     )
 
 
 def _tags(text: str, pairs: Sequence[str]) -> dict[str, str]:
-    """Tags from a JSON object of texts, or in the form people type: ``photo.id=p-1 agent=photo_fetcher``."""
+    """Read tags from a JSON object of texts, or as people type them: ``photo.id=p-1 agent=photo_fetcher``."""
     tags: dict[str, str] = {}
     for pair in pairs:
         name, colon, value = pair.partition(":")
@@ -89,17 +90,17 @@ def _duration(parameters: Mapping[str, str], name: str) -> int:
 
 
 def envelope(data: object, *, total: int = 0) -> dict[str, object]:
-    """What every answer is wrapped in."""
+    """Wrap the data of an answer."""
     return {"data": data, "total": total, "limit": 0, "offset": 0, "errors": None}
 
 
 def failure(code: int, message: str) -> dict[str, object]:
-    """The answer when there is none."""
+    """Return the answer of a request that failed."""
     return {**envelope(None), "errors": [{"code": code, "msg": message}]}
 
 
 def trace_json(trace: Trace) -> dict[str, Any]:
-    """A trace in Jaeger's shape: spans, and the processes they refer to."""
+    """Return a trace in Jaeger's shape: the spans, and the processes that they refer to."""
     processes: dict[str, str] = {}
     listed: dict[str, Any] = {}
     spans: list[dict[str, Any]] = []

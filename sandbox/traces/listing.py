@@ -1,4 +1,4 @@
-"""The first page: a search, and the traces it finds."""
+"""Draws the first page: a search form and the traces that it finds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def list_page(
     held: int = 0,
     instead: str = "",
 ) -> str:
-    """The search form and what it found. `held`: traces in memory; `instead`: said in place of a list."""
+    """Draw the search form and its result. `held`: traces in memory; `instead`: a sentence in its place."""
     options = "".join(
         f"<option{' selected' if name == query.service else ''}>{escape(name)}</option>" for name in services
     )
@@ -39,9 +39,7 @@ def list_page(
     )
     counted = f'<p class="crumb">{len(traces)} of {held} traces in memory</p>' if held and not instead else ""
     if not instead and not traces:
-        instead = (
-            "No trace matches. All tags must stand on one span." if held else "No trace has arrived yet."
-        )
+        instead = "No trace matches. All tags must be on one span." if held else "No trace has arrived yet."
     found = f'<p class="empty">{text(instead)}</p>' if instead else _table(traces)
     return document("Traces", f'<h1>Traces</h1>{form}{counted}<div class="board">{found}</div>')
 

@@ -1,7 +1,7 @@
-"""What the pages of traces share: the frame with its style and policy, and how values are written.
+"""Holds what the trace pages share: the frame with its style and policy, and how values are written.
 
-Everything that comes out of a span is text from outside: it is escaped and isolated. Positions are SVG
-attributes, so that the pages work under a policy that allows no script and no style but their own.
+Everything in a span is text from outside, so it is escaped and isolated. Positions are SVG attributes, so
+that the pages work under a policy that allows no script and only their own style.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; base-uri 'none';"
     " frame-ancestors 'none'"
 )
-"""The Content-Security-Policy the pages are made for."""
+"""The Content-Security-Policy of the pages."""
 _COLOURS: Final = 8
 
 
 def document(title: str, body: str) -> str:
-    """A whole page around `body`, which is HTML already."""
+    """Return a whole page around `body`, which is HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -40,12 +40,12 @@ def document(title: str, body: str) -> str:
 
 
 def text(value: object) -> str:
-    """Text from outside: escaped, and kept from turning the direction of what is around it."""
+    """Return text from outside as HTML: escaped, and unable to change the direction of the text around it."""
     return f"<bdi>{escape(str(value))}</bdi>"
 
 
 def duration(nanoseconds: int) -> str:
-    """A length of time as people say it."""
+    """Return a length of time as people say it."""
     micros = nanoseconds / 1000
     if micros < 1:
         return "0"
@@ -63,22 +63,22 @@ def duration(nanoseconds: int) -> str:
 
 
 def clock(time: int) -> str:
-    """A point in time, in UTC, as every time in logs and records is."""
+    """Return a point in time in UTC, as in logs and records."""
     return f"{datetime.fromtimestamp(time / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def actor_of(span: Span) -> str:
-    """Who did it: the agent, or the service for everybody else."""
+    """Return who made the span: the agent, or else the service."""
     agent = span.resource.attributes.get("agent") or span.attributes.get("agent")
     return str(agent or span.resource.service)
 
 
 def colours_of(spans: Iterable[Span]) -> dict[str, str]:
-    """A colour class for each actor, in the order in which they come into the trace."""
+    """Return a colour class for each actor, in the order in which they enter the trace."""
     actors = dict.fromkeys(actor_of(span) for span in spans)
     return {actor: f"c{number % _COLOURS}" for number, actor in enumerate(actors)}
 
 
 def first_value(trace: Trace, name: str) -> str:
-    """The first value any span of the trace gives under a name; empty if none does."""
+    """Return the first value that a span of the trace has under a name; empty if none has."""
     return next((as_text(span.attributes[name]) for span in trace.spans if name in span.attributes), "")

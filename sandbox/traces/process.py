@@ -10,7 +10,7 @@ from typing import Final, cast
 import msgspec
 
 from sandbox.children import end_with_parent
-from sandbox.traces.store import MOST_BYTES
+from sandbox.traces.store import BYTES_LIMIT
 
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 5.0
@@ -22,7 +22,7 @@ class _Ready(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunningTraces:
-    """A receiver that runs. `otlp_endpoint` takes spans, `url` shows them."""
+    """Is a running receiver: `otlp_endpoint` takes spans, `url` shows them."""
 
     def __init__(self, process: asyncio.subprocess.Process, otlp_endpoint: str, url: str) -> None:
         self._process = process
@@ -31,11 +31,11 @@ class RunningTraces:
 
     @property
     def pid(self) -> int:
-        """The process, for whoever wants to stop or pause it from outside."""
+        """Return the process id, for callers that stop or pause it from outside."""
         return self._process.pid
 
     async def stop(self) -> None:
-        """End it; after five seconds by force."""
+        """End the process, after five seconds by force."""
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
@@ -46,11 +46,11 @@ class RunningTraces:
 
 
 async def start_traces(
-    *, otlp_port: int = 0, http_port: int = 0, max_bytes: int = MOST_BYTES
+    *, otlp_port: int = 0, http_port: int = 0, max_bytes: int = BYTES_LIMIT
 ) -> RunningTraces:
     """Start a receiver on loopback and wait until it listens; port 0 takes any free one.
 
-    Raises RuntimeError with what it said when it could not start.
+    Raises RuntimeError with its output if it cannot start.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -66,17 +66,17 @@ async def start_traces(
         stderr=asyncio.subprocess.PIPE,
         preexec_fn=end_with_parent(),
     )
-    said_first, said_wrong = (
+    output, errors = (
         cast("asyncio.StreamReader", process.stdout),
         cast("asyncio.StreamReader", process.stderr),
     )
     try:
-        line = await asyncio.wait_for(said_first.readline(), _START_SECONDS)
+        line = await asyncio.wait_for(output.readline(), _START_SECONDS)
         ready = msgspec.json.decode(line, type=_Ready)
     except (TimeoutError, msgspec.DecodeError) as error:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        said = (await said_wrong.read()).decode(errors="replace").strip()
+        said = (await errors.read()).decode(errors="replace").strip()
         await process.wait()
-        raise RuntimeError(f"the trace receiver did not start: {said or 'it said nothing'}") from error
+        raise RuntimeError(f"the trace receiver did not start: {said or 'it wrote nothing'}") from error
     return RunningTraces(process, ready.otlp_endpoint, ready.url)

@@ -1,4 +1,4 @@
-"""The two doors: OTLP over gRPC for spans to come in, HTTP for people and tools to look at them."""
+"""Serves both ports: OTLP over gRPC for incoming spans, HTTP for people and tools that read them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from sandbox.traces import jaeger
 from sandbox.traces.listing import list_page
 from sandbox.traces.page import POLICY
-from sandbox.traces.store import MOST_BYTES, Query, TraceStore
+from sandbox.traces.store import BYTES_LIMIT, Query, TraceStore
 from sandbox.traces.waterfall import trace_page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _LARGEST_MESSAGE: Final = 16 * 1024 * 1024
-"""Bytes of one export; the SDK's batches of 512 spans are well below one million."""
+"""Bytes of one export; a batch of 512 spans from the SDK has less than a million."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class _Receiver(TraceServiceServicer):
-    """OTLP's trace service."""
+    """Implements OTLP's trace service."""
 
     def __init__(self, store: TraceStore) -> None:
         self._store = store
@@ -44,17 +44,17 @@ class _Receiver(TraceServiceServicer):
         refused = self._store.add(request)
         if not refused:
             return ExportTraceServiceResponse()
-        told = ExportTracePartialSuccess(
+        answer = ExportTracePartialSuccess(
             rejected_spans=refused, error_message="spans without ids, or too many in one trace"
         )
-        return ExportTraceServiceResponse(partial_success=told)
+        return ExportTraceServiceResponse(partial_success=answer)
 
 
 class TraceService:
-    """Receiver and pages in one process, around one store."""
+    """Runs receiver and pages in one process, around one store."""
 
-    def __init__(self, *, host: str = "127.0.0.1", max_bytes: int = MOST_BYTES) -> None:
-        """`host`: where both listen. `max_bytes`: of spans kept in memory."""
+    def __init__(self, *, host: str = "127.0.0.1", max_bytes: int = BYTES_LIMIT) -> None:
+        """`host`: where both listen. `max_bytes`: the limit of spans kept in memory."""
         self.store = TraceStore(max_bytes=max_bytes)
         self._host = host
         self._grpc: grpc.aio.Server | None = None
@@ -64,7 +64,7 @@ class TraceService:
 
     async def start(self, *, otlp_port: int = 0, http_port: int = 0) -> None:
         """Listen on both ports; 0 takes any free one. Raises OSError naming the one that is taken."""
-        # so_reuseport would let a second receiver share the port and half of the spans
+        # with so_reuseport, a second receiver could share the port and get half of the spans
         server = grpc.aio.server(
             options=(("grpc.max_receive_message_length", _LARGEST_MESSAGE), ("grpc.so_reuseport", 0))
         )
@@ -156,12 +156,12 @@ class TraceService:
         return _html(trace_page(trace))
 
     async def _list(self, request: web.Request) -> web.Response:
-        wrong = ""
+        problem = ""
         try:
             query = jaeger.query_of(request.query, request.query.getall("tag", []))
         except jaeger.QueryError as error:
-            query, wrong = Query(), str(error)
-        found = () if wrong else self.store.search(query)
+            query, problem = Query(), str(error)
+        found = () if problem else self.store.search(query)
         return _html(
             list_page(
                 found,
@@ -169,9 +169,9 @@ class TraceService:
                 services=self.store.services(),
                 tags_text=request.query.get("tags", "")[:2000],
                 held=len(self.store),
-                instead=wrong,
+                instead=problem,
             ),
-            status=400 if wrong else 200,
+            status=400 if problem else 200,
         )
 
 
@@ -186,9 +186,9 @@ async def _answer_errors(
 async def _guard(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answer only to the names of this machine: a page elsewhere must not read traces through its DNS."""
+    """Answer only to the names of this machine, so that no web page reads traces through its DNS name."""
     if urlsplit(f"//{request.host}").hostname not in _LOOPBACK:
-        return _json(jaeger.failure(403, "this address is only for this machine"), status=403)
+        return _json(jaeger.failure(403, "this address answers only on this machine"), status=403)
     return await handler(request)
 
 

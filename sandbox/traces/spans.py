@@ -1,4 +1,4 @@
-"""A span as it is looked at: decoded from OTLP, with plain values."""
+"""Decodes a span from OTLP into plain values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Value: TypeAlias = str | int | float | bool
 _LONGEST: Final = 8192
-"""Characters of one value that are kept for looking at."""
+"""Characters of one value that are kept."""
 
 _KINDS: Final[dict[int, str]] = {
     WireSpan.SPAN_KIND_UNSPECIFIED: "",
@@ -33,14 +33,14 @@ _STATUSES: Final[dict[int, str]] = {
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
-    """The process a span comes from."""
+    """Describes the process that a span comes from."""
 
     service: str
     attributes: dict[str, Value]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happened during a span. Time in nanoseconds since 1970, as everywhere here."""
+    """Is something that happened during a span. Times are nanoseconds since 1970, as everywhere here."""
 
     name: str
     time: int
@@ -48,7 +48,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
-    """Another span that this one names."""
+    """Names another span."""
 
     trace_id: str
     span_id: str
@@ -56,7 +56,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """One span. Ids are lower-case hex."""
+    """Is one span. Ids are lower-case hex."""
 
     trace_id: str
     span_id: str
@@ -64,7 +64,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     """Empty for a root."""
     name: str
     kind: str
-    """``client``, ``consumer`` and so on; empty if it says none."""
+    """``client``, ``consumer`` and so on; empty if the span has none."""
     start: int
     end: int
     attributes: dict[str, Value]
@@ -73,36 +73,36 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     """Empty, ``OK`` or ``ERROR``."""
     message: str
-    """What the status says."""
+    """The description in the status."""
     trace_state: str
     scope: str
     resource: Resource
 
     @property
     def failed(self) -> bool:
-        """Whether the span ended with an error."""
+        """Return whether the span ended with an error."""
         return self.status == "ERROR"
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """All spans of one trace that are here, the earliest first."""
+    """Holds all spans of one trace that have arrived, the earliest first."""
 
     trace_id: str
     spans: tuple[Span, ...]
 
     @property
     def start(self) -> int:
-        """When the earliest span began."""
+        """Return when the earliest span began."""
         return min(span.start for span in self.spans)
 
     @property
     def end(self) -> int:
-        """When the last span ended."""
+        """Return when the last span ended."""
         return max(span.end for span in self.spans)
 
 
 def _plain(value: AnyValue) -> Value:
-    """An OTLP value as one Python value; arrays and maps as the text of their values."""
+    """Return an OTLP value as one Python value; arrays and maps become the text of their values."""
     kind = value.WhichOneof("value")
     if kind == "string_value":
         return value.string_value[:_LONGEST]
@@ -122,23 +122,23 @@ def _plain(value: AnyValue) -> Value:
 
 
 def kind_of(number: int) -> str:
-    """The word for OTLP's number of a span kind."""
+    """Return the word for OTLP's number of a span kind."""
     return _KINDS.get(number, "")
 
 
 def attributes_of(pairs: Iterable[KeyValue]) -> dict[str, Value]:
-    """OTLP attributes as a dict."""
+    """Return OTLP attributes as a dict."""
     return {pair.key: _plain(pair.value) for pair in pairs}
 
 
 def resource_of(pairs: Iterable[KeyValue]) -> Resource:
-    """The process behind an OTLP resource."""
+    """Return the process that an OTLP resource describes."""
     attributes = attributes_of(pairs)
     return Resource(service=str(attributes.pop("service.name", "unknown_service")), attributes=attributes)
 
 
 def decode(wire: bytes, resource: Resource, scope: str) -> Span:
-    """One span from its OTLP bytes."""
+    """Decode one span from its OTLP bytes."""
     span = WireSpan.FromString(wire)
     return Span(
         trace_id=span.trace_id.hex(),

@@ -1,4 +1,4 @@
-"""Spans in memory, as the bytes they came in, up to a limit; and the search over them."""
+"""Keeps spans in memory, as the bytes in which they arrived and up to a limit, and searches them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     from opentelemetry.proto.resource.v1.resource_pb2 import Resource as WireResource
 
-MOST_BYTES: Final = 128 * 1024 * 1024
-"""Of spans kept (about 100,000 of ours); beyond it the traces not written to for longest go."""
-_MOST_SPANS_PER_TRACE: Final = 10_000
-_MOST_OPERATIONS: Final = 5000
+BYTES_LIMIT: Final = 128 * 1024 * 1024
+"""Bytes of spans that are kept (about 100,000 of our spans); above it the least recently written go."""
+_SPANS_PER_TRACE_LIMIT: Final = 10_000
+_OPERATIONS_LIMIT: Final = 5000
 _OVERHEAD: Final = 400
-"""Bytes one kept span takes beside its own, roughly."""
+"""Bytes that one kept span takes besides its own, roughly."""
 
 DERIVED_TAGS: Final = frozenset({"error", "span.kind", "otel.status_code", "otel.status_description"})
-"""Tags that stand in no attribute: Jaeger makes them out of the span's kind and status."""
+"""Tags that are no attributes: Jaeger derives them from the span's kind and status."""
 
 
 class _Kept(msgspec.Struct, frozen=True, gc=False):
@@ -33,12 +33,12 @@ class _Kept(msgspec.Struct, frozen=True, gc=False):
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """What a trace must have. Times and durations in microseconds, as in Jaeger's API."""
+    """Says what a trace must have. Times and durations are microseconds, as in Jaeger's API."""
 
     service: str = ""
     operation: str = ""
     tags: dict[str, str] = {}
-    """All of them on one span of the trace, in its attributes, its process's, or its events'."""
+    """All of them must be on one span of the trace: in its attributes, its process's or its events'."""
     start: int = 0
     end: int = 0
     """0: no limit."""
@@ -49,9 +49,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TraceStore:
-    """Traces by id, those written to last at the end."""
+    """Keeps traces by id, the most recently written at the end."""
 
-    def __init__(self, *, max_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, *, max_bytes: int = BYTES_LIMIT) -> None:
         """Keep at most about `max_bytes` of spans."""
         self._max_bytes = max_bytes
         self._bytes = 0
@@ -59,17 +59,17 @@ class TraceStore:
         self._resources: OrderedDict[bytes, Resource] = OrderedDict()
         self._operations: set[tuple[str, str, str]] = set()
         self.received = 0
-        """Spans ever taken in."""
+        """Spans that were ever received."""
         self.evicted = 0
-        """Traces forgotten because of the limit."""
+        """Traces removed because of the limit."""
 
     def __len__(self) -> int:
         return len(self._traces)
 
     def add(self, request: ExportTraceServiceRequest) -> int:
-        """Take in what an exporter sent; a span sent twice is kept once. Returns how many were refused.
+        """Keep what an exporter sent; a span sent twice is kept once. Returns how many were refused.
 
-        Refused are spans without ids, and those of a trace that has 10,000 already.
+        Spans without ids are refused, and further spans of a trace that has 10,000.
         """
         refused = 0
         for group in request.resource_spans:
@@ -79,7 +79,7 @@ class TraceStore:
                     if len(span.trace_id) != 16 or len(span.span_id) != 8:
                         refused += 1
                         continue
-                    if len(self._operations) < _MOST_OPERATIONS:
+                    if len(self._operations) < _OPERATIONS_LIMIT:
                         self._operations.add((resource.service, span.name, kind_of(span.kind)))
                     kept = _Kept(span.SerializeToString(), resource, scoped.scope.name)
                     refused += not self._keep(span.trace_id.hex(), span.span_id.hex(), kept)
@@ -92,7 +92,7 @@ class TraceStore:
     def _keep(self, trace_id: str, span_id: str, kept: _Kept) -> bool:
         spans = self._traces.setdefault(trace_id, {})
         before = spans.get(span_id)
-        if before is None and len(spans) >= _MOST_SPANS_PER_TRACE:
+        if before is None and len(spans) >= _SPANS_PER_TRACE_LIMIT:
             return False
         if before is not None:
             self._bytes -= len(before.wire) + _OVERHEAD
@@ -103,7 +103,7 @@ class TraceStore:
         return True
 
     def _resource(self, wire: WireResource) -> Resource:
-        """One object per process, however often it exports."""
+        """Return one object per process, however often it exports."""
         key = wire.SerializeToString(deterministic=True)
         found = self._resources.get(key)
         if found is None:
@@ -114,7 +114,7 @@ class TraceStore:
         return found
 
     def get(self, trace_id: str) -> Trace | None:
-        """A trace by its id (leading zeros may be left out, as Jaeger allows)."""
+        """Return a trace by its id (leading zeros may be missing, as Jaeger allows)."""
         spans = self._traces.get(trace_id.lower().zfill(32))
         if not spans:
             return None
@@ -123,11 +123,11 @@ class TraceStore:
         return Trace(trace_id=decoded[0].trace_id, spans=tuple(decoded))
 
     def services(self) -> list[str]:
-        """The names of the services that spans came from."""
+        """Return the names of the services that sent spans."""
         return sorted({resource.service for resource in self._resources.values()})
 
     def operations(self, service: str = "", kind: str = "") -> list[tuple[str, str]]:
-        """Span names and kinds, of one service and kind or of all."""
+        """Return span names and kinds, of one service and kind or of all."""
         return sorted(
             {
                 (name, of_kind)
@@ -137,7 +137,7 @@ class TraceStore:
         )
 
     def search(self, query: Query) -> list[Trace]:
-        """The traces that match, those written to last first, at most `query.limit`."""
+        """Return the traces that match, the most recently written first, at most `query.limit`."""
         found: list[Trace] = []
         for trace_id in reversed(self._traces):
             if len(found) >= query.limit:
@@ -150,20 +150,20 @@ class TraceStore:
         return found
 
     def _may_match(self, trace_id: str, query: Query) -> bool:
-        """Whether it is worth decoding: names and texts stand in a span's bytes as they are."""
+        """Return whether the trace is worth decoding: names and texts are in a span's bytes as they are."""
         wanted = [query.operation.encode()] if query.operation else []
         wanted += [name.encode() for name in query.tags if name not in DERIVED_TAGS]
         for kept in self._traces[trace_id].values():
             if query.service and kept.resource.service != query.service:
                 continue
-            # A tag may be the process's, which is not in the span's bytes.
+            # A tag may belong to the process, which is not in the span's bytes.
             if all(word in kept.wire or word.decode() in kept.resource.attributes for word in wanted):
                 return True
         return False
 
 
 def tags_of(span: Span) -> dict[str, Value]:
-    """A span's attributes and those that Jaeger derives from its kind and status."""
+    """Return a span's attributes and the tags that Jaeger derives from its kind and status."""
     tags: dict[str, Value] = dict(span.attributes)
     if span.kind:
         tags["span.kind"] = span.kind
@@ -177,7 +177,7 @@ def tags_of(span: Span) -> dict[str, Value]:
 
 
 def as_text(value: Value) -> str:
-    """A value as it is compared and shown: ``true``, not ``True``."""
+    """Return a value as it is compared and shown: ``true``, not ``True``."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -201,7 +201,7 @@ def _matches(span: Span, query: Query) -> bool:
 
 
 def _places(span: Span) -> Iterator[Mapping[str, Value]]:
-    """Where a tag may stand."""
+    """Yield the places where a tag may be."""
     yield tags_of(span)
     yield span.resource.attributes
     for event in span.events:

@@ -1,7 +1,7 @@
-"""From time to place: a straight scale, but with the long stretches cut out in which nothing happened.
+"""Maps time to a place on the page: a linear scale without the long stretches in which nothing happened.
 
-A photo that waited an hour in its stream, or was replayed the next morning, is still a picture in which
-the milliseconds of its agents can be seen.
+So the milliseconds of the agents stay visible even if a photo waited an hour in its stream or was replayed
+the next morning.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _USED: Final = 91.0
 """Per cent of the width; the rest is for the label of the last bar."""
 _CUT_WIDTH: Final = 4.0
-_MOST_CUTS: Final = 6
+_CUTS_LIMIT: Final = 6
 _SHORTEST_CUT: Final = 2_000_000_000
-"""Nanoseconds; shorter quiet stretches are left as they are."""
+"""Nanoseconds; shorter quiet stretches stay as they are."""
 
 
 class _Stretch(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +33,7 @@ class _Stretch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cut(msgspec.Struct, frozen=True, kw_only=True):
-    """A quiet stretch left out: where it is drawn (per cent), and how long it was (nanoseconds)."""
+    """Is a quiet stretch that is left out: its place (per cent) and its length (nanoseconds)."""
 
     left: float
     width: float
@@ -41,7 +41,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True):
-    """A mark on the axis."""
+    """Is a mark on the axis."""
 
     time: int
     since_cut: int | None
@@ -57,7 +57,7 @@ class TimeScale:
         work = sum(end - start for start, end in busy) or 1000
         gaps = [(after[0] - before[1], before[1]) for before, after in pairwise(busy)]
         long = [gap for gap in gaps if gap[0] > max(3 * work, _SHORTEST_CUT)]
-        cut_after = {start: length for length, start in sorted(long, reverse=True)[:_MOST_CUTS]}
+        cut_after = {start: length for length, start in sorted(long, reverse=True)[:_CUTS_LIMIT]}
         self.start = trace.start
         shown = max(trace.end - trace.start - sum(cut_after.values()), 1000)
         self.shown = shown
@@ -76,19 +76,19 @@ class TimeScale:
                 begin = end + cut_after[end]
 
     def at(self, time: int) -> float:
-        """The place of a time, in per cent of the width."""
+        """Return the place of a time, in per cent of the width."""
         index = max(bisect_right(self._stretches, time, key=lambda stretch: stretch.start) - 1, 0)
         stretch = self._stretches[index]
         inside = min(max(time - stretch.start, 0), stretch.end - stretch.start)
         length = max(stretch.end - stretch.start, 1)
         place = stretch.left + inside / length * stretch.width
         if time > stretch.end and index + 1 < len(self._stretches):
-            # inside what was cut out: in the middle of its mark
+            # the time is inside a cut: place it in the middle of the mark
             place += _CUT_WIDTH / 2
         return place
 
     def ticks(self) -> Iterator[Tick]:
-        """Marks at round distances, about eight in all; after a cut they count from its end."""
+        """Yield marks at round distances, about eight in all; after a cut they count from its end."""
         step = _round_step(self.shown)
         for stretch in self._stretches:
             for time in range(stretch.start, stretch.end + 1, step):
@@ -96,7 +96,7 @@ class TimeScale:
 
 
 def _busy(trace: Trace) -> list[tuple[int, int]]:
-    """When anything went on, overlapping spans merged."""
+    """Return the stretches in which a span was open; overlapping spans are merged."""
     merged: list[tuple[int, int]] = []
     for span in sorted(trace.spans, key=lambda span: span.start):
         if merged and span.start <= merged[-1][1]:
@@ -107,7 +107,7 @@ def _busy(trace: Trace) -> list[tuple[int, int]]:
 
 
 def _round_step(length: int) -> int:
-    """A round distance for at most eight ticks on a length, both in nanoseconds."""
+    """Return a round distance for at most eight ticks on a length, both in nanoseconds."""
     size = 1
     while True:
         for factor in (1, 2, 5):

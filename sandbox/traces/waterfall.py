@@ -1,4 +1,4 @@
-"""One trace as a waterfall: a row per span, its bar in time, everything else a click away."""
+"""Draws one trace as a waterfall: a row per span with its bar in time; a click shows everything else."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
     from sandbox.traces.spans import Event, Trace, Value
 
-_MOST_ROWS: Final = 1000
-_MOST_MARKS: Final = 50
+_ROWS_LIMIT: Final = 1000
+_MARKS_LIMIT: Final = 50
 _DEEPEST: Final = 12
 _STEP: Final = 10
 """Pixels of indentation per level."""
 _NOISE: Final = frozenset({"telemetry.sdk.language", "telemetry.sdk.name", "telemetry.sdk.version"})
-_SAID_ELSEWHERE: Final = frozenset({"error", "otel.status_description"})
+_SHOWN_ELSEWHERE: Final = frozenset({"error", "otel.status_description"})
 _KEY: Final = (
-    "Dotted: the entry waited in its stream. Pale: waiting before a retry. Narrow: a request to outside."
-    " Red: went wrong. A row opens with a click."
+    "Dotted: the entry waited in its stream. Pale: the wait before a retry. Narrow: a request to another"
+    " service. Red: it failed. Click a row to open it."
 )
 
 
@@ -35,19 +35,19 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     span: Span
     depth: int
     waited_from: int
-    """When the parent ended, if this span began later: in between the entry waited in its stream."""
+    """When the parent ended, if this span began later; between them the entry waited in its stream."""
 
 
 def trace_page(trace: Trace) -> str:
-    """The page of one trace."""
+    """Draw the page of one trace."""
     rows = _rows(trace)
     colours = colours_of(row.span for row in rows)
     scale = TimeScale(trace)
     labels, lines = _axis(scale)
     photo = first_value(trace, "photo.id")
     title = f"Photo {photo}" if photo else rows[0].span.name
-    drawn = "".join(_row(row, scale, colours[actor_of(row.span)], lines) for row in rows[:_MOST_ROWS])
-    rest = len(rows) - _MOST_ROWS
+    drawn = "".join(_row(row, scale, colours[actor_of(row.span)], lines) for row in rows[:_ROWS_LIMIT])
+    rest = len(rows) - _ROWS_LIMIT
     if rest > 0:
         drawn += f'<p class="empty">{rest} more spans are not drawn; the JSON has them all.</p>'
     body = (
@@ -62,7 +62,7 @@ def trace_page(trace: Trace) -> str:
 
 
 def _facts(trace: Trace) -> str:
-    """The figures above the picture; those that are nothing are left out."""
+    """Draw the figures above the picture; those that are zero or empty are left out."""
     failed = sum(span.failed for span in trace.spans)
     retries = sum(event.name == "retry" for span in trace.spans for event in span.events)
     processes = {
@@ -86,7 +86,7 @@ def _facts(trace: Trace) -> str:
 
 
 def _legend(trace: Trace, colours: Mapping[str, str]) -> str:
-    """Who took part, and how long their outermost spans took together."""
+    """Draw who took part, and how long their outermost spans took together."""
     parts = []
     for actor, colour in colours.items():
         own = [span for span in trace.spans if actor_of(span) == actor]
@@ -98,7 +98,7 @@ def _legend(trace: Trace, colours: Mapping[str, str]) -> str:
 
 
 def _rows(trace: Trace) -> list[_Row]:
-    """The spans as a tree read from top to bottom. A span whose parent is not here is a root."""
+    """Return the spans as a tree from top to bottom. A span whose parent has not arrived is a root."""
     by_id = {span.span_id: span for span in trace.spans}
     children: dict[str, list[Span]] = {}
     roots: list[Span] = []
@@ -107,7 +107,7 @@ def _rows(trace: Trace) -> list[_Row]:
         (children.setdefault(span.parent_id, []) if inside else roots).append(span)
     rows: list[_Row] = []
     seen: set[str] = set()
-    # Spans that name each other as parents have no root; they come last, but they come.
+    # Spans that name each other as parents have no root; they come last.
     waiting = [(span, 0) for span in (*reversed(trace.spans), *reversed(roots))]
     while waiting:
         span, depth = waiting.pop()
@@ -122,24 +122,24 @@ def _rows(trace: Trace) -> list[_Row]:
 
 
 def _axis(scale: TimeScale) -> tuple[str, str]:
-    """The tick labels, and the lines under every row."""
+    """Draw the tick labels, and the lines under every row."""
     labels, lines = [], []
     for tick in scale.ticks():
         where = scale.at(tick.time)
-        told = f"+{_tick(tick.since_cut)}" if tick.since_cut else _tick(tick.time - scale.start)
-        labels.append(f'<text class="ticktext" x="{where:.2f}%" dx="4" y="20">{told}</text>')
+        label = f"+{_tick(tick.since_cut)}" if tick.since_cut else _tick(tick.time - scale.start)
+        labels.append(f'<text class="ticktext" x="{where:.2f}%" dx="4" y="20">{label}</text>')
         lines.append(f'<line class="tick" x1="{where:.2f}%" x2="{where:.2f}%" y1="0" y2="32"/>')
     for cut in scale.cuts:
         band = f'<rect class="cut" x="{cut.left:.2f}%" width="{cut.width:.2f}%" y="0" height="32"/>'
-        told = f"<title>{duration(cut.length)} in which nothing happened are left out</title>"
+        hint = f"<title>{duration(cut.length)} in which nothing happened are left out</title>"
         middle = f'text-anchor="middle" x="{cut.left + cut.width / 2:.2f}%" y="20"'
-        labels.append(f'<g>{told}{band}<text class="ticktext" {middle}>//</text></g>')
+        labels.append(f'<g>{hint}{band}<text class="ticktext" {middle}>//</text></g>')
         lines.append(band)
     return "".join(labels), "".join(lines)
 
 
 def _tick(offset: int) -> str:
-    """A round time without the zeros of `duration`."""
+    """Return a round time without the zeros of `duration`."""
     if offset >= 60_000_000_000:
         return duration(offset)
     for size, unit in ((1_000_000_000, "s"), (1_000_000, "ms"), (1000, "µs")):
@@ -156,7 +156,7 @@ def _row(row: _Row, scale: TimeScale, colour: str, lines: str) -> str:
 
 
 def _name(row: _Row, colour: str) -> str:
-    """The left half of a row."""
+    """Draw the left half of a row."""
     span = row.span
     indent = min(row.depth, _DEEPEST) * _STEP
     retries = sum(event.name == "retry" for event in span.events)
@@ -169,7 +169,7 @@ def _name(row: _Row, colour: str) -> str:
     if any(link.attributes.get("link") == "replay_of" for link in span.links):
         flags.append("replay")
     group, dot, last = span.name.rpartition(".")
-    # All hand-offs begin alike: what tells them apart comes out.
+    # All hand-offs have the same prefix; the part that differs is emphasised.
     name = f"<i>{escape(group + dot)}</i>{escape(last)}" if group else escape(span.name)
     flag = f'<span class="flag">{", ".join(flags)}</span>' if flags else ""
     return (
@@ -180,7 +180,7 @@ def _name(row: _Row, colour: str) -> str:
 
 
 def _subtitle(span: Span) -> str:
-    """What tells two spans of one name apart: where a request went, or which process it was."""
+    """Return what distinguishes two spans of one name: where a request went, or which process it was."""
     if span.kind == "client":
         address = urlsplit(str(span.attributes.get("url.full") or span.attributes.get("http.url") or ""))
         status = span.attributes.get("http.response.status_code") or span.attributes.get("http.status_code")
@@ -189,7 +189,7 @@ def _subtitle(span: Span) -> str:
 
 
 def _bar(row: _Row, scale: TimeScale, colour: str, lines: str) -> str:
-    """The right half of a row."""
+    """Draw the right half of a row."""
     span = row.span
     left, right = scale.at(span.start), scale.at(span.end)
     width = max(right - left, 0.15)
@@ -206,14 +206,14 @@ def _bar(row: _Row, scale: TimeScale, colour: str, lines: str) -> str:
         f'<rect class="{kind}" x="{left:.2f}%" y="{16 - height // 2}" width="{width:.2f}%"'
         f' height="{height}" rx="2"/>'
     )
-    parts += [_mark(event, scale) for event in span.events[:_MOST_MARKS]]
+    parts += [_mark(event, scale) for event in span.events[:_MARKS_LIMIT]]
     took = duration(span.end - span.start)
     parts.append(f'<text class="took" x="{left + width:.2f}%" dx="9" y="20">{took}</text>')
     return f'<svg class="bar" role="img" aria-label="{escape(span.name)}: {took}">{"".join(parts)}</svg>'
 
 
 def _mark(event: Event, scale: TimeScale) -> str:
-    """An event on its bar; for a retry also the wait that followed."""
+    """Draw an event on its bar; for a retry also the wait that followed."""
     at = scale.at(event.time)
     drawn = ""
     wait = event.attributes.get("wait_seconds")
@@ -223,15 +223,15 @@ def _mark(event: Event, scale: TimeScale) -> str:
             f'<rect class="pause" x="{at:.2f}%" y="10" width="{until - at:.2f}%" height="12">'
             f"<title>waited {wait:g} s before the next attempt</title></rect>"
         )
-    said = (f"{key}={as_text(value)}" for key, value in list(event.attributes.items())[:4])
-    told = escape(" ".join((event.name, *said))[:300])
+    values = (f"{key}={as_text(value)}" for key, value in list(event.attributes.items())[:4])
+    hint = escape(" ".join((event.name, *values))[:300])
     kind = "mark" if event.name in ("retry", "exception") else "note"
-    return f'{drawn}<circle class="{kind}" cx="{at:.2f}%" cy="16" r="4"><title>{told}</title></circle>'
+    return f'{drawn}<circle class="{kind}" cx="{at:.2f}%" cy="16" r="4"><title>{hint}</title></circle>'
 
 
 def _details(span: Span) -> str:
-    """What opens under a row: attributes, events, links, process."""
-    tags = {key: value for key, value in tags_of(span).items() if key not in _SAID_ELSEWHERE}
+    """Draw what opens under a row: attributes, events, links, process."""
+    tags = {key: value for key, value in tags_of(span).items() if key not in _SHOWN_ELSEWHERE}
     process = {key: value for key, value in span.resource.attributes.items() if key not in _NOISE}
     right = []
     if span.events:

@@ -1,1 +1,1 @@
-"""Traces, logs and metrics of a process: a trace per photo, a JSON line per delivery, numbers by agent."""
+"""Makes a process's traces, logs and metrics: a trace per photo, a line per delivery, counts per agent."""

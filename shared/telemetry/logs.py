@@ -1,4 +1,4 @@
-"""One JSON line per log event, or a short coloured one on a terminal; library logs go the same way.
+"""Writes one JSON line per log event, or a short coloured one on a terminal; library logs go the same way.
 
 `configure_logging` is called once at start-up; modules do ``log = structlog.get_logger()`` and
 ``log.info("what happened", key=value)``. Inside a delivery every line carries its trace, span, session,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 SERVICE: Final = "erni-foto-agency"
 
-# Values under these names are made or checked by us (ids by their patterns, words of the code); looking
-# through them for secrets on every line would cost more than the line.
+# We make or check the values under these names ourselves (ids match a pattern, the rest are words of the
+# code). Searching them for secrets on every line would cost more than the line.
 _TRUSTED: Final = frozenset(
     {
         "agent",
@@ -55,15 +55,18 @@ _LEVELS: Final = {"warn": "warning", "exception": "error", "fatal": "critical", 
 
 
 class LogContext(Protocol):
-    """What the lines of one delivery have in common. Asked for each line, as most deliveries write one."""
+    """Holds what the log lines of one delivery have in common.
+
+    It is asked at each line and not prepared before, because most deliveries write one line.
+    """
 
     @property
     def log_fields(self) -> Mapping[str, str]:
-        """trace_id, span_id, session_id, photo_id, entry_id, those there are."""
+        """Return trace_id, span_id, session_id, photo_id and entry_id, as far as they are known."""
 
     @property
     def log_span(self) -> Span | None:
-        """The span whose id is among the fields; None: no other can be active inside."""
+        """Return the span whose id is among the fields, or None if no other span can be active inside."""
 
 
 log_context: ContextVar[LogContext | None] = ContextVar("log_context", default=None)
@@ -71,7 +74,7 @@ log_context: ContextVar[LogContext | None] = ContextVar("log_context", default=N
 
 
 class _Pipeline:
-    """The one way of every log event, from keywords to the line on the stream."""
+    """Turns every log event from keywords into a line on the stream."""
 
     def __init__(self) -> None:
         self.static: dict[str, str] = {"service": SERVICE}
@@ -80,7 +83,7 @@ class _Pipeline:
         self._encode = msgspec.json.Encoder(enc_hook=str).encode
 
     def line(self, level: str, values: MutableMapping[str, Any]) -> bytes:
-        """Render one event. `values` holds `event` and whatever the caller gave."""
+        """Render one event. `values` holds `event` and what the caller passed."""
         out: dict[str, Any] = {
             "timestamp": datetime.now(UTC),
             "level": level,
@@ -107,14 +110,14 @@ class _Pipeline:
         return self._for_people(self.console, out)
 
     def _for_people(self, console: structlog.dev.ConsoleRenderer, out: dict[str, Any]) -> bytes:
-        """The short form: the time of day, and no field that is the same on every line."""
+        """Render the short form: the time of day, and no field that is equal on every line."""
         for key in ("service", "environment", "consumer", "span_id", "entry_id"):
             out.pop(key, None)
         out["timestamp"] = f"{out['timestamp'].astimezone():%H:%M:%S}"
         return str(console(None, "", out)).encode("utf-8", "replace") + b"\n"
 
     def write(self, line: bytes) -> None:
-        """One line, one write: lines of threads and of processes on one stream do not mix."""
+        """Write the line in one call, so that lines of several threads or processes do not mix."""
         stream = self.stream
         if stream is None:
             text = sys.stderr
@@ -137,7 +140,7 @@ def _text(event: object) -> str:
 
 
 def _add_inner_span(out: dict[str, Any], own_span: Span | None) -> None:
-    """Name the span that is active, when it is another than the delivery's own (a traced function in it)."""
+    """Add the ids of the active span if it is not the delivery's own but one of a traced function inside."""
     span = get_current_span()
     if span is own_span:
         return
@@ -148,7 +151,7 @@ def _add_inner_span(out: dict[str, Any], own_span: Span | None) -> None:
 
 
 def _exception_text(exc_info: Any) -> str:
-    """The traceback as text, scrubbed. Takes what logging and structlog take for ``exc_info``."""
+    """Return the traceback as text, scrubbed. Takes what logging and structlog take for ``exc_info``."""
     if isinstance(exc_info, BaseException):
         lines = traceback.format_exception(exc_info)
     elif isinstance(exc_info, tuple):
@@ -160,12 +163,12 @@ def _exception_text(exc_info: Any) -> str:
 
 
 def _process(_logger: object, method: str, values: MutableMapping[str, Any]) -> bytes:
-    """The only structlog processor."""
+    """Render an event; this is the only structlog processor."""
     return _pipeline.line(_LEVELS.get(method, method), values)
 
 
 class _Output:
-    """What structlog calls with a rendered line, whatever its level."""
+    """Takes the rendered lines from structlog, at every level."""
 
     def msg(self, line: bytes) -> None:
         _pipeline.write(line)
@@ -177,7 +180,7 @@ _output = _Output()
 
 
 class _LibraryHandler(logging.Handler):
-    """Brings what libraries log through `logging` into the same pipe."""
+    """Brings what libraries log through `logging` into the same stream."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -222,6 +225,6 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers = [other for other in root.handlers if not isinstance(other, _LibraryHandler)]
     root.addHandler(_LibraryHandler())
-    # Libraries tell their users at info what operators need not read.
+    # At level info, libraries write what only their developers need.
     root.setLevel(logging.INFO if level <= logging.DEBUG else max(level, logging.WARNING))
     logging.captureWarnings(capture=True)

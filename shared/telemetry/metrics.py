@@ -1,10 +1,11 @@
-"""Every number this system tells Prometheus: the instruments, in one place, each with its sentence.
+"""Defines every metric that this system exports to Prometheus, in one place, each with its description.
 
-Labels are bounded: agents, outcomes, reasons, dependencies and kinds are words of the code; an error type
-comes from a list of class names. Never an id, a path, a message or anything else out of an event.
+Labels are bounded: agents, outcomes, reasons, dependencies and kinds are words of the code, and an error
+type comes from a list of class names. A label never holds an id, a path, a message or other event data.
 
-A process counts for itself; Prometheus sums. What is true of the whole (backlog, oldest entry, dead
-letters waiting, sessions) is told alike by every process that looks: take the maximum, not the sum.
+Each process counts for itself, and Prometheus adds the counts up. Figures about the whole system (backlog,
+oldest entry, waiting dead letters, sessions) are reported by every process with the same value, so take the
+maximum and not the sum.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from prometheus_client import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# A second series per counter that says when it was made; nothing here reads it.
+# Nothing here reads the second series that each counter would have, with the time of its creation.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client left it without types
 
 REGISTRY: Final = CollectorRegistry(auto_describe=False)
-"""All of this process's instruments; `/metrics` shows it."""
+"""Holds all metrics of this process; `/metrics` shows them."""
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 
 OUTCOMES: Final = ("done", "dead", "postponed", "interrupted", "fenced", "gone")
-"""How a delivery can end."""
+"""The outcomes that a delivery can have."""
 REASONS: Final = ("exhausted", "permanent", "undecodable", "delivery_limit")
-"""Why an entry can become a dead letter."""
+"""The reasons why an entry becomes a dead letter."""
 HANDLE_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 60, 90, 120)
-"""Seconds. OpenTelemetry's messaging buckets, drawn out to HANDLE_TIMEOUT's default."""
+"""Seconds: the buckets of OpenTelemetry's messaging conventions, extended to HANDLE_TIMEOUT's default."""
 
 DELIVERIES: Final = Counter(
     "erni_deliveries_total",
@@ -49,7 +50,7 @@ DELIVERIES: Final = Counter(
 )
 HANDLE_SECONDS: Final = Histogram(
     "erni_handle_seconds",
-    "Seconds from taking an entry in hand to its outcome, retry waits included.",
+    "Seconds from the start of a delivery to its outcome, retry waits included.",
     ["agent"],
     buckets=HANDLE_BUCKETS,
     registry=REGISTRY,
@@ -59,7 +60,7 @@ IN_HAND: Final = Gauge(
 )
 BACKLOG: Final = Gauge(
     "erni_backlog",
-    "Entries in the agent's input streams, those in hand included; the same in every process, take max.",
+    "Entries in the agent's input streams, in flight or waiting; the same in every process, take max.",
     ["agent"],
     registry=REGISTRY,
 )
@@ -71,7 +72,7 @@ OLDEST_ENTRY_SECONDS: Final = Gauge(
 )
 PENDING: Final = Gauge(
     "erni_pending",
-    "Entries handed out to any process of the agent and not settled; the same in every process, take max.",
+    "Entries delivered to any process of the agent and not settled; the same in every process, take max.",
     ["agent"],
     registry=REGISTRY,
 )
@@ -83,7 +84,7 @@ DELAYED: Final = Gauge(
 )
 DEAD_LETTERS: Final = Gauge(
     "erni_dead_letters",
-    "Dead letters waiting for a person; the same in every process, take max.",
+    "Dead letters that wait for a person; the same in every process, take max.",
     ["agent", "reason"],
     registry=REGISTRY,
 )
@@ -96,49 +97,49 @@ DEAD_LETTERED: Final = Counter(
 )
 FENCED: Final = Counter(
     "erni_fenced_total",
-    "Results dropped because the entry was no longer this process's when it wanted to settle.",
+    "Results dropped because another process owned the entry when this one wanted to settle.",
     ["agent"],
     registry=REGISTRY,
 )
 TAKEN_OVER: Final = Counter(
     "erni_taken_over_total",
-    "Entries taken over from a process that stopped beating.",
+    "Entries taken over from a process whose heartbeat stopped.",
     ["agent"],
     registry=REGISTRY,
 )
 ORPHANS_RECLAIMED: Final = Counter(
     "erni_orphans_reclaimed_total",
-    "Entries that Redis counted as this process's though it did not hold them, claimed again.",
+    "Entries that Redis listed as this process's although it did not have them, claimed again.",
     ["agent"],
     registry=REGISTRY,
 )
 SESSION_MISSING: Final = Counter(
     "erni_session_missing_total",
-    "Settlements whose session was expired, evicted or flushed, so that nothing was counted for it.",
+    "Settlements whose session had expired, been evicted or been flushed, so that it was not counted.",
     ["agent"],
     registry=REGISTRY,
 )
 LOST_BODIES: Final = Counter(
     "erni_lost_bodies_total",
-    "Pending entries whose body was deleted or trimmed from outside: a loss, look at the log line.",
+    "Pending entries whose body somebody deleted or trimmed: a loss, see the log line.",
     ["agent"],
     registry=REGISTRY,
 )
 SIDE_WRITE_FAILURES: Final = Counter(
     "erni_side_write_failures_total",
-    "Session counters or photo records that could not be written beside a hand-off that succeeded.",
+    "Session counters or photo records that could not be written although the hand-off succeeded.",
     ["agent"],
     registry=REGISTRY,
 )
 GROUP_RECREATED: Final = Counter(
     "erni_group_recreated_total",
-    "Times the consumer group was gone (flush, delete, failover) and was made again from the beginning.",
+    "Times the consumer group was gone (flush, delete, failover) and was created again from the beginning.",
     ["agent"],
     registry=REGISTRY,
 )
 RETRY_ATTEMPTS: Final = Counter(
     "erni_retry_attempts_total",
-    "Attempts made again after a transient failure, by the failure's type.",
+    "Attempts repeated after a transient failure, by the failure's type.",
     ["agent", "error_type"],
     registry=REGISTRY,
 )
@@ -150,18 +151,18 @@ RETRY_SUCCESS: Final = Counter(
 )
 RETRY_EXHAUSTED: Final = Counter(
     "erni_retry_exhausted_total",
-    "Entries whose last attempt failed transiently too, by the failure's type.",
+    "Entries whose last attempt also failed transiently, by the failure's type.",
     ["agent", "error_type"],
     registry=REGISTRY,
 )
 BREAKER_OPEN: Final = Gauge(
     "erni_breaker_open",
-    "1 while this process has stopped reading because an outside part keeps failing, else 0.",
+    "1 while this process does not read because an outside service keeps failing, else 0.",
     ["dependency"],
     registry=REGISTRY,
 )
 SESSIONS: Final = Gauge(
-    "erni_sessions", "Sessions remembered; the same in every process, take max.", registry=REGISTRY
+    "erni_sessions", "Sessions in the store; the same in every process, take max.", registry=REGISTRY
 )
 SESSIONS_OPEN: Final = Gauge(
     "erni_sessions_open",
@@ -170,31 +171,31 @@ SESSIONS_OPEN: Final = Gauge(
 )
 SESSIONS_OVER_LIMIT: Final = Gauge(
     "erni_sessions_over_limit",
-    "Sessions above SESSION_MAX that stay because photos are in flight; the same in every process, take max.",
+    "Sessions above SESSION_MAX, kept because photos are in flight; the same in every process, take max.",
     registry=REGISTRY,
 )
 SESSION_CREATED: Final = Counter(
-    "erni_session_created_total", "Sessions that this process made.", registry=REGISTRY
+    "erni_session_created_total", "Sessions that this process created.", registry=REGISTRY
 )
 SESSION_EVICTIONS: Final = Counter(
     "erni_session_evictions_total",
-    "Sessions forgotten before their time because there were more than SESSION_MAX.",
+    "Sessions removed before they expired because there were more than SESSION_MAX.",
     registry=REGISTRY,
 )
 SESSION_EXPIRED: Final = Counter(
     "erni_session_expired_total",
-    "Sessions that this process found past their time and removed.",
+    "Sessions that this process found expired and removed.",
     registry=REGISTRY,
 )
 SESSION_LOOKUPS: Final = Counter(
     "erni_session_lookups_total",
-    "Sessions asked for by id, by outcome (hit, miss); the hit rate is hits over both.",
+    "Look-ups of a session by id, by outcome (hit, miss); the hit rate is hits over both.",
     ["outcome"],
     registry=REGISTRY,
 )
 SESSION_ERRORS: Final = Counter(
     "erni_session_errors_total",
-    "Session operations that found Redis away, or a value that is no session (corrupt), which is none.",
+    "Session operations that did not reach Redis (away), or found a value that is no session (corrupt).",
     ["kind"],
     registry=REGISTRY,
 )
@@ -239,7 +240,7 @@ VISION_TOKENS: Final = Counter(
 )
 VISION_COST: Final = Counter(
     "erni_vision_cost_total",
-    "Money spent on the vision model, in the price list's currency.",
+    "Money spent on the vision model, in the currency of the price list.",
     ["model"],
     registry=REGISTRY,
 )
@@ -296,13 +297,13 @@ ERROR_TYPES: Final = frozenset(
         "ResponseError",
     }
 )
-"""The values `error_type` can have, beside `other`."""
+"""The values that the label `error_type` can have, besides `other`."""
 
 
 def error_type(error: BaseException | type[BaseException] | str) -> str:
-    """The label for a failure: its class's name or its nearest base's that is listed, else ``other``.
+    """Return the label for a failure: the name of its class or nearest listed base class, else ``other``.
 
-    A text is taken for a class name; one that is not listed is ``other``.
+    A text is read as a class name; one that is not listed is ``other``.
     """
     if isinstance(error, str):
         return error if error in ERROR_TYPES else "other"
@@ -311,7 +312,7 @@ def error_type(error: BaseException | type[BaseException] | str) -> str:
 
 
 class AgentMetrics:
-    """The instruments of one agent, looked up once: `.labels()` costs three times what counting does."""
+    """Holds the metrics of one agent, looked up once: `.labels()` costs three times what counting does."""
 
     __slots__ = (
         "_retry_attempts",
@@ -337,7 +338,7 @@ class AgentMetrics:
     )
 
     def __init__(self, agent: str) -> None:
-        """Make every series of the agent, so that each is 0 in Prometheus before it first counts."""
+        """Create every series of the agent, so that Prometheus sees 0 before the first count."""
         self.agent = agent
         self.deliveries: Mapping[str, Counter] = {
             outcome: DELIVERIES.labels(agent, outcome) for outcome in OUTCOMES
@@ -366,16 +367,16 @@ class AgentMetrics:
         self._retry_exhausted: dict[str, Counter] = {}
 
     def delivered(self, outcome: str, seconds: float) -> None:
-        """Count one delivery that ended: its outcome (one of `OUTCOMES`) and how long it was in hand."""
+        """Count one delivery that ended: its outcome (one of `OUTCOMES`) and its seconds in flight."""
         self.deliveries[outcome].inc()
         self.handle_seconds.observe(seconds)
 
     def retry_attempt(self, error: BaseException | str) -> None:
-        """Count one attempt that is made again because of `error`."""
+        """Count one attempt that is repeated because of `error`."""
         self._child(self._retry_attempts, RETRY_ATTEMPTS, error).inc()
 
     def retry_exhausted(self, error: BaseException | str) -> None:
-        """Count one entry given up after its last attempt failed with `error`."""
+        """Count one entry whose last attempt failed with `error`."""
         self._child(self._retry_exhausted, RETRY_EXHAUSTED, error).inc()
 
     def _child(self, cache: dict[str, Counter], counter: Counter, error: BaseException | str) -> Counter:

@@ -1,7 +1,7 @@
-"""The one place where text loses what must not be printed: secrets, URL queries, positions.
+"""Removes from text what must not be printed: secrets, URL queries, positions.
 
-Log lines, span attributes and messages, and dead letters all pass through `scrub`. It would rather take a
-harmless word too many than let a secret through.
+Log lines, span attributes and messages, and dead letters all pass through `scrub`. It removes some harmless
+words rather than let a secret through.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HIDDEN: Final = "***"
 POSITION: Final = "[position]"
 LONGEST: Final = 16_384
-"""Characters of one text that are looked at; the rest is cut off, so that no text costs more than this."""
+"""Characters of one text that are read; the rest is cut off, so that the cost of a text is bounded."""
 
 _SECRET_NAME: Final = (
     r"(?:[\w-]{0,40}[_-])?(?:api[_-]?key|apikey|access[_-]?key|account[_-]?key|subscription[_-]?key|key(?==)"
@@ -105,7 +105,7 @@ _RULES: Final = (
         lambda _: POSITION,
     ),
 )
-# Most texts have nothing to hide; this finds the few that may, in one pass.
+# Most texts hold nothing secret; this finds the few that may, in one pass.
 _SUSPECT = re.compile(
     r"://|[=:°]|bearer|basic|digest|eyJ|[spr]k-|\d\.\d{3}|2['\u2019 ]?[4-8]\d{2}['\u2019 ]?\d{3}",
     re.IGNORECASE,
@@ -115,9 +115,9 @@ _known: tuple[str, ...] = ()
 
 
 def remember_secrets(values: Iterable[str]) -> None:
-    """Add values that must never be printed, in plain and URL-quoted form. Shorter than 4: refused.
+    """Add values that must never be printed, in plain and URL-quoted form.
 
-    A word of three letters would blank half of every sentence; a real secret is longer.
+    Values under 4 characters are ignored: they would blank half of every sentence; real secrets are longer.
     """
     global _known  # noqa: PLW0603  # the one list of this one place; a process has one set of secrets
     forms = {
@@ -127,17 +127,17 @@ def remember_secrets(values: Iterable[str]) -> None:
         for form in (str.__str__(value), quote(value, safe=""), quote_plus(value), unquote(value))
         if len(form) >= 4
     }
-    # The longest first: one secret may be the beginning of another.
+    # The longest comes first, because one secret may be the beginning of another.
     _known = tuple(sorted(forms.union(_known), key=len, reverse=True))
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """Every secret value the settings hold, those inside addresses included."""
+    """Return every secret value in the settings, those inside addresses included."""
     found: list[str] = []
     for name, value in msgspec.structs.asdict(settings).items():
         if not isinstance(value, str) or not value:
             continue
-        # whose value is one of our own words, "secret" among them
+        # its value is one of our own words, and "secret" is one of them
         if name == "azure_credential":
             continue
         if isinstance(value, Secret) or hidden_name(name):
@@ -149,7 +149,7 @@ def secrets_of(settings: Settings) -> list[str]:
 
 
 def scrub(text: str) -> str:
-    """The text without secrets, URL queries and userinfo, and positions; at most `LONGEST` characters."""
+    """Return the text without secrets, URL queries, userinfo and positions; at most `LONGEST` characters."""
     if len(text) > LONGEST:
         text = text[:LONGEST] + "…"
     for secret in _known:
@@ -163,9 +163,9 @@ def scrub(text: str) -> str:
 
 
 def public_source(url: str) -> str:
-    """A source address that may be shown: without userinfo, query and fragment.
+    """Return a source address that may be shown: without userinfo, query and fragment.
 
-    An address that cannot be taken apart is shown as its scheme alone.
+    Of an address that cannot be parsed, only the scheme is returned.
     """
     try:
         parts = urlsplit(url)
@@ -177,7 +177,7 @@ def public_source(url: str) -> str:
 
 @lru_cache(maxsize=1024)
 def hidden_name(name: str) -> str | None:
-    """What stands in the place of a value with this name, whatever it is; None if the name is harmless."""
+    """Return what replaces every value under this name; None if the name is harmless."""
     if _SECRET_KEY.search(name):
         return HIDDEN
     if _POSITION_KEY.search(name):
@@ -186,7 +186,7 @@ def hidden_name(name: str) -> str | None:
 
 
 def scrub_value(value: object, *, depth: int = 4) -> object:
-    """`scrub` for the values of a log line or span: numbers stay, containers are walked, the rest is text."""
+    """Scrub a value of a log line or span: numbers stay, containers are walked, the rest becomes text."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Secret):

@@ -1,4 +1,4 @@
-"""A process's own small HTTP server: is it alive, is it ready, what does it count."""
+"""Serves the health, readiness and metrics of one process over HTTP."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 FIRST_PORT: Final = 9200
-"""Where the search for a free port begins when METRICS_PORT is not set."""
+"""The search for a free port begins here when METRICS_PORT is not set."""
 _PORTS_TRIED: Final = 800
 
 
 class HealthState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process says of itself when asked."""
+    """Describes the health of a process."""
 
     live: bool = True
-    """False only when a loop has stopped turning: the process should be restarted."""
+    """False only when a loop has stopped: the process should be restarted."""
     ready: bool = True
-    """False while Redis is away or a breaker is open: restarting would only lose what is in hand."""
+    """False while Redis is away or a breaker is open: a restart would only lose what is in flight."""
     reasons: tuple[str, ...] = ()
-    """Why not, in sentences."""
+    """Why it is not live or not ready, in sentences."""
     details: dict[str, str | int | float | bool] = {}
-    """Anything else worth knowing: agent, consumer, in hand."""
+    """Anything else worth knowing: agent, consumer, entries in flight."""
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class HealthServer:
     """Serves ``/health``, ``/ready`` and ``/metrics`` on METRICS_HOST and METRICS_PORT."""
 
     def __init__(self, settings: Settings, health: Callable[[], HealthState]) -> None:
-        """`health` is called for each question; it must answer at once."""
+        """`health` is called for each request and must return at once."""
         self._host = settings.metrics_host
         self._asked = settings.metrics_port
         self._health = health
@@ -56,18 +56,18 @@ class HealthServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on; 0 before `start`."""
+        """Return the port it listens on; 0 before `start`."""
         return self._port
 
     @property
     def address(self) -> str:
-        """Where Prometheus finds it: this machine's name and the port, or the one address it is bound to."""
+        """Return where Prometheus finds it: this machine's name and the port, or the one bound address."""
         bound_to_all = self._host in ("", "0.0.0.0", "::")  # noqa: S104  # compared, not bound to
         host = socket.gethostname() if bound_to_all else self._host
         return f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
 
     async def start(self) -> None:
-        """Listen. Raises SettingsError when METRICS_PORT was asked for and cannot be had."""
+        """Start to listen. Raises SettingsError when METRICS_PORT is set and cannot be opened."""
         app = web.Application()
         app.router.add_get("/health", self._alive)
         app.router.add_get("/ready", self._ready)
@@ -88,7 +88,7 @@ class HealthServer:
             await runner.cleanup()
 
     async def _listen(self, runner: web.AppRunner) -> int:
-        """Bind by the rule of METRICS_PORT and return the port."""
+        """Bind as METRICS_PORT says and return the port."""
         last = min(FIRST_PORT + _PORTS_TRIED - 1, 65_535)
         candidates = range(FIRST_PORT, last + 1) if self._asked is None else (self._asked,)
         for port in candidates:
@@ -106,10 +106,10 @@ class HealthServer:
         )
 
     def _socket(self, port: int) -> socket.socket:
-        """A socket that listens. Raises OSError.
+        """Return a listening socket. Raises OSError.
 
-        Not left to the loop: where another process comes between its bind and its listen, uvloop logs the
-        error and goes on without a socket.
+        The event loop does not do this: if another process takes the port between bind and listen, uvloop
+        only logs the error and goes on without a socket.
         """
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         return socket.create_server((self._host, port), family=family)
@@ -118,11 +118,11 @@ class HealthServer:
         if error.errno == errno.EADDRINUSE:
             return (
                 f"METRICS_PORT={port} is taken on {self._host} by another process: choose another"
-                f" port, 0 for any free one, or leave it out to take the first free one from {FIRST_PORT}"
+                f" port, 0 for any free one, or unset it to take the first free one from {FIRST_PORT}"
             )
         return (
             f"cannot listen on METRICS_HOST={self._host}, METRICS_PORT={port} ({error.strerror or error}):"
-            " give an address of this machine and a port this user may open"
+            " set an address of this machine and a port that this user may open"
         )
 
     async def _alive(self, _request: web.Request) -> web.Response:
@@ -149,6 +149,6 @@ def _answer(state: HealthState, good: bool, yes: str, no: str) -> web.Response: 
 
 
 async def _metrics(request: web.Request) -> web.Response:
-    """The registry, in the format the scraper asks for."""
+    """Return the registry in the format that the scraper asks for."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type})

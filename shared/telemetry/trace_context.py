@@ -1,4 +1,4 @@
-"""W3C Trace Context as it stands in a stream entry: read strictly, and cheaply.
+"""Reads W3C Trace Context from a stream entry, strictly and cheaply.
 
 https://www.w3.org/TR/trace-context-2/ (the lengths and patterns below are from there).
 """
