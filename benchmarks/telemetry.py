@@ -20,24 +20,24 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Tracer, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, set_span_in_context
 
 from sandbox.traces.process import start_traces
 from shared.settings import Settings
-from shared.telemetry.export import HandoffProcessor, WatchedExporter
+from shared.telemetry.export import CountedProcessor, WatchedExporter
 from shared.telemetry.logs import configure_logging
+from shared.telemetry.manager import ProcessResource
 from shared.telemetry.metrics import AgentMetrics
-from shared.telemetry.otlp import HandoffExporter
-from shared.telemetry.trace_context import new_span_id, new_trace_id, span_context_of
+from shared.telemetry.trace_context import span_context_of
 from shared.telemetry.tracing import DeliverySpans
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ class Traced:
 
     def __init__(self, processor: BatchSpanProcessor) -> None:
         self._provider = TracerProvider(
-            resource=Resource.create({"service.name": "erni-foto-agency", "service.instance.id": CONSUMER})
+            resource=ProcessResource(
+                {"service.name": "erni-vision-analyzer", "service.instance.id": CONSUMER}
+            )
         )
         self._provider.add_span_processor(processor)
         self._processor = processor
@@ -158,7 +160,7 @@ class Plain:
 def entries(count: int, *, sampled_every: int) -> list[dict[str, str]]:
     """Entries' fields; the trace of one in `sampled_every` is recorded."""
     return [
-        {"traceparent": f"00-{new_trace_id():032x}-{new_span_id():016x}-0{2 + (n % sampled_every == 0)}"}
+        {"traceparent": f"00-{token_hex(16)}-{token_hex(8)}-0{2 + (n % sampled_every == 0)}"}
         for n in range(count)
     ]
 
@@ -179,9 +181,12 @@ def cpu(case: Case) -> float:
 def measure(endpoint: str, deliveries: int, rounds: int) -> dict[str, float]:
     """All figures, in microseconds; the ratio is of the same round."""
     queue: dict[str, Any] = {"max_queue_size": 2 * deliveries, "schedule_delay_millis": 1e9}
-    os.environ["OTEL_BSP_MAX_QUEUE_SIZE"] = str(2 * deliveries)
     sdk = Traced(BatchSpanProcessor(OTLPSpanExporter(endpoint), max_export_batch_size=BATCH, **queue))
-    ours = Traced(HandoffProcessor(WatchedExporter(HandoffExporter(endpoint), endpoint)))
+    ours = Traced(
+        CountedProcessor(
+            WatchedExporter(OTLPSpanExporter(endpoint), endpoint), queue_size=2 * deliveries, batch_size=BATCH
+        )
+    )
     # exports only when told, so that nothing of it is in the figure
     kept = Traced(BatchSpanProcessor(Nowhere(), max_export_batch_size=2 * deliveries, **queue))
     plain, plain_kept = Plain(sdk.tracer), Plain(kept.tracer)

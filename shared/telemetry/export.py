@@ -1,13 +1,13 @@
-"""How ended spans leave the process: in batches, scrubbed, and never in anybody's way.
+"""Takes ended spans out of the process: in batches, scrubbed, and without ever delaying a photo.
 
-A collector that is away, slow or broken costs the photo nothing: spans wait in a bounded queue, the oldest
-fall out, a counter says how many, and one log line says that it began and one that it ended.
+A collector that is away, slow or broken costs a photo nothing. Spans wait in a bounded queue, the others are
+dropped and counted, and one log line reports the beginning of the trouble and one its end.
 """
 
 from __future__ import annotations
 
 import logging
-import os
+import threading
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -15,35 +15,57 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Status
 
-from shared.telemetry.handoff_span import EndedHandoff
 from shared.telemetry.metrics import SPAN_EXPORT_FAILURES
 from shared.telemetry.redact import hidden_name, scrub, scrub_value
+from shared.telemetry.tracing import OWN_ATTRIBUTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from opentelemetry.util.types import AnyValue
 
+    from shared.telemetry.trace_target import TraceTarget
+
 log = structlog.get_logger()
 
 SHUTDOWN_SECONDS: Final = 3.0
-"""How long a process that ends waits for its last spans to leave."""
+"""Seconds that a process waits at its end for its last spans to leave."""
 _SHUTDOWN_SECONDS_AWAY: Final = 0.5
-"""The same when the collector was away at the last try."""
-SCHEDULE_MILLIS: Final = 1000
-"""A span is seen about a second after it ended (the SDK's default, 5 s, feels broken in a demo)."""
+"""The same if the last export failed."""
 
 _DROPPED: Final = SPAN_EXPORT_FAILURES.labels("queue_full")
 _FAILED: Final = SPAN_EXPORT_FAILURES.labels("export")
 _LEFT: Final = SPAN_EXPORT_FAILURES.labels("shutdown")
-# These tell of every failed attempt and every dropped span; `WatchedExporter` tells the same once.
+# These log every failed attempt and every dropped span; `WatchedExporter` logs the same once.
 _CHATTY: Final = (
     "opentelemetry.attributes",
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "opentelemetry.sdk._shared_internal",
+    "opentelemetry.sdk.trace",
     "opentelemetry.sdk.trace.export",
 )
+
+
+def exporter_for(target: TraceTarget) -> SpanExporter:
+    """Return the SDK's exporter for a target. What `target` does not say, it reads from OTEL_* itself."""
+    if target.protocol == "grpc":
+        from grpc import Compression  # type: ignore[import-untyped]  # its stubs are one more dependency
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+        gzip = target.compression == "gzip"
+        return OTLPSpanExporter(
+            endpoint=target.endpoint,
+            insecure=not target.secure,
+            timeout=target.timeout,
+            compression=Compression.Gzip if gzip else Compression.NoCompression,
+        )
+    from opentelemetry.exporter.otlp.proto.http import Compression as OverHttp
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpanExporter
+
+    return HttpSpanExporter(
+        endpoint=target.endpoint, timeout=target.timeout, compression=OverHttp(target.compression)
+    )
 
 
 def quieten_sdk() -> None:
@@ -53,16 +75,22 @@ def quieten_sdk() -> None:
 
 
 class WatchedExporter(SpanExporter):
-    """Scrubs what other instrumentations wrote, exports, counts what failed, and logs only the turns."""
+    """Scrubs spans, exports them, counts the failures, and logs when they begin and end."""
 
     def __init__(self, exporter: SpanExporter, endpoint: str) -> None:
         """`endpoint` is for the log line."""
         self._exporter = exporter
         self._endpoint = scrub(endpoint)
+        self._closed = False
         self.away = False
         """Whether the last export failed."""
+        self.received = 0
+        """Spans that have left the queue."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        if self._closed:
+            return SpanExportResult.FAILURE
+        self.received += len(spans)
         cause = "the collector refused the batch or could not be reached in time"
         try:
             result = self._exporter.export([scrubbed(span) for span in spans])
@@ -85,40 +113,64 @@ class WatchedExporter(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        self._exporter.shutdown()
+        """Take no more spans, and interrupt an export that waits."""
+        if not self._closed:
+            self._closed = True
+            self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)
 
 
-class HandoffProcessor(BatchSpanProcessor):
-    """The SDK's batch processor with its drops counted and its end bounded in time."""
+class CountedProcessor(BatchSpanProcessor):
+    """Is the SDK's batch processor, with dropped spans counted and its end bounded in time.
 
-    def __init__(self, exporter: WatchedExporter) -> None:
-        """The standard OTEL_BSP_* variables win over our shorter delay."""
-        own_delay = None if os.environ.get("OTEL_BSP_SCHEDULE_DELAY") else SCHEDULE_MILLIS
-        super().__init__(exporter, schedule_delay_millis=own_delay)
+    The SDK reports a full queue only to its log. So this one counts what is in the queue, as what went in
+    less what the exporter received, and keeps a span out itself when the queue is full.
+    """
+
+    def __init__(
+        self,
+        exporter: WatchedExporter,
+        *,
+        queue_size: int = 2048,
+        batch_size: int = 512,
+        delay_millis: int = 1000,
+    ) -> None:
+        """`queue_size` bounds the memory; the defaults are the SDK's, but for the delay (5 s there)."""
+        super().__init__(
+            exporter,
+            max_queue_size=queue_size,
+            max_export_batch_size=batch_size,
+            schedule_delay_millis=delay_millis,
+        )
         self._watched = exporter
+        self._queue_size = queue_size
+        self._taken = 0
+        # Spans end on several threads.
+        self._counting = threading.Lock()
 
     def on_end(self, span: ReadableSpan) -> None:
-        batch = self._batch_processor
-        # The SDK drops the oldest span of a full queue and tells only its log.
-        if len(batch._queue) == batch._max_queue_size:  # noqa: SLF001  # there is no public way to see a drop
+        with self._counting:
+            full = self._taken - self._watched.received >= self._queue_size
+            self._taken += not full
+        if full:
             _DROPPED.inc()
-        super().on_end(span)
+        else:
+            super().on_end(span)
 
     def shutdown(self) -> None:
-        # The SDK's default waits 30 s for a collector that may be gone.
+        # The SDK waits 30 s for a collector that may be gone, and takes no shorter time.
         seconds = _SHUTDOWN_SECONDS_AWAY if self._watched.away else SHUTDOWN_SECONDS
-        batch = self._batch_processor
-        batch.shutdown(timeout_millis=int(seconds * 1000))
-        _LEFT.inc(len(batch._queue))  # noqa: SLF001  # as above
+        sending = threading.Thread(target=super().shutdown, name="last spans", daemon=True)
+        sending.start()
+        sending.join(seconds)
+        self._watched.shutdown()
+        _LEFT.inc(self._taken - self._watched.received)
 
 
 def scrubbed(span: ReadableSpan) -> ReadableSpan:
-    """The span without secrets and positions; the same object when there were none."""
-    if isinstance(span, EndedHandoff):
-        return span
+    """Return the span without secrets and positions; the same object if there were none."""
     attributes = _clean(span.attributes)
     events = [(event, _clean(event.attributes)) for event in span.events]
     description = scrub(span.status.description) if span.status.description else None
@@ -148,16 +200,18 @@ def scrubbed(span: ReadableSpan) -> ReadableSpan:
 
 
 def _clean(attributes: Mapping[str, AnyValue] | None) -> dict[str, AnyValue] | None:
-    """The attributes scrubbed, or None when nothing had to be."""
-    if not attributes:
-        return None
+    """Return the attributes scrubbed, or None if there was nothing to scrub."""
     changed: dict[str, AnyValue] = {}
-    for key, value in attributes.items():
-        if isinstance(value, bool | int | float):
+    for key, value in (attributes or {}).items():
+        if key in OWN_ATTRIBUTES:
             continue
-        cleaned = hidden_name(key) or scrub_value(value)
+        cleaned: object = hidden_name(key)
+        if cleaned is None:
+            if isinstance(value, bool | int | float):
+                continue
+            cleaned = scrub_value(value)
         if isinstance(cleaned, str) and cleaned != value:
             changed[key] = cleaned
         elif isinstance(cleaned, list) and cleaned != list(value if isinstance(value, list | tuple) else ()):
             changed[key] = [str(item) for item in cleaned]
-    return {**attributes, **changed} if changed else None
+    return {**(attributes or {}), **changed} if changed else None

@@ -3,46 +3,59 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import structlog
-from opentelemetry import trace
-from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
-from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import SpanLimits, Tracer, TracerProvider
 
-from shared.settings import merged_environment
-from shared.telemetry.export import HandoffProcessor, WatchedExporter, quieten_sdk
 from shared.telemetry.logs import SERVICE
-from shared.telemetry.otlp import HandoffExporter
-from shared.telemetry.redact import scrub
-from shared.telemetry.tracing import SCOPE, DeliverySpans, use_tracer
+from shared.telemetry.trace_target import TraceTarget, apply_variables, trace_target
+from shared.telemetry.tracing import REDIS_PORT, SCOPE, DeliverySpans, use_tracer
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
+    from collections.abc import Mapping
+
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.util.types import AnyValue
     from redis.asyncio import Redis
-    from yarl import URL
 
     from shared.settings import Settings
 
 log = structlog.get_logger()
 
-_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _LONGEST_ATTRIBUTE: Final = 2048
-"""Characters; with the SDK's queue of 2,048 spans this bounds the memory a collector's absence can take."""
+"""Characters; with the queue's limit this bounds the memory that spans take while no collector answers."""
+VERSION: Final = version("erni-foto-agency")
+
+
+class ProcessResource(Resource):
+    """Computes its hash once. The exporter needs it for every span, and the SDK makes a JSON text for it."""
+
+    def __init__(self, attributes: Mapping[str, AnyValue], schema_url: str | None = None) -> None:
+        super().__init__(attributes, schema_url)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
 
 
 class TelemetryManager:
-    """One per process: ``start`` before the first delivery, ``shutdown`` after the last.
+    """Traces one process: ``start`` before the first delivery, ``shutdown`` after the last.
 
-    Logs are set up apart (`shared.telemetry.logs.configure_logging`), metrics need no set-up. The standard
-    OTEL_* variables, also those in ``.env``, win over our settings.
+    `shared.telemetry.logs.configure_logging` sets up logs, and metrics need no set-up. The standard OTEL_*
+    variables, also those in ``.env``, win over our settings.
     """
 
     def __init__(self, settings: Settings, *, agent: str | None = None, consumer: str) -> None:
-        """`agent`: None in a process that is no agent. `consumer`: its unique name, the service instance."""
+        """`consumer`: this process's unique name, the service instance.
+
+        `agent`: None in a process that is no agent; then `consumer` is the name of its service too.
+        """
         self._settings = settings
         self._agent = agent
         self._consumer = consumer
@@ -52,88 +65,104 @@ class TelemetryManager:
 
     @property
     def tracing(self) -> bool:
-        """Whether spans are made at all."""
+        """Return whether spans are made at all."""
         return self._provider is not None
 
     def start(self) -> None:
-        """Set tracing up. Never waits for the collector and never fails because of it."""
-        for name, value in merged_environment().items():
-            if name.startswith("OTEL_"):
-                os.environ.setdefault(name, value)
-        if not self._settings.enable_tracing or _switched_off():
+        """Set tracing up. Never waits for the collector and never fails: what is wrong is logged."""
+        target = trace_target(self._settings, apply_variables())
+        if target.off:
             return
+        if target.problems:
+            log.error("tracing is off: these variables cannot be used", variables=list(target.problems))
+            return
+        try:
+            self._start(target)
+        except Exception as error:  # noqa: BLE001  # whatever the SDK raises: telemetry never fails a photo
+            reason = f"{type(error).__name__}: {error}"
+            log.warning("tracing is off: OpenTelemetry refuses its settings", reason=reason)
+
+    def _start(self, target: TraceTarget) -> None:
+        # Imported here, because parts of OpenTelemetry read the environment when they are imported.
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import SpanLimits, Tracer, TracerProvider
+
+        from shared.telemetry.client_spans import instrument_http
+        from shared.telemetry.export import CountedProcessor, WatchedExporter, exporter_for, quieten_sdk
+
         # The stable names of HTTP and database attributes (url.full, not http.url).
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
         quieten_sdk()
         limit = None if os.environ.get("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT") else _LONGEST_ATTRIBUTE
         provider = TracerProvider(
-            resource=self._resource(), span_limits=SpanLimits(max_span_attribute_length=limit)
+            resource=self._resource(),
+            span_limits=SpanLimits(max_span_attribute_length=limit, max_attribute_length=limit),
         )
-        exporter, endpoint = _exporter(self._settings)
-        provider.add_span_processor(HandoffProcessor(WatchedExporter(exporter, endpoint)))
-        tracer = provider.get_tracer(SCOPE)
+        tracer = provider.get_tracer(SCOPE, VERSION)
         if not isinstance(tracer, Tracer):
-            # OpenTelemetry hands out a tracer that does nothing when its own switch is off.
             provider.shutdown()
             return
-        self._provider = provider
+        provider.add_span_processor(
+            CountedProcessor(
+                WatchedExporter(exporter_for(target), target.endpoint),
+                queue_size=target.queue_size,
+                batch_size=target.batch_size,
+                delay_millis=target.delay_millis,
+            )
+        )
+        instrument_http(provider)
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             trace.set_tracer_provider(provider)
         use_tracer(tracer)
-        self.deliveries = DeliverySpans(tracer, consumer=self._consumer)
-        AioHttpClientInstrumentor().instrument(tracer_provider=provider, url_filter=_without_secrets)
+        self.deliveries = DeliverySpans(
+            tracer, consumer=self._consumer, server=_server_of(self._settings.redis_url)
+        )
+        self._provider = provider
 
     def instrument_redis(self, client: Redis) -> None:
-        """Give this client's commands spans of their own.
+        """Give the commands of this client spans of their own.
 
-        For the client agents use. The machinery's clients stay as they are: reads that poll, beats and
-        scripts would bury the photo under noise, and RedisInstrumentor cannot leave out a command.
+        This is for the client that agents use. The delivery engine's clients stay as they are: polling reads,
+        heartbeats and scripts would bury the photo under noise, and RedisInstrumentor leaves out no command.
         """
         if self._provider is not None:
-            RedisInstrumentor.instrument_client(client, tracer_provider=self._provider)
+            from shared.telemetry.client_spans import instrument_redis
+
+            instrument_redis(client, self._provider)
 
     def shutdown(self) -> None:
-        """Send the last spans, for at most three seconds, and stop. Calling it twice is harmless."""
+        """Send the last spans, for at most three seconds, and stop. A second call is harmless."""
         provider, self._provider = self._provider, None
         if provider is None:
             return
+        from shared.telemetry.client_spans import leave_http
+
         self.deliveries = DeliverySpans(consumer=self._consumer)
         use_tracer(None)
-        AioHttpClientInstrumentor().uninstrument()
+        leave_http()
         provider.shutdown()
 
     def _resource(self) -> Resource:
-        """Who we are; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win."""
+        """Return who we are; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win.
+
+        Each agent is a service, so that Jaeger's graph of services shows the pipeline.
+        """
+        name = "erni-" + self._agent.replace("_", "-") if self._agent else self._consumer
         ours = Resource.create(
             {
-                "service.name": SERVICE,
+                "service.name": name,
+                "service.namespace": SERVICE,
+                "service.version": VERSION,
                 "service.instance.id": self._consumer,
                 "deployment.environment.name": self._settings.environment,
                 **({"agent": self._agent} if self._agent else {}),
             }
         )
-        return ours.merge(OTELResourceDetector().detect())
+        merged = ours.merge(OTELResourceDetector().detect())
+        return ProcessResource(merged.attributes, merged.schema_url)
 
 
-def _switched_off() -> bool:
-    """Whether OpenTelemetry's own variables say that nothing is to be traced."""
-    disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    return disabled or os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "none"
-
-
-def _exporter(settings: Settings) -> tuple[SpanExporter, str]:
-    """The OTLP exporter, and the address it sends to. gRPC, unless OpenTelemetry's variables say HTTP."""
-    set_elsewhere = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
-    protocol = next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), "grpc")
-    if protocol.startswith("http"):
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
-
-        address = None if set_elsewhere else settings.otlp_endpoint.rstrip("/") + "/v1/traces"
-        return OverHttp(endpoint=address), set_elsewhere or settings.otlp_endpoint
-    address = None if set_elsewhere else settings.otlp_endpoint
-    return HandoffExporter(endpoint=address), set_elsewhere or settings.otlp_endpoint
-
-
-def _without_secrets(url: URL) -> str:
-    """An address for a span: no userinfo, query or fragment."""
-    return scrub(str(url.with_user(None).with_query(None).with_fragment(None)))
+def _server_of(redis_url: str) -> tuple[str, int] | None:
+    """Return host and port of Redis; None for a socket file."""
+    parts = urlsplit(redis_url)
+    return None if parts.scheme == "unix" else (parts.hostname or "localhost", parts.port or REDIS_PORT)

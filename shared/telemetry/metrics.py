@@ -217,7 +217,7 @@ SPAN_EXPORT_FAILURES: Final = Counter(
 )
 TRACE_CONTEXT_REJECTED: Final = Counter(
     "erni_trace_context_rejected_total",
-    "Entries whose traceparent or tracestate was malformed or too long; they started a new trace.",
+    "Entries with a malformed traceparent (they start a new trace) or tracestate (it is left out).",
     ["field"],
     registry=REGISTRY,
 )

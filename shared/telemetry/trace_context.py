@@ -5,7 +5,6 @@ https://www.w3.org/TR/trace-context-2/ (the lengths and patterns below are from 
 
 from __future__ import annotations
 
-import random
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, cast
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:(?<!^00.{53})-[!-~]{0,200})?"
 )
-_LONGEST_TRACESTATE: Final = 512
-"""Characters a vendor should propagate; what is longer is no context but cargo."""
-_MOST_MEMBERS: Final = 32
+_MEMBERS_LIMIT: Final = 32
+_TRACESTATE_LIMIT: Final = 8192
+"""Characters. The standard's 512 are the least that must be passed on; OpenTelemetry reads this many."""
 _MEMBER = re.compile(
     r"[ \t]*(?:[a-z][_0-9a-z\-*/]{0,255}|[a-z0-9][_0-9a-z\-*/]{0,240}@[a-z][_0-9a-z\-*/]{0,13})"
     r"=[ -+\--<>-~]{0,255}[!-+\--<>-~][ \t]*"
@@ -30,34 +29,36 @@ _MEMBER = re.compile(
 
 
 class IncomingContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What an entry says about its trace."""
+    """Holds what an entry says about its trace."""
 
     traceparent: str = ""
-    """Empty: the entry names no trace (or a broken one)."""
+    """Empty: the entry names no trace, or a malformed one."""
     tracestate: str = ""
     rejected: str = ""
-    """``traceparent`` or ``tracestate``: the field because of which the context was thrown away."""
+    """``traceparent`` or ``tracestate``: the field that was malformed and is ignored."""
 
     @property
     def sampled(self) -> bool:
-        """Whether the trace is recorded, by the flag that its beginning decided."""
+        """Return whether the trace is recorded, by the flag that was set where it began."""
         return bool(int(self.traceparent[53:55], 16) & 1)
 
 
 NOTHING: Final = IncomingContext()
 _BAD_PARENT: Final = IncomingContext(rejected="traceparent")
-_BAD_STATE: Final = IncomingContext(rejected="tracestate")
 
 
 def _text(value: object) -> str:
-    """A field as text, whichever way the reply was decoded. What is not ASCII is as good as malformed."""
+    """Return a field as text, from bytes or text. Text that is not ASCII is malformed anyway."""
     if isinstance(value, bytes):
-        return value[:1024].decode("ascii", "replace")
+        return value[: _TRACESTATE_LIMIT + 1].decode("ascii", "replace")
     return value if isinstance(value, str) else ""
 
 
 def read(fields: Mapping[str, str] | Mapping[bytes, bytes]) -> IncomingContext:
-    """The trace context among an entry's fields; a malformed or absurdly long one is rejected whole."""
+    """Return the trace context among an entry's fields.
+
+    A malformed traceparent costs the whole context, a malformed tracestate only itself (Trace Context 3.3.1).
+    """
     either = cast("Mapping[object, object]", fields)
     traceparent = _text(either.get("traceparent") or either.get(b"traceparent"))
     if not traceparent:
@@ -66,51 +67,48 @@ def read(fields: Mapping[str, str] | Mapping[bytes, bytes]) -> IncomingContext:
         return _BAD_PARENT
     tracestate = _text(either.get("tracestate") or either.get(b"tracestate"))
     if tracestate and not _is_tracestate(tracestate):
-        return _BAD_STATE
+        return IncomingContext(traceparent=traceparent, rejected="tracestate")
     return IncomingContext(traceparent=traceparent, tracestate=tracestate)
 
 
 def is_traceparent(text: str) -> bool:
-    """Whether a text is a W3C traceparent (of any version)."""
+    """Return whether a text is a W3C traceparent (of any version)."""
     return len(text) <= 256 and _TRACEPARENT.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=256)
 def _is_tracestate(text: str) -> bool:
-    """One upstream sends the same state with every photo, hence the cache."""
-    if len(text) > _LONGEST_TRACESTATE:
+    """Return whether a text is a tracestate; cached, as an upstream often sends the same with every photo."""
+    if len(text) > _TRACESTATE_LIMIT:
         return False
     members = [member for member in text.split(",") if member.strip(" \t")]
     keys = {member.split("=", 1)[0].strip(" \t") for member in members}
     return (
-        len(members) <= _MOST_MEMBERS
+        len(members) <= _MEMBERS_LIMIT
         and len(keys) == len(members)
         and all(_MEMBER.fullmatch(member) for member in members)
     )
 
 
 @lru_cache(maxsize=256)
-def state_of(tracestate: str) -> TraceState:
-    """The parsed form, which the SDK wants. `tracestate` was checked by `read`."""
+def _state_of(tracestate: str) -> TraceState:
     return TraceState.from_header([tracestate]) if tracestate else TraceState()
 
 
 def span_context_of(traceparent: str, tracestate: str = "") -> SpanContext:
-    """The remote span a (valid) traceparent names."""
+    """Return the remote span that these fields name, which `read` has checked.
+
+    It is what OpenTelemetry's propagator makes of them, for a third of the time.
+    """
     return SpanContext(
         int(traceparent[3:35], 16),
         int(traceparent[36:52], 16),
         is_remote=True,
         trace_flags=TraceFlags(int(traceparent[53:55], 16)),
-        trace_state=state_of(tracestate),
+        trace_state=_state_of(tracestate),
     )
 
 
-def new_span_id() -> int:
-    """A random span id; zero is invalid."""
-    return random.getrandbits(64) or 1
-
-
-def new_trace_id() -> int:
-    """A random trace id; zero is invalid."""
-    return random.getrandbits(128) or 1
+def traceparent_of(span: SpanContext) -> str:
+    """Return the traceparent of a span, as it is written into an entry."""
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"

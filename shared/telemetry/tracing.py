@@ -1,7 +1,7 @@
-"""Spans: one per delivery (`DeliverySpans`), and one per call of a function marked with `@traced_span`.
+"""Makes spans: one per delivery (`DeliverySpans`), and one per call of a function with `@traced_span`.
 
-The entry's sampled flag is looked at before anything else: a photo whose trace is not recorded costs a
-look at one character, not a span that is thrown away.
+The entry's sampled flag is read before anything else: a photo whose trace is not recorded costs a look at one
+character and no span.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.sdk.trace.sampling import ParentBased
+from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, StatusCode
 
 from shared.telemetry import trace_context
-from shared.telemetry.handoff_span import FixedAttributes, HandoffSpan
 from shared.telemetry.logs import log_context
 from shared.telemetry.metrics import TRACE_CONTEXT_REJECTED
 from shared.telemetry.redact import scrub
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from opentelemetry.sdk.trace import Tracer
+    from opentelemetry.trace import Span
     from opentelemetry.util.types import AnyValue
 
     from shared.telemetry.logs import LogContext
@@ -36,18 +36,42 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+REDIS_PORT: Final = 6379
 SCOPE: Final = "erni_foto_agency"
 """The instrumentation scope of our own spans."""
+
+OWN_ATTRIBUTES: Final = frozenset(
+    {
+        "agent",
+        "delivery.count",
+        "error.type",
+        "function.name",
+        "handoff_type",
+        "messaging.client.id",
+        "messaging.consumer.group.name",
+        "messaging.destination.name",
+        "messaging.message.conversation_id",
+        "messaging.message.id",
+        "messaging.operation.name",
+        "messaging.operation.type",
+        "messaging.system",
+        "outcome",
+        "photo.id",
+        "server.address",
+        "session.id",
+    }
+)
+"""Attributes whose values we make or check ourselves, so that they hold no secrets."""
 
 _EMPTY: Final = Context()
 _REJECTED: Final = {field: TRACE_CONTEXT_REJECTED.labels(field) for field in ("traceparent", "tracestate")}
 
 
 class DeliverySpan:
-    """What one delivery is to the trace. This one records nothing: tracing is off, or the trace unsampled.
+    """Stands for one delivery in its trace. It records nothing: tracing is off, or the trace is unsampled.
 
-    `traceparent` and `tracestate` go on the outputs (empty: no field). Usable as often as wanted one after
-    the other, by the task that started it: ``with span.activate(): …``.
+    `traceparent` and `tracestate` are written into the outputs (empty: no field). The task that started it
+    may use it several times, one after the other: ``with span.activate(): …``.
     """
 
     __slots__ = ("_entry", "_log_token", "_otel_context", "_otel_token", "traceparent", "tracestate")
@@ -73,11 +97,17 @@ class DeliverySpan:
     def retry(self, attempt: int, wait_seconds: float, error_type: str, message: str) -> None:
         """Note on the span that attempt `attempt` failed and the next comes after `wait_seconds`."""
 
-    def end(self, outcome: str, error: BaseException | str | None = None) -> None:
-        """End the span with the delivery's outcome, and what went wrong (scrubbed) if something did."""
+    def end(
+        self, outcome: str, error: BaseException | str | None = None, *, reason: str | None = None
+    ) -> None:
+        """End the span with the delivery's outcome, and what went wrong (scrubbed) if something did.
+
+        `reason` becomes ``error.type`` where `error` is no exception; by default a dead delivery without one
+        was over the delivery limit.
+        """
 
     def activate(self) -> Self:
-        """A context manager: inside, client spans nest under this one and log lines carry the ids."""
+        """Return a context manager: inside, client spans nest under this one and log lines carry the ids."""
         return self
 
     def __enter__(self) -> Self:
@@ -98,7 +128,7 @@ class DeliverySpan:
 
     @property
     def log_fields(self) -> dict[str, str]:
-        """The ids that every log line inside carries."""
+        """Return the ids that every log line inside carries."""
         entry_id, session_id, photo_id = self._entry
         fields = {}
         if self.traceparent:
@@ -112,20 +142,20 @@ class DeliverySpan:
         return fields
 
     @property
-    def log_span(self) -> trace.Span | None:
-        """The span that log lines compare the active one with; None: nothing else can be active."""
+    def log_span(self) -> Span | None:
+        """Return the span that log lines compare the active one with; None: no other can be active."""
         return None
 
 
 class _RecordedDelivery(DeliverySpan):
-    """A delivery whose trace is sampled: its span is real."""
+    """A delivery whose trace is sampled: it has a span of the SDK."""
 
     __slots__ = ("span",)
 
     def __init__(
-        self, traceparent: str, tracestate: str, entry: tuple[str, str | None, str | None], span: HandoffSpan
+        self, traceparent: str, tracestate: str, entry: tuple[str, str | None, str | None], span: Span
     ) -> None:
-        # A fresh context, so that nothing of the machinery's (suppressed instrumentation) reaches the agent.
+        # With a new context, nothing of the delivery engine's (suppressed instrumentation) reaches the agent.
         super().__init__(traceparent, tracestate, entry, trace.set_span_in_context(span, _EMPTY))
         self.span = span
 
@@ -140,34 +170,43 @@ class _RecordedDelivery(DeliverySpan):
             },
         )
 
-    def end(self, outcome: str, error: BaseException | str | None = None) -> None:
+    def end(
+        self, outcome: str, error: BaseException | str | None = None, *, reason: str | None = None
+    ) -> None:
         span = self.span
         if not span.is_recording():
             return
-        span.set_own("outcome", outcome)
-        if error is not None:
-            text = error if isinstance(error, str) else str(error) or type(error).__name__
-            if isinstance(error, BaseException):
-                span.set_own("error.type", type(error).__name__)
-                span.record_exception(error)
-            span.set_status(Status(StatusCode.ERROR, scrub(text)[:1024]))
-        elif outcome == "dead":
-            span.set_status(StatusCode.ERROR)
+        span.set_attribute("outcome", outcome)
+        if error is not None or outcome == "dead":
+            _fail(span, error or "", reason or ("delivery_limit" if outcome == "dead" else outcome))
         span.end()
 
     @property
-    def log_span(self) -> trace.Span | None:
+    def log_span(self) -> Span | None:
         return self.span
 
 
-class DeliverySpans:
-    """Makes the span of each delivery. Without a tracer it makes none, for next to nothing."""
+def _fail(span: Span, error: BaseException | str, reason: str) -> None:
+    """Mark a span as failed. `reason`: the ``error.type`` if no exception says it."""
+    if isinstance(error, BaseException):
+        reason = type(error).__name__
+        span.record_exception(error)
+    text = str(error) or (reason if isinstance(error, BaseException) else "")
+    span.set_attribute("error.type", reason)
+    span.set_status(StatusCode.ERROR, scrub(text)[:1024] or None)
 
-    def __init__(self, tracer: Tracer | None = None, *, consumer: str = "") -> None:
-        """`consumer`: this process's consumer name, an attribute of every span."""
+
+class DeliverySpans:
+    """Makes the span of each delivery. Without a tracer it makes none, at almost no cost."""
+
+    def __init__(
+        self, tracer: Tracer | None = None, *, consumer: str = "", server: tuple[str, int] | None = None
+    ) -> None:
+        """`consumer`: this process's consumer name; `server`: host and port of Redis. Both are attributes."""
         self._tracer = tracer
         self._consumer = consumer
-        self._fixed: dict[tuple[str, str, str], FixedAttributes] = {}
+        self._server = server
+        self._fixed: dict[tuple[str, str, str], dict[str, AnyValue]] = {}
         # Only a parent-based sampler promises that an unsampled parent's children are unsampled.
         self._flag_decides = tracer is not None and isinstance(tracer.sampler, ParentBased)
 
@@ -193,96 +232,49 @@ class DeliverySpans:
         if incoming.rejected:
             _REJECTED[incoming.rejected].inc()
         entry = (entry_id, session_id, photo_id)
-        if self._tracer is None:
+        tracer = self._tracer
+        if tracer is None:
             return DeliverySpan(incoming.traceparent, incoming.tracestate, entry, None)
-        if incoming.traceparent and self._flag_decides and not incoming.sampled:
+        around, links = _EMPTY, []
+        if incoming.traceparent:
             parent = trace_context.span_context_of(incoming.traceparent, incoming.tracestate)
-            return _unrecorded(parent, incoming.traceparent, incoming.tracestate, entry)
-        return self._sampled(
-            self._tracer, agent, handoff_type, incoming, entry, stream, deliveries, link_traceparent
-        )
-
-    def _sampled(
-        self,
-        tracer: Tracer,
-        agent: str,
-        handoff_type: str,
-        incoming: trace_context.IncomingContext,
-        entry: tuple[str, str | None, str | None],
-        stream: str,
-        deliveries: int,
-        link_traceparent: str | None,
-    ) -> DeliverySpan:
-        """A span for a sampled parent, or for a new trace if the sampler wants it."""
-        name = "agent_handoff." + agent
+            around = trace.set_span_in_context(NonRecordingSpan(parent), _EMPTY)
+            if self._flag_decides and not incoming.sampled:
+                return DeliverySpan(incoming.traceparent, incoming.tracestate, entry, around)
+            links.append(Link(parent))
+        if link_traceparent and trace_context.is_traceparent(link_traceparent):
+            failed = trace_context.span_context_of(link_traceparent)
+            links.append(Link(failed, {"link": "replay_of"}))
         key = (agent, stream, handoff_type)
         fixed = self._fixed.get(key)
         if fixed is None:
-            fixed = self._fixed[key] = FixedAttributes(self._same_for_all(*key))
-        parent: SpanContext | None = None
-        tracestate = incoming.tracestate
-        links: tuple[Link, ...] = ()
-        if incoming.traceparent:
-            parent = trace_context.span_context_of(incoming.traceparent, tracestate)
-            trace_id = parent.trace_id
-            flags = 1 | parent.trace_flags & TraceFlags.RANDOM_TRACE_ID
-            state = parent.trace_state
-            links = (Link(parent),)
-        else:
-            trace_id = trace_context.new_trace_id()
-            flags = 1 | TraceFlags.RANDOM_TRACE_ID
-            state = trace_context.state_of("")
-        extra: Mapping[str, AnyValue] = {}
-        if parent is None or not self._flag_decides:
-            around = None if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), _EMPTY)
-            decided = tracer.sampler.should_sample(
-                around, trace_id, name, SpanKind.CONSUMER, fixed.values, links
-            )
-            if decided.trace_state is not None:
-                state = decided.trace_state
-                tracestate = state.to_header()
-            if decided.decision is not Decision.RECORD_AND_SAMPLE:
-                flags &= ~1
-            # What it was shown comes back, with what the sampler adds of its own.
-            shown = fixed.values
-            extra = {k: v for k, v in (decided.attributes or {}).items() if shown.get(k) != v}
-        context = SpanContext(
-            trace_id,
-            trace_context.new_span_id(),
-            is_remote=False,
-            trace_flags=TraceFlags(flags),
-            trace_state=state,
-        )
-        traceparent = f"00-{trace_id:032x}-{context.span_id:016x}-{flags:02x}"
-        if not flags & 1:
-            return _unrecorded(context, traceparent, tracestate, entry)
-        if link_traceparent and trace_context.is_traceparent(link_traceparent):
-            links = (*links, Link(trace_context.span_context_of(link_traceparent), {"link": "replay_of"}))
-        entry_id, session_id, photo_id = entry
-        own: dict[str, AnyValue] = {
-            "messaging.message.id": entry_id,
-            "delivery.count": deliveries,
-            **extra,
-        }
+            fixed = self._fixed[key] = self._same_for_all(*key)
+        attributes = {**fixed, "messaging.message.id": entry_id, "delivery.count": deliveries}
         if session_id:
-            own["session.id"] = session_id
+            attributes["session.id"] = session_id
         if photo_id:
-            own["photo.id"] = own["messaging.message.conversation_id"] = photo_id
-        span = HandoffSpan(
-            name,
-            context,
-            parent,
-            links,
-            fixed,
-            own,
-            resource=tracer.resource,
-            scope=tracer._instrumentation_scope,  # noqa: SLF001  # the only way to the scope the tracer was made with
-            on_end=tracer.span_processor.on_end,
-        )
+            attributes["photo.id"] = attributes["messaging.message.conversation_id"] = photo_id
+        span = tracer.start_span("agent_handoff." + agent, around, SpanKind.CONSUMER, attributes, links)
+        context = span.get_span_context()
+        traceparent, tracestate = trace_context.traceparent_of(context), context.trace_state.to_header()
+        if not context.trace_flags.sampled:
+            return DeliverySpan(traceparent, tracestate, entry, trace.set_span_in_context(span, _EMPTY))
         return _RecordedDelivery(traceparent, tracestate, entry, span)
 
     def _same_for_all(self, agent: str, stream: str, handoff_type: str) -> dict[str, AnyValue]:
-        """What is the same for every delivery of an agent from a stream (messaging conventions v1.44)."""
+        """Return what is the same for every delivery of an agent from a stream.
+
+        The names are those of OpenTelemetry's conventions for messaging spans (v1.44).
+        """
+        where: dict[str, AnyValue] = {}
+        if self._server is not None:
+            host, port = self._server
+            # The conventions want the port only where it is not the usual one.
+            where = (
+                {"server.address": host}
+                if port == REDIS_PORT
+                else {"server.address": host, "server.port": port}
+            )
         return {
             "agent": agent,
             "handoff_type": handoff_type,
@@ -293,20 +285,12 @@ class DeliverySpans:
             "messaging.destination.name": stream,
             "messaging.consumer.group.name": agent,
             "messaging.client.id": self._consumer,
+            **where,
         }
 
 
-def _unrecorded(
-    context: SpanContext, traceparent: str, tracestate: str, entry: tuple[str, str | None, str | None]
-) -> DeliverySpan:
-    """A delivery of an unsampled trace: its children see an unsampled parent, and the context goes on."""
-    return DeliverySpan(
-        traceparent, tracestate, entry, trace.set_span_in_context(NonRecordingSpan(context), _EMPTY)
-    )
-
-
 class _Current:
-    """The tracer of `@traced_span`; None while tracing is off. Set by the TelemetryManager."""
+    """Holds the tracer of `@traced_span`; None while tracing is off. The TelemetryManager sets it."""
 
     tracer: Tracer | None = None
 
@@ -317,7 +301,7 @@ def use_tracer(tracer: Tracer | None) -> None:
 
 
 def _tracer_for_call() -> Tracer | None:
-    """The tracer, unless the active span says that its trace is not recorded."""
+    """Return the tracer, unless the active span belongs to a trace that is not recorded."""
     tracer = _Current.tracer
     if tracer is None:
         return None
@@ -331,9 +315,9 @@ def traced_span(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Record each call of a function, sync or async, as a span of this name under the active one.
 
-    An exception is recorded with its message (scrubbed when exported), marks the span as failed and goes on
-    its way. `attributes` are the same for every call; ``function.name`` is added. With tracing off, or under
-    an unsampled trace, the call is just made.
+    An exception is recorded with its message (scrubbed when exported), marks the span as failed and is raised
+    again. `attributes` are the same for every call; ``function.name`` is added. With tracing off, or in an
+    unsampled trace, the function is only called.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -364,4 +348,4 @@ def traced_span(
     return decorate
 
 
-__all__ = ["SCOPE", "DeliverySpan", "DeliverySpans", "traced_span", "use_tracer"]
+__all__ = ["OWN_ATTRIBUTES", "SCOPE", "DeliverySpan", "DeliverySpans", "traced_span", "use_tracer"]

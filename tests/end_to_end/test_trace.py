@@ -104,7 +104,7 @@ def _trace(system: System, query: str, enough: Callable[[Trace], bool]) -> Trace
 
 def _by_photo(photo_id: str) -> str:
     wanted = urllib.parse.quote(json.dumps({"photo.id": photo_id}))
-    return f"/api/traces?service=erni-foto-agency&tags={wanted}&limit=20"
+    return f"/api/traces?service=erni-schema-extractor&tags={wanted}&limit=20"
 
 
 def test_one_trace_from_the_upstreams_span_through_five_processes(system: System) -> None:

@@ -38,10 +38,10 @@ class Traces:
             assert isinstance(data, list)
             return data
 
-    def tagged(self, **tags: str) -> list[dict[str, Any]]:
-        """The traces with a span that has all of these tags; ``__`` stands for a dot."""
+    def tagged(self, service: str = "erni-photo-fetcher", **tags: str) -> list[dict[str, Any]]:
+        """The traces with a span of the service that has all of these tags; ``__`` stands for a dot."""
         wanted = json.dumps({name.replace("__", "."): value for name, value in tags.items()})
-        return self._data(f"/api/traces?service=erni-foto-agency&limit=100&tags={quote(wanted)}")
+        return self._data(f"/api/traces?service={service}&limit=100&tags={quote(wanted)}")
 
     def spans_of(self, trace_id: str) -> list[dict[str, Any]]:
         """The spans of one trace, the earliest first."""
