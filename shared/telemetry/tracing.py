@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace.sampling import ParentBased
 from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, StatusCode
 
 from shared.telemetry import trace_context
@@ -207,8 +206,7 @@ class DeliverySpans:
         self._consumer = consumer
         self._server = server
         self._fixed: dict[tuple[str, str, str], dict[str, AnyValue]] = {}
-        # Only a parent-based sampler promises that an unsampled parent's children are unsampled.
-        self._flag_decides = tracer is not None and isinstance(tracer.sampler, ParentBased)
+        self._flag_decides = tracer is not None and _asks_the_parent(tracer)
 
     def start(
         self,
@@ -289,15 +287,25 @@ class DeliverySpans:
         }
 
 
+def _asks_the_parent(tracer: Tracer) -> bool:
+    """Return whether the sampler promises that the children of an unsampled parent are unsampled."""
+    # Imported here, because the SDK reads its variables when it is imported, the wrong ones too.
+    from opentelemetry.sdk.trace.sampling import ParentBased
+
+    return isinstance(tracer.sampler, ParentBased)
+
+
 class _Current:
     """Holds the tracer of `@traced_span`; None while tracing is off. The TelemetryManager sets it."""
 
     tracer: Tracer | None = None
+    asks_the_parent = False
 
 
 def use_tracer(tracer: Tracer | None) -> None:
     """Make `@traced_span` record with this tracer; None: record nothing."""
     _Current.tracer = tracer
+    _Current.asks_the_parent = tracer is not None and _asks_the_parent(tracer)
 
 
 def _tracer_for_call() -> Tracer | None:
@@ -307,7 +315,7 @@ def _tracer_for_call() -> Tracer | None:
         return None
     active = trace.get_current_span()
     unsampled = not active.is_recording() and active.get_span_context().is_valid
-    return None if unsampled and isinstance(tracer.sampler, ParentBased) else tracer
+    return None if unsampled and _Current.asks_the_parent else tracer
 
 
 def traced_span(

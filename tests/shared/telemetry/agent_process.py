@@ -20,7 +20,7 @@ from shared.telemetry.manager import TelemetryManager
 
 
 async def main(agent: str, handoff_type: str, photo_id: str, url: str) -> None:
-    """Handle one entry, with one request to outside."""
+    """Handle one entry, with one request to outside if there is an address."""
     settings, consumer = load(), f"bau-1-{os.getpid()}"
     configure_logging(settings, agent=agent, consumer=consumer)
     manager = TelemetryManager(settings, agent=agent, consumer=consumer)
@@ -29,8 +29,9 @@ async def main(agent: str, handoff_type: str, photo_id: str, url: str) -> None:
         agent, handoff_type, json.load(sys.stdin), "1-0", f"erni:{agent}", 1, "seewen-2026", photo_id
     )
     with span.activate():
-        async with aiohttp.ClientSession() as client:
-            await client.get(url)
+        if url:
+            async with aiohttp.ClientSession() as client:
+                await client.get(url)
         structlog.get_logger().info("delivery", outcome="done")
     span.end("done")
     sys.stdout.write(json.dumps({"traceparent": span.traceparent, "tracestate": span.tracestate}))
