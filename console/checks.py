@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from typing import TYPE_CHECKING, Literal, TypeAlias
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -180,25 +179,25 @@ async def _store(settings: Settings) -> list[Check]:
 
 
 async def _traces(settings: Settings) -> list[Check]:
-    if not settings.enable_tracing:
-        return [Check(part="traces", state="skipped", sentence="ENABLE_TRACING is off")]
-    parts = urlsplit(settings.otlp_endpoint)
-    host, port = parts.hostname or "localhost", parts.port or 4317
-    with contextlib.suppress(OSError):
-        _, writer = await asyncio.open_connection(host, port)
-        writer.close()
-        return [
-            _ok(
-                "traces",
-                f"somebody listens at {bare(settings.otlp_endpoint)}; links go to"
-                f" {bare(settings.jaeger_url)}",
-            )
-        ]
+    """Send an empty export, to where the agents send their spans and in the same way."""
+    from shared.telemetry.trace_target import apply_variables, trace_target
+
+    target = trace_target(settings, apply_variables())
+    if target.off:
+        return [Check(part="traces", state="skipped", sentence=target.off)]
+    if target.problems:
+        return [_failed("traces", f"tracing is off: {'; '.join(target.problems)}")]
+    from shared.telemetry.export import send_nothing
+
+    where = f"{bare(target.endpoint)} ({target.protocol})"
+    trouble = await asyncio.to_thread(send_nothing, target)
+    if not trouble:
+        return [_ok("traces", f"{where} takes traces; links go to {bare(settings.jaeger_url)}")]
     return [
         _failed(
             "traces",
-            f"nobody listens at {bare(settings.otlp_endpoint)}: start a collector, set OTLP_ENDPOINT, or"
-            f" ENABLE_TRACING=0. Photos go on without traces",
+            f"{where} takes no traces: start a collector, set OTLP_ENDPOINT, or ENABLE_TRACING=0. Photos go"
+            f" on without traces. ({trouble.splitlines()[0][:200]})",
         )
     ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from opentelemetry import trace
 
@@ -20,8 +19,10 @@ if TYPE_CHECKING:
 @contextmanager
 def tracing(settings: Settings) -> Iterator[Tracer | None]:
     """A tracer for a publish, if somebody listens: else each photo's trace begins at the first agent."""
-    endpoint = urlsplit(settings.otlp_endpoint)
-    if not settings.enable_tracing or not _listens(endpoint.hostname or "localhost", endpoint.port or 4317):
+    from shared.telemetry.trace_target import apply_variables, trace_target
+
+    target = trace_target(settings, apply_variables())
+    if target.off or target.problems or not _listens(target.host, target.port):
         yield None
         return
     from shared.telemetry.manager import TelemetryManager

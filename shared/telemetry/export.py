@@ -10,6 +10,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import structlog
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -36,11 +37,14 @@ _SHUTDOWN_SECONDS_AWAY: Final = 0.5
 _DROPPED: Final = SPAN_EXPORT_FAILURES.labels("queue_full")
 _FAILED: Final = SPAN_EXPORT_FAILURES.labels("export")
 _LEFT: Final = SPAN_EXPORT_FAILURES.labels("shutdown")
-# These log every failed attempt and every dropped span; `WatchedExporter` logs the same once.
-_CHATTY: Final = (
-    "opentelemetry.attributes",
+_EXPORTERS: Final = (
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+)
+# These log every failed attempt and every dropped span; `WatchedExporter` logs the same once.
+_CHATTY: Final = (
+    *_EXPORTERS,
+    "opentelemetry.attributes",
     "opentelemetry.sdk._shared_internal",
     "opentelemetry.sdk.trace",
     "opentelemetry.sdk.trace.export",
@@ -66,6 +70,38 @@ def exporter_for(target: TraceTarget) -> SpanExporter:
     return HttpSpanExporter(
         endpoint=target.endpoint, timeout=target.timeout, compression=OverHttp(target.compression)
     )
+
+
+def send_nothing(target: TraceTarget) -> str:
+    """Send an empty export, as `erni doctor` does. Returns what went wrong; empty if the collector took it.
+
+    It takes the way of the spans: endpoint, protocol, headers, certificates. Blocks for five seconds at most.
+    """
+    heard = _Heard()
+    loggers = [logging.getLogger(name) for name in _EXPORTERS]
+    for logger in loggers:
+        logger.addHandler(heard)
+    try:
+        exporter = exporter_for(msgspec.structs.replace(target, timeout=min(target.timeout, 5.0)))
+        result = exporter.export([])
+        exporter.shutdown()
+    except Exception as error:  # noqa: BLE001  # whatever an exporter raises is the finding
+        return scrub(f"{type(error).__name__}: {error}")
+    finally:
+        for logger in loggers:
+            logger.removeHandler(heard)
+    return "" if result is SpanExportResult.SUCCESS else scrub(heard.last or "the export was refused")
+
+
+class _Heard(logging.Handler):
+    """Keeps the last thing that the SDK's exporter logged: its result says only that the export failed."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = record.getMessage()
 
 
 def quieten_sdk() -> None:

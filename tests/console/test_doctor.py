@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,6 +63,33 @@ def test_every_part_that_is_away_is_named_with_what_to_do(
     assert "check VISION_URL" in failed["vision"]
     assert "start a collector" in failed["traces"]
     assert "geheim" not in ran.out + ran.err
+
+
+def test_traces_are_tried_where_and_how_the_agents_send_them(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENABLE_TRACING", "1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        # somebody listens, but it is no collector
+        port = other.getsockname()[1]
+        monkeypatch.setenv("OTLP_ENDPOINT", f"127.0.0.1:{port}")
+        threading.Thread(target=_answer_404, args=(other,), daemon=True).start()
+        sentence = _failed(erni("doctor", "--json"))["traces"]
+    assert f"http://127.0.0.1:{port}/v1/traces (http/protobuf) takes no traces" in sentence
+    assert "404" in sentence or "Not Found" in sentence
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "10s")
+    sentence = _failed(erni("doctor", "--json"))["traces"]
+    assert sentence == (
+        "tracing is off: OTEL_EXPORTER_OTLP_TIMEOUT='10s': expected a number of seconds above 0"
+    )
+
+
+def _answer_404(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(65_536)
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 
 
 def test_a_face_detector_that_is_not_installed_is_named_with_what_to_install(
