@@ -20,6 +20,7 @@ import msgspec
 import structlog
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
+from shared.telemetry.metrics import LOG_LINES_DROPPED
 from shared.telemetry.redact import hidden_name, remember_secrets, scrub, scrub_value, secrets_of
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class _Pipeline:
     def __init__(self) -> None:
         self.static: dict[str, str] = {"service": SERVICE}
         self.stream: IO[bytes] | None = None
+        self._cut = False
+        """Whether the last line was written in part only, so that the next one must begin a new line."""
         self.console: structlog.dev.ConsoleRenderer | None = None
         self._encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -117,19 +120,33 @@ class _Pipeline:
         return str(console(None, "", out)).encode("utf-8", "replace") + b"\n"
 
     def write(self, line: bytes) -> None:
-        """Write the line in one call, so that lines of several threads or processes do not mix."""
-        stream = self.stream
-        if stream is None:
-            text = sys.stderr
-            text.write(line.decode())
-            text.flush()
-            return
+        """Write the line in one call, so that lines of several threads or processes do not mix.
+
+        A line that cannot be written (disk full, reader gone or too slow) is dropped and counted: logging
+        never stops the work.
+        """
+        if self._cut:
+            line = b"\n" + line
+        rest = memoryview(line)
         try:
-            stream.write(line)
+            stream = self.stream
+            if stream is None:
+                sys.stderr.write(line.decode())
+                sys.stderr.flush()
+                return
+            # An unbuffered stream may take a part only; None: it would have to wait.
+            while rest and (taken := stream.write(rest)):
+                rest = rest[taken:]
             stream.flush()
-        except (BrokenPipeError, ValueError):
-            # Whoever read our log went away (or closed it at exit); work goes on without a reader.
-            return
+        except (OSError, ValueError):
+            # ValueError: the stream was closed at exit.
+            pass
+        else:
+            if not rest:
+                self._cut = False
+                return
+        LOG_LINES_DROPPED.inc()
+        self._cut = len(rest) < len(line) or self._cut
 
 
 _pipeline = _Pipeline()
@@ -206,7 +223,8 @@ def configure_logging(
     """
     remember_secrets(secrets_of(settings))
     target: IO[bytes] | None = stream if stream is not None else getattr(sys.stderr, "buffer", None)
-    _pipeline.stream = target
+    # Unbuffered: a buffer keeps what could not be written, and then refuses the next lines too.
+    _pipeline.stream = getattr(target, "raw", target)
     _pipeline.static = {"service": SERVICE, "environment": settings.environment}
     if agent:
         _pipeline.static["agent"] = agent

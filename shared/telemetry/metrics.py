@@ -215,6 +215,11 @@ SPAN_EXPORT_FAILURES: Final = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+LOG_LINES_DROPPED: Final = Counter(
+    "erni_log_lines_dropped_total",
+    "Log lines that could not be written (disk full, reader gone or too slow); photos go on.",
+    registry=REGISTRY,
+)
 TRACE_CONTEXT_REJECTED: Final = Counter(
     "erni_trace_context_rejected_total",
     "Entries with a malformed traceparent (they start a new trace) or tracestate (it is left out).",

@@ -19,6 +19,7 @@ import structlog
 
 from shared.settings import Secret, Settings
 from shared.telemetry.logs import configure_logging
+from shared.telemetry.metrics import REGISTRY
 from shared.telemetry.tracing import DeliverySpans, traced_span
 from tests.shared.telemetry.conftest import parent_of, tags
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from shared.telemetry.tracing import DeliverySpan
     from tests.shared.telemetry.conftest import Lines, Traces
 
+ROOT = Path(__file__).resolve().parents[3]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03"
 
 
@@ -163,8 +165,7 @@ def test_the_level_is_the_settings(capfd: pytest.CaptureFixture[str]) -> None:
         "log.info('quiet'); log.warning('loud'); logging.getLogger('x').info('quiet')\n"
         "logging.getLogger('x').error('loud too')\n"
     )
-    root = Path(__file__).resolve().parents[3]
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(root)})
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     out, err = capfd.readouterr()
     assert out == ""
     assert [json.loads(line)["event"] for line in err.splitlines()] == ["loud", "loud too"]
@@ -191,12 +192,71 @@ def test_a_reader_that_went_away_does_not_stop_the_work() -> None:
     with os.fdopen(writing, "wb") as stream:
         configure_logging(Settings(log_format="json"), stream=stream)
         os.close(reading)
+        before = dropped()
         structlog.get_logger().info("nobody reads this")
-        configure_logging(Settings(log_format="json"), stream=io.BytesIO())
-        with pytest.raises(BrokenPipeError):
-            stream.flush()
-        # so that closing has nothing left to write
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        assert dropped() == before + 1
+
+
+def dropped() -> float:
+    return REGISTRY.get_sample_value("erni_log_lines_dropped_total") or 0
+
+
+@pytest.mark.usefixtures("logged")
+def test_a_full_disk_drops_lines_and_counts_them() -> None:
+    with Path("/dev/full").open("wb") as stream:
+        configure_logging(Settings(log_format="json"), stream=stream)
+        before = dropped()
+        for _ in range(3):
+            structlog.get_logger().info("no space for this")
+        assert dropped() == before + 3
+
+
+@pytest.mark.usefixtures("logged")
+def test_a_reader_that_is_too_slow_loses_lines_and_none_is_cut() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "wb") as stream:
+        configure_logging(Settings(log_format="json"), stream=stream)
+        log, before = structlog.get_logger(), dropped()
+        number = 0
+        while dropped() < before + 2:
+            log.info("line", number=number, filler="x" * 5000)
+            number += 1
+        os.set_blocking(reading, False)
+        taken = reader.read()
+        log.info("heard again")
+        taken += reader.read()
+    lines = [line for line in taken.splitlines() if line.endswith(b"}")]
+    assert [json.loads(line)["event"] for line in lines] == ["line"] * (number - 2) + ["heard again"]
+
+
+@pytest.mark.usefixtures("logged")
+def test_a_terminal_that_is_gone_drops_lines() -> None:
+    main, terminal = os.openpty()
+    with os.fdopen(terminal, "wb", buffering=0) as stream:
+        configure_logging(Settings(log_format="json"), stream=stream)
+        os.close(main)
+        before = dropped()
+        structlog.get_logger().info("nobody sees this")
+        assert dropped() == before + 1
+
+
+def test_a_process_whose_standard_error_is_full_does_its_work() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [
+                *[sys.executable, "-m", "tests.shared.telemetry.agent_process"],
+                *["photo_fetcher", "photo_fetch", "p-1", ""],
+            ],
+            input=b"{}",
+            stdout=subprocess.PIPE,
+            stderr=full,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "ENABLE_TRACING": "0", "LOG_FORMAT": "json"},
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == {"traceparent": "", "tracestate": ""}
 
 
 @pytest.mark.usefixtures("logged")
