@@ -21,6 +21,7 @@ from sandbox.stack import Process  # noqa: TC001  # msgspec reads the annotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from io import FileIO
     from pathlib import Path
     from typing import BinaryIO
 
@@ -203,13 +204,11 @@ class Supervisor:
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), output
         )
-        log: BinaryIO = child.log.open("ab")
+        log = _LogFile(child.log, lambda text: self._change(child, child.state, text))
         try:
             rest = b""
             while chunk := await reader.read(_LINE_BYTES):
-                log = _rotated(log, child.log)
                 log.write(chunk)
-                log.flush()
                 # A line without end must not fill the memory.
                 *lines, rest = (rest + chunk).split(b"\n")
                 if len(rest) > _LINE_BYTES:
@@ -276,10 +275,51 @@ def _how_it_ended(code: int) -> str:
     return f"ended with exit code {code}"
 
 
-def _rotated(log: BinaryIO, path: Path) -> BinaryIO:
-    """The log to write to: the same one, or a new one when it is full."""
-    if log.tell() < LOG_BYTES:
-        return log
-    log.close()
-    path.replace(path.with_name(f"{path.name}.old"))
-    return path.open("ab")
+class _LogFile:
+    """Writes a process's output to its log, and begins a new file when that is full.
+
+    What cannot be written (disk full, folder gone) is dropped and its lines counted. Reading goes on: a
+    process whose pipe nobody reads stands still.
+    """
+
+    def __init__(self, path: Path, report: Callable[[str], None]) -> None:
+        """`report` takes a sentence when the trouble begins and when it ends."""
+        self._path = path
+        self._report = report
+        self._file: FileIO | None = None
+        self._dropped = 0
+        self._away = False
+
+    def write(self, chunk: bytes) -> None:
+        try:
+            # Unbuffered: a buffer keeps what could not be written, and then refuses what comes next.
+            file = self._opened()
+            rest = chunk
+            while rest:
+                rest = rest[file.write(rest) or 0 :]
+        except OSError as error:
+            self._dropped += max(1, chunk.count(b"\n"))
+            if not self._away:
+                self._away = True
+                self._report(
+                    f"{self._path} cannot be written ({error.strerror or error}): its lines are dropped"
+                )
+            return
+        if self._away:
+            self._away = False
+            self._report(f"{self._path} can be written again; {self._dropped} lines were dropped")
+            self._dropped = 0
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _opened(self) -> FileIO:
+        """Return the file to write to. Raises OSError."""
+        if self._file is not None and self._file.tell() >= LOG_BYTES:
+            self._file.close()
+            self._file = None
+            self._path.replace(self._path.with_name(f"{self._path.name}.old"))
+        if self._file is None:
+            self._file = self._path.open("ab", buffering=0)
+        return self._file

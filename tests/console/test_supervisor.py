@@ -199,6 +199,19 @@ async def test_output_goes_to_the_log_and_line_by_line_to_who_listens(watched: _
     assert (watched.folder / "logs" / "one.log").read_text() == "out\nerr\n"
 
 
+async def test_a_log_that_cannot_be_written_holds_nobody_up_and_is_said_once(watched: _Watched) -> None:
+    log = watched.folder / "logs" / "one.log"
+    log.parent.mkdir()
+    log.symlink_to("/dev/full")
+    # more than a pipe holds: a process that nobody listens to would stand still
+    code = "for number in range(5000): print(f'{number:0100}', flush=True)\nraise SystemExit(2)"
+    await watched.it.start([watched.process("one", code)])
+    await watched.until(lambda: bool(watched.told("one", "failed")))
+    assert len(watched.lines) == 5000
+    (text,) = [change.text for change in watched.changes if "cannot be written" in change.text]
+    assert text == f"{log} cannot be written (No space left on device): its lines are dropped"
+
+
 async def test_a_full_log_is_turned_over(watched: _Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOG_BYTES", 1000)
     sign = watched.folder / "sign"
