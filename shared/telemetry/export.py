@@ -63,13 +63,28 @@ def exporter_for(target: TraceTarget) -> SpanExporter:
             insecure=not target.secure,
             timeout=target.timeout,
             compression=Compression.Gzip if gzip else Compression.NoCompression,
+            # gRPC has rules of its own for the environment's proxies.
+            channel_options=_channel_options(target.proxy),
         )
+    import requests
     from opentelemetry.exporter.otlp.proto.http import Compression as OverHttp
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpanExporter
 
+    session = requests.Session()
+    session.trust_env = False
+    if target.proxy:
+        session.proxies = {"http": target.proxy, "https": target.proxy}
     return HttpSpanExporter(
-        endpoint=target.endpoint, timeout=target.timeout, compression=OverHttp(target.compression)
+        endpoint=target.endpoint,
+        timeout=target.timeout,
+        compression=OverHttp(target.compression),
+        session=session,
     )
+
+
+def _channel_options(proxy: str | None) -> tuple[tuple[str, str | int], ...]:
+    """https://grpc.github.io/grpc/core/group__grpc__arg__keys.html: http_proxy and enable_http_proxy."""
+    return (("grpc.http_proxy", proxy),) if proxy else (("grpc.enable_http_proxy", 0),)
 
 
 def send_nothing(target: TraceTarget) -> str:
