@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -239,7 +239,7 @@ def proxy_for(settings: Settings, url: str) -> str | None:
     host = parts.hostname or ""
     if not settings.use_proxy or host in ("localhost", "::1") or host.startswith("127."):
         return None
-    if proxy_bypass_environment(f"{host}:{parts.port}" if parts.port else host):
+    if proxy_bypass(f"{host}:{parts.port}" if parts.port else host):
         return None
     proxies = getproxies_environment()
     return proxies.get(parts.scheme) or proxies.get("all")

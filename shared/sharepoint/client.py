@@ -229,7 +229,7 @@ class GraphClient:
             data=body,
             headers=headers,
             allow_redirects=False,
-            proxy=proxy_for(self._settings, url),
+            proxy=proxy_for(self._settings, str(url)),
         ) as response:
             return Answer(status=response.status, headers=response.headers, body=await response.read())
 

@@ -64,7 +64,7 @@ def exporter_for(target: TraceTarget) -> SpanExporter:
             timeout=target.timeout,
             compression=Compression.Gzip if gzip else Compression.NoCompression,
             # gRPC has rules of its own for the environment's proxies.
-            channel_options=_channel_options(target.proxy),
+            channel_options=_channel_options(target.proxy),  # type: ignore[arg-type]  # annotated for one pair
         )
     import requests
     from opentelemetry.exporter.otlp.proto.http import Compression as OverHttp
