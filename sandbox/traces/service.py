@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 
-from sandbox.traces import jaeger
+from sandbox.traces import jaeger, jaeger_v3
 from sandbox.traces.listing import list_page
 from sandbox.traces.page import POLICY
 from sandbox.traces.store import BYTES_LIMIT, Query, TraceStore
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _LARGEST_MESSAGE: Final = 16 * 1024 * 1024
 """Bytes of one export; a batch of 512 spans from the SDK has less than a million."""
+_GRAPH_TRACES: Final = 500
+"""Traces from which the graph of services is made, the most recent ones."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -104,6 +106,13 @@ class TraceService:
         app.router.add_get("/api/operations", self._operations)
         app.router.add_get("/api/traces", self._traces)
         app.router.add_get("/api/traces/{id}", self._trace)
+        app.router.add_get("/api/dependencies", self._dependencies)
+        app.router.add_get("/api/v3/services", self._services_v3)
+        app.router.add_get("/api/v3/operations", self._operations_v3)
+        app.router.add_get("/api/v3/trace-summaries", self._summaries_v3)
+        app.router.add_get("/api/v3/traces", self._traces_v3)
+        app.router.add_get("/api/v3/traces/{id}", self._trace_v3)
+        app.router.add_get("/api/v3/dependencies", self._dependencies_v3)
         return app
 
     async def _services(self, _request: web.Request) -> web.Response:
@@ -139,6 +148,54 @@ class TraceService:
         if trace is None:
             return _json(jaeger.failure(404, "trace not found"), status=404)
         return _json(jaeger.envelope([jaeger.trace_json(trace)]))
+
+    async def _dependencies(self, request: web.Request) -> web.Response:
+        """Return the graph of services; ``endTs`` and ``lookback`` are milliseconds."""
+        try:
+            end, lookback = (int(request.query.get(name, "0")) for name in ("endTs", "lookback"))
+        except ValueError:
+            return _json(jaeger.failure(400, "endTs and lookback: expected milliseconds"), status=400)
+        query = Query(
+            start=(end - lookback) * 1000 if end and lookback else 0, end=end * 1000, limit=_GRAPH_TRACES
+        )
+        return _json(jaeger.envelope(jaeger_v3.dependencies(self.store.search(query))))
+
+    async def _dependencies_v3(self, request: web.Request) -> web.Response:
+        names = {"startTime": "query.start_time_min", "endTime": "query.start_time_max"}
+        times = {new: request.query[old] for old, new in names.items() if request.query.get(old)}
+        try:
+            query = jaeger_v3.query_v3({**times, "query.num_traces": str(_GRAPH_TRACES)})
+        except jaeger.QueryError as error:
+            return _json({"code": 3, "message": str(error)}, status=400)
+        return _json({"dependencies": jaeger_v3.dependencies(self.store.search(query))})
+
+    async def _services_v3(self, _request: web.Request) -> web.Response:
+        return _json({"services": self.store.services()})
+
+    async def _operations_v3(self, request: web.Request) -> web.Response:
+        kind = request.query.get("span_kind", "")
+        found = self.store.operations(request.query.get("service", ""), kind)
+        return _json({"operations": [{"name": name, "spanKind": kind} for name, kind in found]})
+
+    async def _summaries_v3(self, request: web.Request) -> web.Response:
+        try:
+            found = self.store.search(jaeger_v3.query_v3(request.query))
+        except jaeger.QueryError as error:
+            return _json({"code": 3, "message": str(error)}, status=400)
+        return _json({"summaries": [jaeger_v3.summary(trace) for trace in found]})
+
+    async def _traces_v3(self, request: web.Request) -> web.Response:
+        try:
+            found = self.store.search(jaeger_v3.query_v3(request.query))
+        except jaeger.QueryError as error:
+            return _json({"code": 3, "message": str(error)}, status=400)
+        return _json(jaeger_v3.otlp_json(found))
+
+    async def _trace_v3(self, request: web.Request) -> web.Response:
+        trace = self.store.get(request.match_info["id"])
+        if trace is None:
+            return _json({"code": 5, "message": "trace not found"}, status=404)
+        return _json(jaeger_v3.otlp_json([trace]))
 
     async def _trace_page(self, request: web.Request) -> web.Response:
         trace = self.store.get(request.match_info["id"])
