@@ -62,7 +62,9 @@ def traceparent(span: SpanContext) -> str:
 
 
 @contextmanager
-def photo_span(tracer: Tracer | None, around: SpanContext | None, session_id: str) -> Iterator[None]:
+def photo_span(
+    tracer: Tracer | None, around: SpanContext | None, session_id: str, file_name: str | None = None
+) -> Iterator[None]:
     """Where a photo's trace begins: a root span of its own, linked to the command's."""
     if tracer is None or around is None:
         yield
@@ -77,6 +79,7 @@ def photo_span(tracer: Tracer | None, around: SpanContext | None, session_id: st
         links=[Link(around)],
         attributes={
             "session.id": session_id,
+            **({"photo.file_name": file_name} if file_name else {}),
             "messaging.system": "redis",
             "messaging.operation.name": "publish",
             "messaging.operation.type": "send",

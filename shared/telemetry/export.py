@@ -221,12 +221,15 @@ class CountedProcessor(BatchSpanProcessor):
 
 
 def scrubbed(span: ReadableSpan) -> ReadableSpan:
-    """Return the span without secrets and positions; the same object if there were none."""
+    """Return the span without secrets, positions and handled errors; the same object if there were none."""
     attributes = _clean(span.attributes)
-    events = [(event, _clean(event.attributes)) for event in span.events]
-    description = scrub(span.status.description) if span.status.description else None
+    handled = any(_is_handled(event) for event in span.events)
+    events = [(event, _clean(event.attributes)) for event in span.events if not _is_handled(event)]
+    status = Status() if handled else span.status
+    description = scrub(status.description) if status.description else None
     if (
-        attributes is None
+        not handled
+        and attributes is None
         and description == span.status.description
         and all(cleaned is None for _, cleaned in events)
     ):
@@ -243,11 +246,17 @@ def scrubbed(span: ReadableSpan) -> ReadableSpan:
         ],
         links=span.links,
         kind=span.kind,
-        status=Status(span.status.status_code, description),
+        status=Status(status.status_code, description),
         start_time=span.start_time,
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
     )
+
+
+def _is_handled(event: Event) -> bool:
+    """Return whether an exception is none for people: redis-py's script objects load what is missing."""
+    kind = (event.attributes or {}).get("exception.type", "") if event.name == "exception" else ""
+    return str(kind).endswith("NoScriptError")
 
 
 def _clean(attributes: Mapping[str, AnyValue] | None) -> dict[str, AnyValue] | None:

@@ -220,11 +220,12 @@ class DeliverySpans:
         photo_id: str | None,
         *,
         link_traceparent: str | None = None,
+        file_name: str | None = None,
     ) -> DeliverySpan:
         """Begin the span of one delivery, child of and linked to the context among the entry's fields.
 
-        `link_traceparent`: the failed span this delivery replays. A malformed context starts a new trace
-        and is counted; it never fails a delivery.
+        `link_traceparent`: the failed span that this delivery replays. `file_name`: the photo's. A malformed
+        context starts a new trace and is counted; it never fails a delivery.
         """
         incoming = trace_context.read(fields)
         if incoming.rejected:
@@ -248,10 +249,7 @@ class DeliverySpans:
         if fixed is None:
             fixed = self._fixed[key] = self._same_for_all(*key)
         attributes = {**fixed, "messaging.message.id": entry_id, "delivery.count": deliveries}
-        if session_id:
-            attributes["session.id"] = session_id
-        if photo_id:
-            attributes["photo.id"] = attributes["messaging.message.conversation_id"] = photo_id
+        attributes |= _names(session_id, photo_id, file_name)
         span = tracer.start_span("agent_handoff." + agent, around, SpanKind.CONSUMER, attributes, links)
         context = span.get_span_context()
         traceparent, tracestate = trace_context.traceparent_of(context), context.trace_state.to_header()
@@ -285,6 +283,18 @@ class DeliverySpans:
             "messaging.client.id": self._consumer,
             **where,
         }
+
+
+def _names(session_id: str | None, photo_id: str | None, file_name: str | None) -> dict[str, AnyValue]:
+    """Return what people search for, as far as it is known."""
+    names: dict[str, AnyValue] = {}
+    if session_id:
+        names["session.id"] = session_id
+    if photo_id:
+        names["photo.id"] = names["messaging.message.conversation_id"] = photo_id
+    if file_name:
+        names["photo.file_name"] = file_name
+    return names
 
 
 def _asks_the_parent(tracer: Tracer) -> bool:

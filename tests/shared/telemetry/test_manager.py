@@ -26,6 +26,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     TraceServiceServicer,
     add_TraceServiceServicer_to_server,
 )
+from redis.exceptions import ResponseError
 
 from events import topology
 from shared.telemetry.metrics import REGISTRY
@@ -181,10 +182,17 @@ async def test_commands_of_an_agents_redis_client_are_spans_and_the_engines_are_
         await own.set("erni:session:geheim", "kanarienvogel-4711", ex=5)
         await redis.get("engine")
         await redis.eval("return 1", 0)
+        # a script that the server does not know yet: loaded and run again, so nothing failed
+        assert await own.register_script("return 'loaded'")() == b"loaded"
+        with pytest.raises(ResponseError):
+            await own.execute_command("ERNI.NOSUCH")
     span.end("done")
     manager.shutdown()
     await own.aclose()
-    handoff, command = traces.spans_of(span.traceparent[3:35])
+    handoff, command, unknown, *_, refused = traces.spans_of(span.traceparent[3:35])
+    assert (unknown["operationName"], unknown["logs"]) == ("EVALSHA", [])
+    assert "error" not in tags(unknown)
+    assert tags(refused)["error"] is True
     assert parent_of(command) == handoff["spanID"]
     assert command["operationName"] == "SET"
     assert "kanarienvogel" not in str(command)

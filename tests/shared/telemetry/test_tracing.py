@@ -258,8 +258,12 @@ async def test_what_an_agent_does_outside_is_under_its_span_and_without_secrets(
         seen.append(request.headers["traceparent"])
         return web.Response(status=404)
 
+    async def broken(_: web.Request) -> web.Response:
+        return web.Response(status=503)
+
     app = web.Application()
     app.router.add_get("/photos/a.jpg", answer)
+    app.router.add_get("/broken", broken)
     manager = start()
     async with TestServer(app) as host:
         address = str(host.make_url("/photos/a.jpg"))
@@ -267,11 +271,15 @@ async def test_what_an_agent_does_outside_is_under_its_span_and_without_secrets(
         with span.activate():
             async with aiohttp.ClientSession() as client:
                 await client.get(f"{address}?sig={CANARY}")
+                await client.get(host.make_url("/broken"))
                 with pytest.raises(aiohttp.ClientConnectionError):
                     await client.get(f"http://user:{CANARY}@127.0.0.1:1/photos/b.jpg?sig={CANARY}")
         span.end("done")
     manager.shutdown()
-    handoff, first, second = traces.spans_of(photo_id.removeprefix("p-"))
+    handoff, first, failed, second = traces.spans_of(photo_id.removeprefix("p-"))
+    # that something is not there is an answer; a server that breaks is an error
+    assert "error" not in tags(first)
+    assert tags(failed)["error"] is True
     assert parent_of(first) == parent_of(second) == handoff["spanID"]
     assert tags(first)["span.kind"] == "client"
     assert tags(first)["url.full"] == address
