@@ -21,11 +21,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from sandbox.traces import jaeger, jaeger_v3
 from sandbox.traces.listing import list_page
 from sandbox.traces.page import POLICY
+from sandbox.traces.span_file import SpanFile
 from sandbox.traces.store import BYTES_LIMIT, Query, TraceStore
 from sandbox.traces.waterfall import trace_page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
 _LARGEST_MESSAGE: Final = 16 * 1024 * 1024
 """Bytes of one export; a batch of 512 spans from the SDK has less than a million."""
@@ -37,13 +39,16 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 class _Receiver(TraceServiceServicer):
     """Implements OTLP's trace service."""
 
-    def __init__(self, store: TraceStore) -> None:
+    def __init__(self, store: TraceStore, file: SpanFile | None) -> None:
         self._store = store
+        self._file = file
 
     async def Export(  # noqa: N802  # the name is the protocol's
         self, request: ExportTraceServiceRequest, _context: object
     ) -> ExportTraceServiceResponse:
         refused = self._store.add(request)
+        if self._file is not None:
+            self._file.append(request)
         if not refused:
             return ExportTraceServiceResponse()
         answer = ExportTracePartialSuccess(
@@ -55,9 +60,15 @@ class _Receiver(TraceServiceServicer):
 class TraceService:
     """Runs receiver and pages in one process, around one store."""
 
-    def __init__(self, *, host: str = "127.0.0.1", max_bytes: int = BYTES_LIMIT) -> None:
-        """`host`: where both listen. `max_bytes`: the limit of spans kept in memory."""
+    def __init__(
+        self, *, host: str = "127.0.0.1", max_bytes: int = BYTES_LIMIT, file: Path | None = None
+    ) -> None:
+        """`host`: where both listen. `max_bytes`: the limit of spans in memory. `file`: keeps them too."""
         self.store = TraceStore(max_bytes=max_bytes)
+        self._file = None if file is None else SpanFile(file)
+        if self._file is not None:
+            for request in self._file.read():
+                self.store.add(request)
         self._host = host
         self._grpc: grpc.aio.Server | None = None
         self._runner: web.AppRunner | None = None
@@ -70,7 +81,7 @@ class TraceService:
         server = grpc.aio.server(
             options=(("grpc.max_receive_message_length", _LARGEST_MESSAGE), ("grpc.so_reuseport", 0))
         )
-        add_TraceServiceServicer_to_server(_Receiver(self.store), server)  # type: ignore[no-untyped-call]  # generated code
+        add_TraceServiceServicer_to_server(_Receiver(self.store, self._file), server)  # type: ignore[no-untyped-call]  # generated code
         try:
             self.otlp_port = server.add_insecure_port(f"{self._host}:{otlp_port}")
         except RuntimeError as error:
@@ -95,6 +106,8 @@ class TraceService:
             await self._runner.cleanup()
         if self._grpc is not None:
             await self._grpc.stop(grace=0.5)
+        if self._file is not None:
+            self._file.close()
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[_guard] if self._host in _LOOPBACK else [_answer_errors])
