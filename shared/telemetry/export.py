@@ -7,6 +7,7 @@ dropped and counted, and one log line reports the beginning of the trouble and o
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -54,6 +55,8 @@ _CHATTY: Final = (
 def exporter_for(target: TraceTarget) -> SpanExporter:
     """Return the SDK's exporter for a target. What `target` does not say, it reads from OTEL_* itself."""
     if target.protocol == "grpc":
+        # gRPC's core writes to standard error by itself, past every log; what fails we log once.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from grpc import Compression  # type: ignore[import-untyped]  # its stubs are one more dependency
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -118,6 +120,23 @@ def test_wrong_variables_switch_tracing_off_and_the_process_goes_on(variables: d
     (line,) = [line for line in lines if line["event"].startswith("tracing is off")]
     assert "exception" not in line
     assert lines[-1]["event"] == "delivery"
+
+
+def test_grpc_writes_no_line_of_its_own() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        threading.Thread(target=_refuse_tls, args=(plain,), daemon=True).start()
+        code, lines = _process({"OTLP_ENDPOINT": f"https://127.0.0.1:{plain.getsockname()[1]}"})
+    # each line is ours: `_process` reads them as JSON
+    assert (code, lines[0]["event"]) == (0, "delivery")
+
+
+def _refuse_tls(server: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
 def test_empty_variables_are_unset(traces: Traces) -> None:
