@@ -17,14 +17,15 @@ from prometheus_client import (
     Counter,
     Gauge,
     GCCollector,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
 )
 
+from shared.telemetry.histogram import BatchHistogram, Series
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # Nothing here reads the second series that each counter would have, with the time of its creation.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client left it without types
@@ -48,13 +49,13 @@ DELIVERIES: Final = Counter(
     ["agent", "outcome"],
     registry=REGISTRY,
 )
-HANDLE_SECONDS: Final = Histogram(
+HANDLE_SECONDS: Final = BatchHistogram(
     "erni_handle_seconds",
     "Seconds from the start of a delivery to its outcome, retry waits included.",
-    ["agent"],
+    "agent",
     buckets=HANDLE_BUCKETS,
-    registry=REGISTRY,
 )
+REGISTRY.register(HANDLE_SECONDS)
 IN_HAND: Final = Gauge(
     "erni_in_hand", "Entries this process is working on right now.", ["agent"], registry=REGISTRY
 )
@@ -348,7 +349,7 @@ class AgentMetrics:
         self.deliveries: Mapping[str, Counter] = {
             outcome: DELIVERIES.labels(agent, outcome) for outcome in OUTCOMES
         }
-        self.handle_seconds: Histogram = HANDLE_SECONDS.labels(agent)
+        self.handle_seconds: Series = HANDLE_SECONDS.labels(agent)
         self.in_hand: Gauge = IN_HAND.labels(agent)
         self.backlog: Gauge = BACKLOG.labels(agent)
         self.oldest_entry_seconds: Gauge = OLDEST_ENTRY_SECONDS.labels(agent)
@@ -375,6 +376,11 @@ class AgentMetrics:
         """Count one delivery that ended: its outcome (one of `OUTCOMES`) and its seconds in flight."""
         self.deliveries[outcome].inc()
         self.handle_seconds.observe(seconds)
+
+    def delivered_many(self, outcome: str, seconds: Sequence[float]) -> None:
+        """Count a batch of deliveries with one outcome, with the seconds that each was in flight."""
+        self.deliveries[outcome].inc(len(seconds))
+        self.handle_seconds.observe_many(seconds)
 
     def retry_attempt(self, error: BaseException | str) -> None:
         """Count one attempt that is repeated because of `error`."""
