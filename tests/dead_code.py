@@ -25,14 +25,11 @@ USED_FROM_OUTSIDE: Final[Mapping[str, str]] = MappingProxyType(
     {
         # overridden or implemented for a library that calls them
         "Export": "the method of OTLP's trace service, called by gRPC",
-        "_translate_data": "OpenTelemetry's exporter calls it",
-        "add_link": "part of OpenTelemetry's Span",
         "find_class": "pickle.Unpickler calls it",
         "handle_data": "html.parser.HTMLParser calls it",
         "handle_endtag": "html.parser.HTMLParser calls it",
         "handle_starttag": "html.parser.HTMLParser calls it",
         "persistent_load": "pickle.Unpickler calls it",
-        "update_name": "part of OpenTelemetry's Span",
         # structlog looks a logger's method up by the level's name
         "critical": "a level",
         "err": "a level",

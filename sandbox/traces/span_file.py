@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import (  # type: ignore[import-untyped]  # its stubs are one more dependency
+    DecodeError,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 if TYPE_CHECKING:

@@ -30,11 +30,6 @@ class Series:
         """Per bucket, not cumulative."""
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count one observation."""
-        self.counts[bisect_left(self._bounds, value)] += 1
-        self.total += value
-
     def observe_many(self, values: Iterable[float]) -> None:
         """Count several observations."""
         counts, bounds, total = self.counts, self._bounds, self.total
@@ -62,7 +57,10 @@ class BatchHistogram(Collector):
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Yield the metric for the registry."""
         family = HistogramMetricFamily(self._name, self._help, labels=[self.label])
-        names = [floatToGoString(bound) for bound in (*self._bounds, inf)]
+        names = [
+            str(floatToGoString(bound))  # type: ignore[no-untyped-call]  # left without types
+            for bound in (*self._bounds, inf)
+        ]
         for value, series in self._series.items():
             buckets = list(zip(names, accumulate(series.counts), strict=True))
             family.add_metric([value], buckets, series.total)

@@ -374,8 +374,7 @@ class AgentMetrics:
 
     def delivered(self, outcome: str, seconds: float) -> None:
         """Count one delivery that ended: its outcome (one of `OUTCOMES`) and its seconds in flight."""
-        self.deliveries[outcome].inc()
-        self.handle_seconds.observe(seconds)
+        self.delivered_many(outcome, (seconds,))
 
     def delivered_many(self, outcome: str, seconds: Sequence[float]) -> None:
         """Count a batch of deliveries with one outcome, with the seconds that each was in flight."""

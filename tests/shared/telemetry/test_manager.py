@@ -185,7 +185,7 @@ async def test_commands_of_an_agents_redis_client_are_spans_and_the_engines_are_
         # a script that the server does not know yet: loaded and run again, so nothing failed
         assert await own.register_script("return 'loaded'")() == b"loaded"
         with pytest.raises(ResponseError):
-            await own.execute_command("ERNI.NOSUCH")
+            await own.hincrby("erni:session:geheim", "x", 1)
     span.end("done")
     manager.shutdown()
     await own.aclose()

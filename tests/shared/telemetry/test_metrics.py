@@ -47,8 +47,7 @@ def test_every_instrument_is_ours_by_name_and_explains_itself_in_a_sentence(name
 def test_no_label_could_hold_an_id_a_path_or_a_message() -> None:
     used: set[str] = set()
     for instrument in INSTRUMENTS.values():
-        own = isinstance(instrument, BatchHistogram)
-        used |= {instrument.label} if own else set(instrument._labelnames)
+        used |= {instrument.label} if isinstance(instrument, BatchHistogram) else set(instrument._labelnames)
     assert used == {
         "agent", "dependency", "direction", "error_type", "field", "kind", "model", "outcome", "reason"
     }  # fmt: skip
