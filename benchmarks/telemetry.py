@@ -55,9 +55,12 @@ TARGETS: Final = {
     "full_before_export": 60.0,
     "full_sampled_1_percent": 12.0,
     "spans_off": 2.0,
-    "ratio_full_exported_to_bare_exported": 2.5,
+    "ratio_full_exported_to_bare_exported": 6.0,
 }
-"""What each of these figures may be at most: microseconds, the last one times."""
+"""What each of these figures may be at most: microseconds, the last one times.
+
+A bare span has no attribute and no link; that of a delivery has sixteen and one, all by the SDK's own ways.
+"""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +125,7 @@ class Deliveries:
         span = self._spans.start(
             AGENT,
             "vision_analysis",
-            (fields.get("traceparent", ""), fields.get("tracestate", "")),
+            fields,
             "1780000000000-0",
             "erni:photo.fetched",
             1,
@@ -135,7 +138,7 @@ class Deliveries:
         span.end("done")
         if not self._alone:
             self._metrics.in_hand.dec()
-            self._metrics.delivered(["done"], [0.8124])
+            self._metrics.delivered("done", 0.8124)
 
 
 class Plain:

@@ -1,4 +1,4 @@
-"""Traces a publish: a span for the command, and for each photo the root of its trace."""
+"""The traces of a publish: the command's own span, and for each photo the root of its trace."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def tracing(settings: Settings) -> Iterator[Tracer | None]:
-    """Yield a tracer if the endpoint listens; otherwise each photo's trace begins at the first agent."""
+    """A tracer for a publish, if somebody listens: else each photo's trace begins at the first agent."""
     from shared.telemetry.trace_target import apply_variables, trace_target
 
     target = trace_target(settings, apply_variables())
@@ -46,7 +46,7 @@ def _listens(host: str, port: int) -> bool:
 
 @contextmanager
 def command_span(tracer: Tracer | None, session_id: str, photos: int) -> Iterator[SpanContext | None]:
-    """Open the command's own span; each photo's trace links to it."""
+    """The command's own span: each photo's trace links to it."""
     if tracer is None:
         yield None
         return
@@ -57,13 +57,15 @@ def command_span(tracer: Tracer | None, session_id: str, photos: int) -> Iterato
 
 
 def traceparent(span: SpanContext) -> str:
-    """Write a span's context as a traceparent: a session's report belongs to the command's trace."""
+    """A span's context as W3C Trace Context writes it: a session's report belongs to the command's trace."""
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
 
 
 @contextmanager
-def photo_span(tracer: Tracer | None, around: SpanContext | None, session_id: str) -> Iterator[None]:
-    """Begin a photo's trace with its own root span, linked to the command's."""
+def photo_span(
+    tracer: Tracer | None, around: SpanContext | None, session_id: str, file_name: str | None = None
+) -> Iterator[None]:
+    """Where a photo's trace begins: a root span of its own, linked to the command's."""
     if tracer is None or around is None:
         yield
         return
@@ -77,6 +79,7 @@ def photo_span(tracer: Tracer | None, around: SpanContext | None, session_id: st
         links=[Link(around)],
         attributes={
             "session.id": session_id,
+            **({"photo.file_name": file_name} if file_name else {}),
             "messaging.system": "redis",
             "messaging.operation.name": "publish",
             "messaging.operation.type": "send",

@@ -107,7 +107,7 @@ class BatchPublisher:
 
         async def work(around: SpanContext | None) -> None:
             for photo in rest:
-                with photo_span(tracer, around, batch.session_id):
+                with photo_span(tracer, around, batch.session_id, photo.file_name):
                     await self._publish_one(photo, batch, on_wait)
                 on_photo()
 

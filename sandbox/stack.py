@@ -165,7 +165,9 @@ class _Plan:
         self._given["OTLP_ENDPOINT"] = f"http://{valkey.HOST}:{otlp}"
         self._given["JAEGER_URL"] = f"http://{valkey.HOST}:{pages}"
         self._addresses.append(Address(what="traces", where=self._given["JAEGER_URL"]))
-        words = (sys.executable, "-m", "sandbox.traces", "--otlp-port", str(otlp), "--port", str(pages))
+        ports = ("--otlp-port", str(otlp), "--port", str(pages))
+        kept = ("--file", str(self._folder / "traces" / "spans"))
+        words = (sys.executable, "-m", "sandbox.traces", *ports, *kept)
         self._service("traces", words, _answers(pages, "/api/services"))
 
     def _store(self) -> None:

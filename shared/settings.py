@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -114,6 +115,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grace_seconds: float = 30.0
     photo_record_hours: float = 48.0
     allow_volatile_redis: bool = False
+    use_proxy: bool = True
+    """Ask SharePoint, its sign-in, the vision service and the collector through the environment's proxy."""
     cache_dir: str = "~/.cache/erni"
     file_name_template: str = "Erni_Referenzfoto_{date}_{hash12}.{ext}"
     schema_ttl: float = 300.0
@@ -223,6 +226,22 @@ def load(environ: Mapping[str, str] | None = None, *, folder: Path | None = None
     if wrong:
         raise SettingsError("these settings cannot be used:\n  " + "\n  ".join(wrong))
     return Settings(**values)  # type: ignore[arg-type]  # each was converted to its field's type above
+
+
+def proxy_for(settings: Settings, url: str) -> str | None:
+    """Return the proxy for a request to a service, from HTTP_PROXY, HTTPS_PROXY and NO_PROXY; None: direct.
+
+    Addresses of this machine are always asked directly. The photos' sources take no proxy at all, because
+    through one an address could not be checked to be public.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if not settings.use_proxy or host in ("localhost", "::1") or host.startswith("127."):
+        return None
+    if proxy_bypass(f"{host}:{parts.port}" if parts.port else host):
+        return None
+    proxies = getproxies_environment()
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def merged_environment(

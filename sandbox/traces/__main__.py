@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
 import msgspec
 
@@ -35,6 +36,7 @@ def main() -> int:
         "--http-port", "--port", type=int, default=16686, help="port for pages and API, 0 for any free one"
     )
     parser.add_argument("--max-bytes", type=int, default=BYTES_LIMIT, help="bytes of spans kept in memory")
+    parser.add_argument("--file", type=Path, help="file that keeps spans over a restart, up to a limit")
     return asyncio.run(_serve(parser.parse_args()))
 
 
@@ -43,7 +45,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    service = TraceService(host=arguments.host, max_bytes=arguments.max_bytes)
+    service = TraceService(host=arguments.host, max_bytes=arguments.max_bytes, file=arguments.file)
     try:
         await service.start(otlp_port=arguments.otlp_port, http_port=arguments.http_port)
     except OSError as error:

@@ -65,8 +65,9 @@ def _row(trace: Trace) -> str:
     failed = sum(span.failed for span in trace.spans)
     flag = f'<span class="flag">{failed} failed</span>' if failed else ""
     first = trace.spans[0].name
+    named = first_value(trace, "photo.file_name") or first_value(trace, "photo.id") or first
     return (
-        f'<tr><td><a href="/trace/{trace.trace_id}">{text(first_value(trace, "photo.id") or first)}</a>'
+        f'<tr><td><a href="/trace/{trace.trace_id}">{text(named)}</a>'
         f"<small>{text(first)}</small></td><td>{clock(trace.start)}</td>"
         f'<td><svg aria-hidden="true">{bars}</svg><small>{took}</small></td>'
         f"<td>{len(trace.spans)}</td><td>{flag}</td></tr>"

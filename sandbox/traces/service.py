@@ -18,30 +18,37 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 
-from sandbox.traces import jaeger
+from sandbox.traces import jaeger, jaeger_v3
 from sandbox.traces.listing import list_page
 from sandbox.traces.page import POLICY
+from sandbox.traces.span_file import SpanFile
 from sandbox.traces.store import BYTES_LIMIT, Query, TraceStore
 from sandbox.traces.waterfall import trace_page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
 _LARGEST_MESSAGE: Final = 16 * 1024 * 1024
 """Bytes of one export; a batch of 512 spans from the SDK has less than a million."""
+_GRAPH_TRACES: Final = 500
+"""Traces from which the graph of services is made, the most recent ones."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class _Receiver(TraceServiceServicer):
     """Implements OTLP's trace service."""
 
-    def __init__(self, store: TraceStore) -> None:
+    def __init__(self, store: TraceStore, file: SpanFile | None) -> None:
         self._store = store
+        self._file = file
 
     async def Export(  # noqa: N802  # the name is the protocol's
         self, request: ExportTraceServiceRequest, _context: object
     ) -> ExportTraceServiceResponse:
         refused = self._store.add(request)
+        if self._file is not None:
+            self._file.append(request)
         if not refused:
             return ExportTraceServiceResponse()
         answer = ExportTracePartialSuccess(
@@ -53,9 +60,15 @@ class _Receiver(TraceServiceServicer):
 class TraceService:
     """Runs receiver and pages in one process, around one store."""
 
-    def __init__(self, *, host: str = "127.0.0.1", max_bytes: int = BYTES_LIMIT) -> None:
-        """`host`: where both listen. `max_bytes`: the limit of spans kept in memory."""
+    def __init__(
+        self, *, host: str = "127.0.0.1", max_bytes: int = BYTES_LIMIT, file: Path | None = None
+    ) -> None:
+        """`host`: where both listen. `max_bytes`: the limit of spans in memory. `file`: keeps them too."""
         self.store = TraceStore(max_bytes=max_bytes)
+        self._file = None if file is None else SpanFile(file)
+        if self._file is not None:
+            for request in self._file.read():
+                self.store.add(request)
         self._host = host
         self._grpc: grpc.aio.Server | None = None
         self._runner: web.AppRunner | None = None
@@ -68,7 +81,7 @@ class TraceService:
         server = grpc.aio.server(
             options=(("grpc.max_receive_message_length", _LARGEST_MESSAGE), ("grpc.so_reuseport", 0))
         )
-        add_TraceServiceServicer_to_server(_Receiver(self.store), server)  # type: ignore[no-untyped-call]  # generated code
+        add_TraceServiceServicer_to_server(_Receiver(self.store, self._file), server)  # type: ignore[no-untyped-call]  # generated code
         try:
             self.otlp_port = server.add_insecure_port(f"{self._host}:{otlp_port}")
         except RuntimeError as error:
@@ -93,6 +106,8 @@ class TraceService:
             await self._runner.cleanup()
         if self._grpc is not None:
             await self._grpc.stop(grace=0.5)
+        if self._file is not None:
+            self._file.close()
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[_guard] if self._host in _LOOPBACK else [_answer_errors])
@@ -104,6 +119,13 @@ class TraceService:
         app.router.add_get("/api/operations", self._operations)
         app.router.add_get("/api/traces", self._traces)
         app.router.add_get("/api/traces/{id}", self._trace)
+        app.router.add_get("/api/dependencies", self._dependencies)
+        app.router.add_get("/api/v3/services", self._services_v3)
+        app.router.add_get("/api/v3/operations", self._operations_v3)
+        app.router.add_get("/api/v3/trace-summaries", self._summaries_v3)
+        app.router.add_get("/api/v3/traces", self._traces_v3)
+        app.router.add_get("/api/v3/traces/{id}", self._trace_v3)
+        app.router.add_get("/api/v3/dependencies", self._dependencies_v3)
         return app
 
     async def _services(self, _request: web.Request) -> web.Response:
@@ -139,6 +161,54 @@ class TraceService:
         if trace is None:
             return _json(jaeger.failure(404, "trace not found"), status=404)
         return _json(jaeger.envelope([jaeger.trace_json(trace)]))
+
+    async def _dependencies(self, request: web.Request) -> web.Response:
+        """Return the graph of services; ``endTs`` and ``lookback`` are milliseconds."""
+        try:
+            end, lookback = (int(request.query.get(name, "0")) for name in ("endTs", "lookback"))
+        except ValueError:
+            return _json(jaeger.failure(400, "endTs and lookback: expected milliseconds"), status=400)
+        query = Query(
+            start=(end - lookback) * 1000 if end and lookback else 0, end=end * 1000, limit=_GRAPH_TRACES
+        )
+        return _json(jaeger.envelope(jaeger_v3.dependencies(self.store.search(query))))
+
+    async def _dependencies_v3(self, request: web.Request) -> web.Response:
+        names = {"startTime": "query.start_time_min", "endTime": "query.start_time_max"}
+        times = {new: request.query[old] for old, new in names.items() if request.query.get(old)}
+        try:
+            query = jaeger_v3.query_v3({**times, "query.num_traces": str(_GRAPH_TRACES)})
+        except jaeger.QueryError as error:
+            return _json({"code": 3, "message": str(error)}, status=400)
+        return _json({"dependencies": jaeger_v3.dependencies(self.store.search(query))})
+
+    async def _services_v3(self, _request: web.Request) -> web.Response:
+        return _json({"services": self.store.services()})
+
+    async def _operations_v3(self, request: web.Request) -> web.Response:
+        kind = request.query.get("span_kind", "")
+        found = self.store.operations(request.query.get("service", ""), kind)
+        return _json({"operations": [{"name": name, "spanKind": kind} for name, kind in found]})
+
+    async def _summaries_v3(self, request: web.Request) -> web.Response:
+        try:
+            found = self.store.search(jaeger_v3.query_v3(request.query))
+        except jaeger.QueryError as error:
+            return _json({"code": 3, "message": str(error)}, status=400)
+        return _json({"summaries": [jaeger_v3.summary(trace) for trace in found]})
+
+    async def _traces_v3(self, request: web.Request) -> web.Response:
+        try:
+            found = self.store.search(jaeger_v3.query_v3(request.query))
+        except jaeger.QueryError as error:
+            return _json({"code": 3, "message": str(error)}, status=400)
+        return _json(jaeger_v3.otlp_json(found))
+
+    async def _trace_v3(self, request: web.Request) -> web.Response:
+        trace = self.store.get(request.match_info["id"])
+        if trace is None:
+            return _json({"code": 5, "message": "trace not found"}, status=404)
+        return _json(jaeger_v3.otlp_json([trace]))
 
     async def _trace_page(self, request: web.Request) -> web.Response:
         trace = self.store.get(request.match_info["id"])

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _ROWS_LIMIT: Final = 1000
 _MARKS_LIMIT: Final = 50
+_PATH_LIMIT: Final = 44
+"""Characters of a request's path in the left half of a row."""
 _DEEPEST: Final = 12
 _STEP: Final = 10
 """Pixels of indentation per level."""
@@ -44,8 +46,7 @@ def trace_page(trace: Trace) -> str:
     colours = colours_of(row.span for row in rows)
     scale = TimeScale(trace)
     labels, lines = _axis(scale)
-    photo = first_value(trace, "photo.id")
-    title = f"Photo {photo}" if photo else rows[0].span.name
+    title = _title(trace) or rows[0].span.name
     drawn = "".join(_row(row, scale, colours[actor_of(row.span)], lines) for row in rows[:_ROWS_LIMIT])
     rest = len(rows) - _ROWS_LIMIT
     if rest > 0:
@@ -59,6 +60,12 @@ def trace_page(trace: Trace) -> str:
         f'<p class="key">{_KEY} <a href="/api/traces/{trace.trace_id}">JSON</a></p>'
     )
     return document(f"{title} · trace", body)
+
+
+def _title(trace: Trace) -> str:
+    """Return the photo's file name and id, as far as spans have them."""
+    photo, name = first_value(trace, "photo.id"), first_value(trace, "photo.file_name")
+    return " · ".join(part for part in (name, f"Photo {photo}" if photo else "") if part)
 
 
 def _facts(trace: Trace) -> str:
@@ -184,8 +191,18 @@ def _subtitle(span: Span) -> str:
     if span.kind == "client":
         address = urlsplit(str(span.attributes.get("url.full") or span.attributes.get("http.url") or ""))
         status = span.attributes.get("http.response.status_code") or span.attributes.get("http.status_code")
-        return f"{status or ''} {address.path or span.attributes.get('db.system.name', '')}".strip()
+        return (
+            f"{status or ''} {_middle_cut(address.path) or span.attributes.get('db.system.name', '')}".strip()
+        )
     return str(span.resource.attributes.get("service.instance.id", ""))
+
+
+def _middle_cut(path: str) -> str:
+    """Shorten a path in its middle: the paths of a service begin alike and differ at their end."""
+    if len(path) <= _PATH_LIMIT:
+        return path
+    begin = _PATH_LIMIT // 4
+    return f"{path[:begin]}…{path[begin + 1 - _PATH_LIMIT :]}"
 
 
 def _bar(row: _Row, scale: TimeScale, colour: str, lines: str) -> str:

@@ -38,7 +38,10 @@ class Accounting:
             delivery.outcome.label if reply == "OK" else reply.lower()
             for delivery, reply in zip(deliveries, replies, strict=True)
         ]
-        metrics.delivered(labels, seconds)
+        for outcome in set(labels):
+            metrics.delivered_many(
+                outcome, [took for label, took in zip(labels, seconds, strict=True) if label == outcome]
+            )
         logs = _log.is_enabled_for(logging.INFO)
         for delivery, label, took in zip(deliveries, labels, seconds, strict=True):
             plain = label == "done" and not delivery.outcome.message

@@ -17,7 +17,7 @@ from shared.retry.classify import sentence_of
 from shared.retry.policy import Failed, attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from events.codec import Envelope
     from shared.delivery.accounting import Accounting
@@ -161,13 +161,16 @@ class Handler:
     def _begin_span(self, delivery: Delivery, failure: codec.UndecodableError | None) -> DeliverySpan:
         envelope, stage = delivery.envelope, self._runtime.stage
         link = None
+        context: Mapping[str, str] | Mapping[bytes, bytes]
         if envelope is None:
             # what cannot be decoded may still say which trace it belongs to
-            pairs = dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=False))
-            context = (_text(pairs.get(b"traceparent")), _text(pairs.get(b"tracestate")))
+            context = dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=False))
             session = failure.session_id if failure else None
         else:
-            context = (envelope.traceparent, envelope.tracestate)
+            context = {
+                b"traceparent": envelope.traceparent.encode(),
+                b"tracestate": envelope.tracestate.encode(),
+            }
             session = envelope.session_id
             if envelope.replay:
                 link = envelope.replay.partition(b" ")[2].decode("ascii", "replace") or None
@@ -181,6 +184,7 @@ class Handler:
             session,
             envelope.photo_id if envelope else None,
             link_traceparent=link,
+            file_name=getattr(envelope.event, "file_name", None) if envelope else None,
         )
 
     async def _take_in(self, delivery: Delivery, envelope: Envelope) -> Outcome | None:
@@ -208,7 +212,3 @@ class Handler:
         self._runtime.metrics.retry_attempt(error)
         current_delivery.get().span.retry(attempt, wait, kind, sentence)
         _log.info("retrying", attempt=attempt, wait=round(wait, 2), error_type=kind, error=sentence[:300])
-
-
-def _text(value: bytes | None) -> str:
-    return value[:600].decode("ascii", "replace") if value else ""

@@ -20,6 +20,7 @@ import msgspec
 from yarl import URL
 
 from shared.retry.errors import PermanentError, PostponeError, TransientError, dependency
+from shared.settings import proxy_for
 from shared.sharepoint.answers import error_of
 from shared.sharepoint.auth.choose import grants
 from shared.sharepoint.auth.tokens import Tokens
@@ -223,7 +224,12 @@ class GraphClient:
         # As a stream: aiohttp writes large bytes objects in one go, which holds up the event loop.
         body = io.BytesIO(data) if data is not None else None
         async with session.request(
-            method, url, data=body, headers=headers, allow_redirects=False
+            method,
+            url,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            proxy=proxy_for(self._settings, str(url)),
         ) as response:
             return Answer(status=response.status, headers=response.headers, body=await response.read())
 

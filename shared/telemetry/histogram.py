@@ -1,75 +1,71 @@
-"""A histogram that counts a batch of observations at once.
+"""A histogram that counts a whole batch at once.
 
-`prometheus_client.Histogram` takes a lock several times for each observation, which costs more than the rest
-of a delivery's accounting.
+prometheus_client's takes two locks per observation and looks for the bucket from the first one on; at a few
+thousand deliveries a second that is a tenth of what a hand-off costs.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import accumulate
+from math import inf
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from prometheus_client import CollectorRegistry
-
-
-class BatchHistogram(Collector):
-    """One family with one label, scraped like any other. Written by one event loop only."""
-
-    def __init__(
-        self, name: str, sentence: str, label: str, buckets: Sequence[float], registry: CollectorRegistry
-    ) -> None:
-        """`buckets`: upper bounds in the order of their size, without infinity."""
-        self._name = name
-        self._sentence = sentence
-        self._label = label
-        self._bounds = tuple(float(bound) for bound in buckets)
-        self._series: dict[str, Series] = {}
-        registry.register(self)
-
-    def labels(self, value: str) -> Series:
-        """The series of that label value; it exists from now on, with 0 observations."""
-        return self._series.setdefault(value, Series(self._bounds))
-
-    def describe(self) -> Iterable[HistogramMetricFamily]:
-        """Name the family, so that another one of its name is refused."""
-        return [HistogramMetricFamily(self._name, self._sentence, labels=[self._label])]
-
-    def collect(self) -> Iterable[HistogramMetricFamily]:
-        """Return the family as it is now, for a scrape."""
-        family = HistogramMetricFamily(self._name, self._sentence, labels=[self._label])
-        for value, series in self._series.items():
-            family.add_metric([value], series.cumulative(), series.sum)
-        return [family]
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 class Series:
-    """The observations under one label value."""
+    """Counts the observations of one label value. For one thread only."""
 
-    __slots__ = ("_bounds", "_counts", "sum")
+    __slots__ = ("_bounds", "counts", "total")
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
+    def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-        """Of all observed values."""
+        self.counts = [0] * (len(bounds) + 1)
+        """Per bucket, not cumulative."""
+        self.total = 0.0
 
-    def observe(self, values: Iterable[float]) -> None:
-        """Count values."""
-        bounds, counts = self._bounds, self._counts
+    def observe_many(self, values: Iterable[float]) -> None:
+        """Count several observations."""
+        counts, bounds, total = self.counts, self._bounds, self.total
         for value in values:
             counts[bisect_left(bounds, value)] += 1
-            self.sum += value
+            total += value
+        self.total = total
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Each upper bound as text with the number of values up to it."""
-        rows, total = [], 0
-        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
-            total += count
-            rows.append(("+Inf" if bound == float("inf") else str(bound), float(total)))
-        return rows
+
+class BatchHistogram(Collector):
+    """Is a histogram with one label, for a registry. Counting and reading must happen in one thread."""
+
+    def __init__(self, name: str, help_text: str, label: str, *, buckets: Sequence[float]) -> None:
+        """`buckets`: upper bounds in rising order, without infinity."""
+        self._name = name
+        self._help = help_text
+        self.label = label
+        self._bounds = tuple(buckets)
+        self._series: dict[str, Series] = {}
+
+    def labels(self, value: str) -> Series:
+        """Return the series of a label value; it begins with 0."""
+        return self._series.setdefault(value, Series(self._bounds))
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Yield the metric for the registry."""
+        family = HistogramMetricFamily(self._name, self._help, labels=[self.label])
+        names = [
+            str(floatToGoString(bound))  # type: ignore[no-untyped-call]  # left without types
+            for bound in (*self._bounds, inf)
+        ]
+        for value, series in self._series.items():
+            buckets = list(zip(names, accumulate(series.counts), strict=True))
+            family.add_metric([value], buckets, series.total)
+        yield family
+
+    def describe(self) -> Iterator[HistogramMetricFamily]:
+        """Yield the metric without samples, so that the registry knows its name."""
+        yield HistogramMetricFamily(self._name, self._help, labels=[self.label])

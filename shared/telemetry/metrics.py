@@ -53,9 +53,9 @@ HANDLE_SECONDS: Final = BatchHistogram(
     "erni_handle_seconds",
     "Seconds from the start of a delivery to its outcome, retry waits included.",
     "agent",
-    HANDLE_BUCKETS,
-    REGISTRY,
+    buckets=HANDLE_BUCKETS,
 )
+REGISTRY.register(HANDLE_SECONDS)
 IN_HAND: Final = Gauge(
     "erni_in_hand", "Entries this process is working on right now.", ["agent"], registry=REGISTRY
 )
@@ -223,7 +223,7 @@ LOG_LINES_DROPPED: Final = Counter(
 )
 TRACE_CONTEXT_REJECTED: Final = Counter(
     "erni_trace_context_rejected_total",
-    "Entries whose traceparent (a new trace began) or tracestate (left out) was malformed or too long.",
+    "Entries with a malformed traceparent (they start a new trace) or tracestate (it is left out).",
     ["field"],
     registry=REGISTRY,
 )
@@ -372,11 +372,14 @@ class AgentMetrics:
         self._retry_attempts: dict[str, Counter] = {}
         self._retry_exhausted: dict[str, Counter] = {}
 
-    def delivered(self, outcomes: Sequence[str], seconds: Sequence[float]) -> None:
-        """Count deliveries that ended: their outcomes (of `OUTCOMES`) and their seconds in flight."""
-        for outcome in set(outcomes):
-            self.deliveries[outcome].inc(outcomes.count(outcome))
-        self.handle_seconds.observe(seconds)
+    def delivered(self, outcome: str, seconds: float) -> None:
+        """Count one delivery that ended: its outcome (one of `OUTCOMES`) and its seconds in flight."""
+        self.delivered_many(outcome, (seconds,))
+
+    def delivered_many(self, outcome: str, seconds: Sequence[float]) -> None:
+        """Count a batch of deliveries with one outcome, with the seconds that each was in flight."""
+        self.deliveries[outcome].inc(len(seconds))
+        self.handle_seconds.observe_many(seconds)
 
     def retry_attempt(self, error: BaseException | str) -> None:
         """Count one attempt that is repeated because of `error`."""

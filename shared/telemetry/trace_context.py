@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:(?<!^00.{53})-[!-~]{0,200})?"
 )
-_TRACESTATE_LIMIT: Final = 16_447
-"""32 members of 256 + 1 + 256 characters, with commas. The 512 of § 3.3.1.5 are the least to pass on."""
 _MEMBERS_LIMIT: Final = 32
+_TRACESTATE_LIMIT: Final = 8192
+"""Characters. The standard's 512 are the least that must be passed on; OpenTelemetry reads this many."""
 _MEMBER = re.compile(
     r"[ \t]*(?:[a-z][_0-9a-z\-*/]{0,255}|[a-z0-9][_0-9a-z\-*/]{0,240}@[a-z][_0-9a-z\-*/]{0,13})"
     r"=[ -+\--<>-~]{0,255}[!-+\--<>-~][ \t]*"
@@ -35,7 +35,7 @@ class IncomingContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Empty: the entry names no trace, or a malformed one."""
     tracestate: str = ""
     rejected: str = ""
-    """``traceparent`` or ``tracestate``: the field that was left out."""
+    """``traceparent`` or ``tracestate``: the field that was malformed and is ignored."""
 
     @property
     def sampled(self) -> bool:
@@ -55,22 +55,18 @@ def _text(value: object) -> str:
 
 
 def read(fields: Mapping[str, str] | Mapping[bytes, bytes]) -> IncomingContext:
-    """The trace context among an entry's fields; a malformed field is left out."""
+    """Return the trace context among an entry's fields.
+
+    A malformed traceparent costs the whole context, a malformed tracestate only itself (Trace Context 3.3.1).
+    """
     either = cast("Mapping[object, object]", fields)
-    return parse(
-        _text(either.get("traceparent") or either.get(b"traceparent")),
-        _text(either.get("tracestate") or either.get(b"tracestate")),
-    )
-
-
-def parse(traceparent: str, tracestate: str) -> IncomingContext:
-    """Read the two fields of a trace context ('' for one that is not there); drop a malformed one."""
+    traceparent = _text(either.get("traceparent") or either.get(b"traceparent"))
     if not traceparent:
         return NOTHING
     if not is_traceparent(traceparent):
         return _BAD_PARENT
+    tracestate = _text(either.get("tracestate") or either.get(b"tracestate"))
     if tracestate and not _is_tracestate(tracestate):
-        # § 3.3: a tracestate that cannot be read costs the tracestate, never the traceparent
         return IncomingContext(traceparent=traceparent, rejected="tracestate")
     return IncomingContext(traceparent=traceparent, tracestate=tracestate)
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from shared.settings import Settings, merged_environment
+from shared.settings import Settings, merged_environment, proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,6 +63,8 @@ class TraceTarget(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int = 512
     delay_millis: int = 1000
     """A span is visible about a second after its end; the SDK's 5 s look like a fault in a demonstration."""
+    proxy: str | None = None
+    """The proxy on the way; None: direct."""
     off: str = ""
     """Not empty: tracing was switched off by this."""
     problems: tuple[str, ...] = ()
@@ -125,6 +127,7 @@ class _Reader:
             queue_size=queue,
             batch_size=batch,
             delay_millis=self._number("OTEL_BSP_SCHEDULE_DELAY", 1000, minimum=1),
+            proxy=None if self._problems else proxy_for(self._settings, endpoint),
             off=off,
         )
         self._others()

@@ -212,7 +212,7 @@ class DeliverySpans:
         self,
         agent: str,
         handoff_type: str,
-        context: tuple[str, str],
+        fields: Mapping[str, str] | Mapping[bytes, bytes],
         entry_id: str,
         stream: str,
         deliveries: int,
@@ -220,15 +220,14 @@ class DeliverySpans:
         photo_id: str | None,
         *,
         link_traceparent: str | None = None,
+        file_name: str | None = None,
     ) -> DeliverySpan:
-        """Begin the span of one delivery, child of and linked to the `context` of its entry.
+        """Begin the span of one delivery, child of and linked to the context among the entry's fields.
 
-        `context`: traceparent and tracestate as they stand there, '' where there is none.
-
-        `link_traceparent`: the failed span this delivery replays. A malformed context starts a new trace
-        and is counted; it never fails a delivery.
+        `link_traceparent`: the failed span that this delivery replays. `file_name`: the photo's. A malformed
+        context starts a new trace and is counted; it never fails a delivery.
         """
-        incoming = trace_context.parse(*context)
+        incoming = trace_context.read(fields)
         if incoming.rejected:
             _REJECTED[incoming.rejected].inc()
         entry = (entry_id, session_id, photo_id)
@@ -250,14 +249,11 @@ class DeliverySpans:
         if fixed is None:
             fixed = self._fixed[key] = self._same_for_all(*key)
         attributes = {**fixed, "messaging.message.id": entry_id, "delivery.count": deliveries}
-        if session_id:
-            attributes["session.id"] = session_id
-        if photo_id:
-            attributes["photo.id"] = attributes["messaging.message.conversation_id"] = photo_id
+        attributes |= _names(session_id, photo_id, file_name)
         span = tracer.start_span("agent_handoff." + agent, around, SpanKind.CONSUMER, attributes, links)
-        own = span.get_span_context()
-        traceparent, tracestate = trace_context.traceparent_of(own), own.trace_state.to_header()
-        if not own.trace_flags.sampled:
+        context = span.get_span_context()
+        traceparent, tracestate = trace_context.traceparent_of(context), context.trace_state.to_header()
+        if not context.trace_flags.sampled:
             return DeliverySpan(traceparent, tracestate, entry, trace.set_span_in_context(span, _EMPTY))
         return _RecordedDelivery(traceparent, tracestate, entry, span)
 
@@ -287,6 +283,18 @@ class DeliverySpans:
             "messaging.client.id": self._consumer,
             **where,
         }
+
+
+def _names(session_id: str | None, photo_id: str | None, file_name: str | None) -> dict[str, AnyValue]:
+    """Return what people search for, as far as it is known."""
+    names: dict[str, AnyValue] = {}
+    if session_id:
+        names["session.id"] = session_id
+    if photo_id:
+        names["photo.id"] = names["messaging.message.conversation_id"] = photo_id
+    if file_name:
+        names["photo.file_name"] = file_name
+    return names
 
 
 def _asks_the_parent(tracer: Tracer) -> bool:

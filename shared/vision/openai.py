@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 
 from shared.retry.errors import PermanentError, TransientError, dependency
-from shared.settings import SettingsError
+from shared.settings import SettingsError, proxy_for
 from shared.telemetry.metrics import VISION_COST, VISION_TOKENS
 from shared.vision import prompt
 from shared.vision.answer_schema import Asked, asked_of, json_schema, read_answer
@@ -202,6 +202,7 @@ class OpenAIAnalyzer:
             headers={"Content-Type": "application/json"},
             # a redirect would carry the key to wherever it points
             allow_redirects=False,
+            proxy=proxy_for(self._settings, self._url()),
         ) as response:
             answer = bytearray()
             async for chunk in response.content.iter_chunked(65_536):

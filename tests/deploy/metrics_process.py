@@ -17,7 +17,7 @@ async def main(agent: str, done: int) -> None:
     """Serve the numbers of a process that has finished `done` deliveries."""
     metrics = AgentMetrics(agent)
     for _ in range(done):
-        metrics.delivered(["done"], [0.5])
+        metrics.delivered("done", 0.5)
     metrics.backlog.set(40)
     server = HealthServer(Settings(metrics_port=0), HealthState)
     await server.start()

@@ -19,6 +19,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from sandbox.redis_server import free_port
 from shared.telemetry import metrics
+from shared.telemetry.histogram import BatchHistogram
 from tests.tools import ROOT, require
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ _SAMPLES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_s
 
 def ours() -> dict[str, set[str]]:
     """Each instrument's family and the names of its samples."""
-    instruments = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+    kinds = MetricWrapperBase | BatchHistogram
+    instruments = [value for value in vars(metrics).values() if isinstance(value, kinds)]
     families = [family for instrument in instruments for family in instrument.describe()]
     return {family.name: {family.name + end for end in _SAMPLES[family.type]} for family in families}
 

@@ -13,6 +13,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from console import main as command_line
 from shared.telemetry import metrics
+from shared.telemetry.histogram import BatchHistogram
 from tests.tools import ROOT
 
 if TYPE_CHECKING:
@@ -43,11 +44,12 @@ def metrics_table() -> str:
     """A row for each instrument: name, type, labels, sentence."""
     lines = []
     for instrument in vars(metrics).values():
-        if isinstance(instrument, MetricWrapperBase):
+        if isinstance(instrument, MetricWrapperBase | BatchHistogram):
             family = next(iter(instrument.describe()))
             name = family.name + ("_total" if family.type == "counter" else "")
-            # prometheus_client tells the label names nowhere else
-            labels = ", ".join(f"`{label}`" for label in instrument._labelnames)
+            # prometheus_client has the label names nowhere else
+            names = [instrument.label] if isinstance(instrument, BatchHistogram) else instrument._labelnames
+            labels = ", ".join(f"`{label}`" for label in names)
             cells = (f"`{name}`", family.type, labels, family.documentation)
             lines.append("|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|\n")
     return "".join(lines)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from shared.retry.errors import TransientError
+from shared.settings import proxy_for
 from shared.sharepoint.answers import error_of
 from shared.sharepoint.auth.contract import Grant, authority, scope
 
@@ -30,6 +31,7 @@ class ClientSecret:
         self._session = session
         tenant = quote(settings.azure_tenant_id, safe="")
         self._url = f"{authority(settings)}/{tenant}/oauth2/v2.0/token"
+        self._proxy = proxy_for(settings, self._url)
         self._form = {
             "client_id": str.__str__(settings.azure_client_id),
             "client_secret": str.__str__(settings.azure_client_secret),
@@ -40,7 +42,9 @@ class ClientSecret:
     async def fetch(self) -> Grant:
         """One POST to the token endpoint."""
         doing = "signing in to SharePoint with AZURE_CLIENT_ID and its secret"
-        async with self._session.post(self._url, data=self._form, allow_redirects=False) as response:
+        async with self._session.post(
+            self._url, data=self._form, allow_redirects=False, proxy=self._proxy
+        ) as response:
             body = await response.read()
             if response.status != 200:
                 error = error_of(doing, response.status, response.headers, body, advice=_CHECK)

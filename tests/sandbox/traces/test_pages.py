@@ -45,7 +45,7 @@ class _Reader(HTMLParser):
 def photo(photo_id: str = "p-1") -> Batch:
     """A photo's way: two agents, a request, a retry."""
     batch = Batch()
-    names = {"photo.id": photo_id, "session.id": "seewen-2026"}
+    names = {"photo.id": photo_id, "session.id": "seewen-2026", "photo.file_name": f"{photo_id}.jpg"}
     batch.span("submit photo", number=1, end=0.02, kind="producer", service="upstream")
     for number, agent in ((2, "photo_fetcher"), (3, "vision_analyzer")):
         span = batch.span(
@@ -81,11 +81,24 @@ async def test_the_waterfall_shows_every_span_who_did_it_and_how_long_it_took(re
     assert status == 200
     assert page.tags.count("summary") == 4
     for said in (
-        "Photo p-1", "submit photo", "vision_analyzer", "404 /photos/a.jpg", "seewen-2026", "500 ms",
+        "p-1.jpg · Photo p-1", "submit photo", "vision_analyzer", "404 /photos/a.jpg", "seewen-2026",
+        "500 ms",
         "failed", "1 retry", "delivery 3", "bau-3", batch.trace_id.hex(), "wait_seconds",
     ):  # fmt: skip
         assert said in page.text, said
     assert page.text.index("submit photo") < page.text.index("photo_fetcher", page.text.index("submit photo"))
+
+
+async def test_long_paths_are_cut_in_the_middle_so_that_their_ends_differ(receiver: Receiver) -> None:
+    batch = Batch()
+    folder = "http://host/v1.0/drives/b!" + "x" * 60 + "/root:/Referenzfotos/"
+    for number, name in enumerate(("Erni_2024_a.jpg", "Erni_2024_b.jpg"), start=1):
+        batch.span("PUT", number=number, kind="client", attributes={"url.full": folder + name})
+    await receiver.send(batch)
+    _, html, _ = await receiver.page(f"/trace/{batch.trace_id.hex()}")
+    shown = re.findall(r'<span class="sub"><bdi>(.*?)</bdi>', html)
+    assert [one[-15:] for one in shown] == ["Erni_2024_a.jpg", "Erni_2024_b.jpg"]
+    assert all(one.startswith("/v1.0/") and "…" in one and len(one) == 44 for one in shown)
 
 
 async def test_nothing_from_outside_is_markup_and_no_style_or_script_is_inline(receiver: Receiver) -> None:

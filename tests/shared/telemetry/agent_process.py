@@ -25,10 +25,8 @@ async def main(agent: str, handoff_type: str, photo_id: str, url: str) -> None:
     configure_logging(settings, agent=agent, consumer=consumer)
     manager = TelemetryManager(settings, agent=agent, consumer=consumer)
     manager.start()
-    fields = json.load(sys.stdin)
-    context = (fields.get("traceparent", ""), fields.get("tracestate", ""))
     span = manager.deliveries.start(
-        agent, handoff_type, context, "1-0", f"erni:{agent}", 1, "seewen-2026", photo_id
+        agent, handoff_type, json.load(sys.stdin), "1-0", f"erni:{agent}", 1, "seewen-2026", photo_id
     )
     with span.activate():
         if url:

@@ -38,7 +38,7 @@ def delivery(spans: DeliverySpans, photo_id: str = "p-1", traceparent: str = PAR
     return spans.start(
         "photo_fetcher",
         "photo_fetch",
-        (traceparent, ""),
+        {"traceparent": traceparent},
         "1780000000000-0",
         "erni:schema.extracted",
         1,

@@ -26,6 +26,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     TraceServiceServicer,
     add_TraceServiceServicer_to_server,
 )
+from redis.exceptions import ResponseError
 
 from events import topology
 from shared.telemetry.metrics import REGISTRY
@@ -45,9 +46,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def deliver(manager: TelemetryManager, photo_id: str, count: int = 1) -> None:
     """So many deliveries, one after the other."""
     for _ in range(count):
-        span = manager.deliveries.start(
-            "photo_fetcher", "photo_fetch", ("", ""), "1-0", "s", 1, None, photo_id
-        )
+        span = manager.deliveries.start("photo_fetcher", "photo_fetch", {}, "1-0", "s", 1, None, photo_id)
         with span.activate():
             pass
         span.end("done")
@@ -134,7 +133,7 @@ def test_the_standard_variables_win_also_from_dotenv(
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=bern,team=bau")
     Path(".env").write_text("OTEL_SERVICE_NAME=erni-foto-agency-probe\n")
     manager = start(otlp_endpoint="http://127.0.0.1:1", environment="production")
-    span = manager.deliveries.start("photo_fetcher", "photo_fetch", ("", ""), "1-0", "s", 1, None, photo_id)
+    span = manager.deliveries.start("photo_fetcher", "photo_fetch", {}, "1-0", "s", 1, None, photo_id)
     span.end("done")
     manager.shutdown()
     (found,) = traces.spans_of(span.traceparent[3:35])
@@ -178,15 +177,22 @@ async def test_commands_of_an_agents_redis_client_are_spans_and_the_engines_are_
     manager = start()
     own = redis.from_url(redis_url, protocol=2)
     manager.instrument_redis(own)
-    span = manager.deliveries.start("photo_fetcher", "photo_fetch", ("", ""), "1-0", "s", 1, None, photo_id)
+    span = manager.deliveries.start("photo_fetcher", "photo_fetch", {}, "1-0", "s", 1, None, photo_id)
     with span.activate():
         await own.set("erni:session:geheim", "kanarienvogel-4711", ex=5)
         await redis.get("engine")
         await redis.eval("return 1", 0)
+        # a script that the server does not know yet: loaded and run again, so nothing failed
+        assert await own.register_script("return 'loaded'")() == b"loaded"
+        with pytest.raises(ResponseError):
+            await own.hincrby("erni:session:geheim", "x", 1)
     span.end("done")
     manager.shutdown()
     await own.aclose()
-    handoff, command = traces.spans_of(span.traceparent[3:35])
+    handoff, command, unknown, *_, refused = traces.spans_of(span.traceparent[3:35])
+    assert (unknown["operationName"], unknown["logs"]) == ("EVALSHA", [])
+    assert "error" not in tags(unknown)
+    assert tags(refused)["error"] is True
     assert parent_of(command) == handoff["spanID"]
     assert command["operationName"] == "SET"
     assert "kanarienvogel" not in str(command)

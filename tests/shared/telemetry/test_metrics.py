@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import aiohttp
 import msgspec
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -16,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from events import topology
 from shared.retry.errors import HttpStatusError, PermanentError
 from shared.telemetry import metrics
+from shared.telemetry.histogram import BatchHistogram
 from shared.telemetry.metrics import AgentMetrics, error_type
 from tests.tools import require
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 INSTRUMENTS = {
     name: value
     for name, value in vars(metrics).items()
-    if isinstance(value, MetricWrapperBase) and name.isupper()
+    if isinstance(value, MetricWrapperBase | BatchHistogram) and name.isupper()
 }
 
 
@@ -44,7 +45,9 @@ def test_every_instrument_is_ours_by_name_and_explains_itself_in_a_sentence(name
 
 
 def test_no_label_could_hold_an_id_a_path_or_a_message() -> None:
-    used = {label for instrument in INSTRUMENTS.values() for label in instrument._labelnames}
+    used: set[str] = set()
+    for instrument in INSTRUMENTS.values():
+        used |= {instrument.label} if isinstance(instrument, BatchHistogram) else set(instrument._labelnames)
     assert used == {
         "agent", "dependency", "direction", "error_type", "field", "kind", "model", "outcome", "reason"
     }  # fmt: skip
@@ -60,13 +63,37 @@ def test_an_agents_series_are_there_before_they_first_count() -> None:
 
 def test_a_delivery_counts_its_outcome_and_its_time() -> None:
     agent = AgentMetrics("counts_once")
-    agent.delivered(["done"], [0.3])
-    agent.delivered(["dead"], [130])
+    agent.delivered("done", 0.3)
+    agent.delivered("dead", 130)
     assert value("erni_deliveries_total", agent="counts_once", outcome="done") == 1
     assert value("erni_deliveries_total", agent="counts_once", outcome="dead") == 1
     assert value("erni_handle_seconds_bucket", agent="counts_once", le="0.5") == 1
     assert value("erni_handle_seconds_bucket", agent="counts_once", le="120.0") == 1
     assert value("erni_handle_seconds_sum", agent="counts_once") == 130.3
+
+
+def test_a_batch_counts_as_its_deliveries_do_one_by_one() -> None:
+    seconds = [0.0, 0.005, 0.3, 0.3, 130.0]
+    AgentMetrics("batch").delivered_many("done", seconds)
+    theirs = CollectorRegistry()
+    histogram = Histogram(
+        "erni_handle_seconds", "x.", ["agent"], buckets=metrics.HANDLE_BUCKETS, registry=theirs
+    )
+    for taken in seconds:
+        AgentMetrics("single").delivered("done", taken)
+        histogram.labels("peer").observe(taken)
+    assert value("erni_deliveries_total", agent="batch", outcome="done") == 5
+    served = {agent: _series(metrics.REGISTRY, agent) for agent in ("batch", "single")}
+    assert served["batch"] == served["single"] == _series(theirs, "peer")
+
+
+def _series(registry: CollectorRegistry, agent: str) -> list[str]:
+    """The lines of an agent's histogram, without its name."""
+    lines = generate_latest(registry).decode().splitlines()
+    named = f'agent="{agent}"'
+    return [
+        line.replace(named, "") for line in lines if line.startswith("erni_handle_seconds") and named in line
+    ]
 
 
 class _OwnError(PermanentError):
@@ -100,7 +127,7 @@ def test_an_error_type_is_a_listed_class_name_or_other(error: BaseException | st
 
 def test_what_is_served_is_valid_openmetrics() -> None:
     for agent in topology.AGENTS:
-        AgentMetrics(agent).delivered(["done"], [1])
+        AgentMetrics(agent).delivered("done", 1)
     text = generate_openmetrics(metrics.REGISTRY).decode()  # type: ignore[no-untyped-call]  # left without types
     parse = cast("Callable[[str], Iterator[Metric]]", text_string_to_metric_families)
     families = {family.name for family in parse(text)}

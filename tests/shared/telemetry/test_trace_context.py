@@ -66,9 +66,7 @@ def test_a_malformed_or_absurdly_long_traceparent_is_rejected(traceparent: str) 
         "a=1, b=2 ",
         "a=1,,b=2",
         ",".join(f"k{n}=1" for n in range(32)),
-        "a=" + "x" * 256,
-        ",".join(f"k{n}=" + "x" * 200 for n in range(9)),
-        ",".join(f"k{n}".ljust(256, "k") + "=" + "x" * 256 for n in range(32)),
+        "a=" + "x" * 256 + ",b=" + "y" * 256 + ",c=" + "z" * 256,
     ],
 )
 def test_a_tracestate_of_the_standard_is_taken(tracestate: str) -> None:
@@ -89,14 +87,17 @@ def test_a_tracestate_of_the_standard_is_taken(tracestate: str) -> None:
         "a=\x00",
         ",".join(f"k{n}=1" for n in range(33)),
         "a=" + "x" * 257,
+        ",".join(f"k{n}=" + "x" * 255 for n in range(32)),
         "a=" + "x" * 1_000_000,
     ],
 )
-def test_a_tracestate_that_cannot_be_read_costs_the_tracestate_only(tracestate: str) -> None:
-    expected = trace_context.IncomingContext(traceparent=GOOD, rejected="tracestate")
-    assert trace_context.read({"traceparent": GOOD, "tracestate": tracestate}) == expected
-    as_bytes = {b"traceparent": GOOD.encode(), b"tracestate": tracestate.encode()}
-    assert trace_context.read(as_bytes) == expected
+def test_a_malformed_or_absurdly_long_tracestate_costs_only_itself(tracestate: str) -> None:
+    for fields in (
+        {"traceparent": GOOD, "tracestate": tracestate},
+        {b"traceparent": GOOD.encode(), b"tracestate": tracestate.encode()},
+    ):
+        context = trace_context.read(fields)
+        assert context == trace_context.IncomingContext(traceparent=GOOD, rejected="tracestate")
 
 
 def test_a_tracestate_without_traceparent_is_nothing() -> None:
@@ -106,7 +107,7 @@ def test_a_tracestate_without_traceparent_is_nothing() -> None:
 @given(st.one_of(st.binary(max_size=80), st.text(max_size=80).map(str.encode)))
 def test_whatever_the_field_holds_it_is_read_or_rejected(value: bytes) -> None:
     context = trace_context.read({b"traceparent": value, b"tracestate": value})
-    assert bool(context.traceparent) + (context.rejected == "traceparent") == bool(value)
+    assert (context.traceparent or context.rejected) if value else context == trace_context.NOTHING
 
 
 @given(st.from_regex(r"\A[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"))

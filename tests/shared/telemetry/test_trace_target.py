@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -120,6 +122,23 @@ def test_wrong_variables_switch_tracing_off_and_the_process_goes_on(variables: d
     assert lines[-1]["event"] == "delivery"
 
 
+def test_grpc_writes_no_line_of_its_own() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        threading.Thread(target=_refuse_tls, args=(plain,), daemon=True).start()
+        code, lines = _process({"OTLP_ENDPOINT": f"https://127.0.0.1:{plain.getsockname()[1]}"})
+    # each line is ours: `_process` reads them as JSON
+    assert (code, lines[0]["event"]) == (0, "delivery")
+
+
+def _refuse_tls(server: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
 def test_empty_variables_are_unset(traces: Traces) -> None:
     names = [name for name, *_ in WRONG] + [
         "OTEL_PROPAGATORS",
@@ -172,9 +191,7 @@ def test_over_http_spans_go_to_the_path_of_the_standard(
     with HTTPServer(("127.0.0.1", 0), Collector) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         manager = start(otlp_endpoint=f"http://127.0.0.1:{server.server_port}")
-        manager.deliveries.start("photo_fetcher", "photo_fetch", ("", ""), "1-0", "s", 1, None, "p-1").end(
-            "done"
-        )
+        manager.deliveries.start("photo_fetcher", "photo_fetch", {}, "1-0", "s", 1, None, "p-1").end("done")
         manager.shutdown()
         server.shutdown()
     assert posted == [("/v1/traces", "gzip")]
