@@ -1,10 +1,10 @@
-"""The JSON schema an answer has to follow, built from the library's columns, and reading such an answer.
+"""Build the JSON schema of an answer from the library's columns.
 
-Built for the strictest service: strict mode wants every property required, no others, null where a value may
-be missing, and no keyword beyond type, enum and description (Azure knows no pattern, length or range); it
-takes 100 properties, 500 enum values in all, 250 in one enum and 15,000 characters of names and values
-(OpenAI's and Azure's first limits, later raised by OpenAI). What no longer fits is asked for as plain text
-and matched afterwards.
+The schema fits the strictest service. Strict mode requires every property, allows no others, uses null where
+a value may be missing, and knows no keyword beyond type, enum and description (Azure has no pattern, length
+or range). It takes 100 properties, 500 enum values in all, 250 in one enum and 15,000 characters of names and
+values (the first limits of OpenAI and Azure; OpenAI raised them later). Choices that do not fit are asked for
+as plain text, and the answer is matched to them.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 JsonObject: TypeAlias = dict[str, Any]
 
 SUMMARY: Final = "bildinhalt"
-"""Asked for first: a model that has said what it sees chooses better."""
+"""The model writes this first, because a model that has described the picture chooses better."""
 DOUBTFUL: Final = 0.5
-"""The confidence below which a person shall look."""
+"""Below this confidence a person is asked to look."""
 
 _MAX_PROPERTIES: Final = 100
 _MAX_ENUM_VALUES: Final = 500
 _MAX_ONE_ENUM: Final = 250
 _MAX_CHARACTERS: Final = 15_000
 _MAX_COLUMNS: Final = (_MAX_PROPERTIES - 1) // 3
-"""Each column is an object of two: its value, and how sure the model is."""
+"""Each column takes three properties: itself, its value and its confidence."""
 _MAX_KEY: Final = 64
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A column that the model is asked about."""
+    """Name a column that the model is asked about."""
 
     key: str
     """Its property's name: ASCII, unique."""

@@ -1,4 +1,4 @@
-"""The analyzer for services that speak OpenAI's chat completions: OpenAI, Azure, Ollama, vLLM, llama.cpp."""
+"""Ask services that speak OpenAI's chat completions: OpenAI, Azure, Ollama, vLLM, llama.cpp."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 _MAX_ANSWER: Final = 2_000_000
 """Bytes. A few kilobytes are usual."""
 _LARGER: Final = 3
-"""How many times the tokens when an answer was cut off."""
+"""Factor for the tokens of the second request when the first answer was cut off."""
 _SILENCE: Final = 90.0
-"""Seconds without a byte; large models on small machines think long before the first."""
+"""Seconds without a byte. Large models on small machines need long before the first one."""
 _SHOWN: Final = 200
 _ERRORS_SHOWN: Final = 5
 
@@ -49,16 +49,16 @@ class _Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a chat completion that are used; services differ in all others."""
+    """Hold the used parts of a chat completion; services differ in all others."""
 
     choices: list[_Choice]
     usage: Usage | None = None
 
 
 class OpenAIAnalyzer:
-    """Asks the model once per photo, once more if its answer was cut off, once more to mend a wrong one.
+    """Ask the model once per photo, again if its answer was cut off, again to correct a wrong one.
 
-    Attempts and waits are not its business: it raises, the machinery decides.
+    It never retries or waits after an error: it raises, and the delivery engine decides.
     """
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
@@ -76,7 +76,7 @@ class OpenAIAnalyzer:
         )
 
     async def open(self) -> None:
-        """Make the HTTP session; the first call connects."""
+        """Create the HTTP session. The first call connects."""
         key = str.__str__(self._settings.vision_api_key)
         headers = {"User-Agent": "erni-foto-agency"}
         if key and self._settings.vision_api_version:
@@ -95,7 +95,7 @@ class OpenAIAnalyzer:
             await self._session.close()
 
     async def describe(self, preview: bytes, schema: LibrarySchema, context: PhotoContext) -> Answer:
-        """Ask, check, have it mended once.
+        """Ask, check the answer, and let the model correct it once.
 
         Raises PermanentError for a refusal, a filtered photo, or an answer that does not hold even after
         that; HttpStatusError, TransientError and aiohttp's errors for what may pass; PostponeError while
@@ -136,7 +136,7 @@ class OpenAIAnalyzer:
     async def _answered(
         self, conversation: list[dict[str, Any]], asked: tuple[Asked, ...], session_id: SessionId | None
     ) -> tuple[str, Usage]:
-        """The text of a whole answer. One that was cut off is asked for again, with more room."""
+        """Return the text of a complete answer. If one was cut off, ask again with more tokens."""
         room = self._settings.vision_max_tokens
         choice, usage = await self._call(conversation, asked, session_id, room)
         if choice.finish_reason == "length" and not choice.message.refusal:
@@ -168,7 +168,7 @@ class OpenAIAnalyzer:
         session_id: SessionId | None,
         max_tokens: int,
     ) -> tuple[_Choice, Usage]:
-        """One request, paid from the budget and counted."""
+        """Send one request, pay it from the budget and count it."""
         async with self._budget.call(session_id) as call:
             body = msgspec.json.encode(self._request(conversation, asked, max_tokens))
             status, headers, answer = await self._post(body)
@@ -193,14 +193,14 @@ class OpenAIAnalyzer:
         return choice, usage
 
     async def _post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers (whatever their case) and body."""
+        """Return status, headers (in any case) and body."""
         if self._session is None:
             raise RuntimeError("the vision analyzer was not opened: call open() first")
         async with self._session.post(
             self._url(),
             data=body,
             headers={"Content-Type": "application/json"},
-            # a redirect would carry the key to wherever it points
+            # a redirect would send the key to another address
             allow_redirects=False,
         ) as response:
             answer = bytearray()
