@@ -46,7 +46,7 @@ class AnswerCache:
         self._lease = lease
 
     async def answer(self, key: str, ask: Callable[[], Awaitable[Answer]]) -> tuple[Answer, bool]:
-        """Return the kept answer, or a new one after keeping it; and whether it had been kept before.
+        """Return the kept answer or a new one, which is kept if usable; and whether it was kept before.
 
         Raises what `ask` raises.
         """
@@ -58,6 +58,8 @@ class AnswerCache:
             if kept := await self._kept(blob):
                 return kept, True
             answer = await ask()
+            if not answer.usable:
+                return answer, False
             # `put` would leave a blob that an older release wrote and this one cannot read
             await self._store.replace(blob, msgspec.json.encode(answer))
             return answer, False

@@ -70,10 +70,9 @@ def messages(
 def repair(content: str, errors: Sequence[str]) -> list[dict[str, Any]]:
     """Return the messages that ask for a correction."""
     listed = "\n".join(f"- {error}" for error in errors)
-    return [
-        {"role": "assistant", "content": content},
-        {"role": "user", "content": _REPAIR.format(errors=listed)},
-    ]
+    # services refuse an empty message of the assistant
+    said = [{"role": "assistant", "content": content}] if content.strip() else []
+    return [*said, {"role": "user", "content": _REPAIR.format(errors=listed)}]
 
 
 def _question(library: str, asked: Sequence[Asked], context: PhotoContext) -> str:

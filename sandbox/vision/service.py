@@ -1,6 +1,7 @@
-"""Serve the local analyzer through OpenAI's chat completions: ``python -m sandbox.vision``.
+"""Serve the local analyzer through OpenAI's chat completions.
 
-With it one can order and see what a real model service does (429, 503, resets, slow answers). Without it the
+With it one can order and see what a real model service does (429, 503, resets, slow answers, and the answers
+of `sandbox.vision.modes`). Without it the
 local analyzer runs inside its agent. The service reads the columns from the request's JSON schema and fills
 them as the analyzer does inside the agent.
 """
@@ -23,6 +24,8 @@ from aiohttp import web
 
 from sandbox.sharepoint.faults import FaultLine, FaultOrder, Faults, Hit
 from sandbox.sharepoint.journal import Journal
+from sandbox.vision import modes
+from sandbox.vision.modes import MODES
 from shared.columns.schema import Column, LibrarySchema
 from shared.settings import Settings, load
 from shared.vision.answer_schema import SUMMARY
@@ -37,6 +40,12 @@ if TYPE_CHECKING:
 PATH: Final = "/v1/chat/completions"
 _MAX_BODY: Final = 32 * 1024 * 1024
 _CODES: Final = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
+
+
+class VisionFaultOrder(FaultOrder, frozen=True, kw_only=True):
+    """Order a fault of the Graph emulator's kinds, or one of the modes."""
+
+    more_kinds = MODES
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +88,7 @@ class Service:
         body = await request.read()
         if hit is not None:
             self._faults.log(hit, method="POST", path=request.path, request_id="")
-            if (troubled := await _trouble(hit, request)) is not None:
+            if hit.kind not in MODES and (troubled := await _trouble(hit, request)) is not None:
                 return troubled
         try:
             asked = msgspec.json.decode(body)
@@ -91,28 +100,35 @@ class Service:
             answer = await self._analyzer.describe(preview, schema, _context(text))
         except (OSError, ValueError) as error:
             return _refused(400, f"the picture cannot be read: {error}", param="messages")
+        completion = self._completion(schema, answer)
+        if hit is not None and hit.kind in MODES:
+            status, answered = modes.answer(hit.kind, completion)
+            kind = "text/event-stream" if answered.startswith(b"data:") else "application/json"
+            return web.Response(body=answered, status=status, content_type=kind)
         self._answered += 1
-        return _json(
-            {
-                "id": f"chatcmpl-{time.time_ns()}",
-                "object": "chat.completion",
-                "created": int(time.time()),
-                "model": self._analyzer.model,
-                "choices": [
-                    {
-                        "index": 0,
-                        "finish_reason": "stop",
-                        "message": {
-                            "role": "assistant",
-                            "content": _content(schema, answer),
-                            "refusal": None,
-                        },
-                    }
-                ],
-                # it reads no tokens, and costs none
-                "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
-            }
-        )
+        return _json(completion)
+
+    def _completion(self, schema: LibrarySchema, answer: Answer) -> dict[str, Any]:
+        """Return the answer as a chat completion."""
+        return {
+            "id": f"chatcmpl-{time.time_ns()}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self._analyzer.model,
+            "choices": [
+                {
+                    "index": 0,
+                    "finish_reason": "stop",
+                    "message": {
+                        "role": "assistant",
+                        "content": _content(schema, answer),
+                        "refusal": None,
+                    },
+                }
+            ],
+            # it reads no tokens, and costs none
+            "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        }
 
     async def models(self, _request: web.Request) -> web.Response:
         """List the only model."""
@@ -127,9 +143,9 @@ class Service:
         return _json({"faults": self._faults.active()})
 
     async def order_fault(self, request: web.Request) -> web.Response:
-        """Start a fault; the body is the Graph emulator's (`FaultOrder`)."""
+        """Start a fault; the body is a `VisionFaultOrder`."""
         try:
-            order = msgspec.json.decode(await request.read(), type=FaultOrder)
+            order = msgspec.json.decode(await request.read(), type=VisionFaultOrder)
         except msgspec.DecodeError as error:
             return _json({"error": str(error)}, status=400)
         if order.kind == "stale_etag":
@@ -296,7 +312,3 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 (default): a free one")
     parser.add_argument("--seed", type=int, default=0, help="of which requests a fault's share hits")
     asyncio.run(_serve(parser.parse_args(), load()))
-
-
-if __name__ == "__main__":
-    main()
