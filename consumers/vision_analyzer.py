@@ -19,6 +19,7 @@ from shared.photos.preview import make_preview
 from shared.vision.cache import AnswerCache, answer_key
 from shared.vision.choose import make_analyzer
 from shared.vision.contract import Answer, PhotoContext, Usage
+from shared.vision.inference import infer
 from shared.vision.people import face_finder, hinted, people_columns
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
         if self._faces is not None and people_columns(schema):
             prompt_version += f"-{self._faces.version}"
             # the stored preview, whatever its size, because people see that one in the report
-            seen = await off_loop(self._faces.look, preview or await self._store.get(preview_ref))
+            seen = await infer(self._faces.look, preview or await self._store.get(preview_ref))
             answer = answer if seen is None else hinted(answer, schema, seen)
         merged = merge(
             schema,

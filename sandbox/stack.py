@@ -7,6 +7,7 @@ server of ours is started, with GRAPH_URL no emulator, with OTLP_ENDPOINT no tra
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -72,20 +73,39 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[Address, ...]
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def sized(settings: Settings, cores: int) -> dict[str, int]:
+    """Return how many processes of each agent keep so many cores busy.
+
+    Per photo, preview and classifier take about five times the CPU of any other agent (`python -m
+    benchmarks.pipeline`), and one vision process works on one picture at a time. A remote model leaves it the
+    preview, which is less than half of that. Each process takes some 200 MB, so there are at most 8.
+    """
+    vision = cores if settings.vision_backend == "local" else cores // 2
+    numbers = dict.fromkeys(topology.AGENTS, max(1, min(cores // 8, 2)))
+    return numbers | {"schema_extractor": 1, "vision_analyzer": max(1, min(vision, 8))}
+
+
 def plan_up(environ: Mapping[str, str], folder: Path, *, processes: Mapping[str, int] | None = None) -> Stack:
     """Plan everything for `erni up`: data below `folder`, the same ports at every start if they are free.
 
-    `environ`: the environment and `.env`; `processes`: how many of an agent, 1 where not said.
+    `environ`: the environment and `.env`; `processes`: how many of an agent, `sized` for the others.
     Raises SettingsError, ValkeyError.
     """
     return _Plan(environ, folder, preferred=_PREFERRED, where=Path.cwd()).make(processes or {}, gateway=True)
 
 
-def plan_demo(environ: Mapping[str, str], folder: Path) -> Stack:
+def plan_demo(
+    environ: Mapping[str, str], folder: Path, *, processes: Mapping[str, int] | None = None
+) -> Stack:
     """Plan one run without the gateway, on free ports, with no setting that leads outside this machine."""
     ours = {name.upper() for name in Settings.__struct_fields__} - _PASSED_ON
     inherited = {name: value for name, value in environ.items() if name not in ours}
-    return _Plan(inherited, folder, preferred={}, where=folder).make({}, gateway=False)
+    return _Plan(inherited, folder, preferred={}, where=folder).make(processes or {}, gateway=False)
 
 
 class _Plan:
@@ -111,8 +131,9 @@ class _Plan:
         if gateway:
             self._gateway()
         settings = self._settings()
+        numbers = sized(settings, cores()) | dict(numbers)
         for agent in topology.AGENTS:
-            number = numbers.get(agent, 1)
+            number = numbers[agent]
             for index in range(1, number + 1):
                 self._agent(agent, agent if number == 1 else f"{agent}.{index}", settings)
         environment = {**self._environ, **self._given}

@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=checked(_number_of),
-        help="how many processes of an agent (default: 1 of each); may be repeated",
+        help="how many processes of an agent (default: as many as keep the cores busy); may be repeated",
     )
     parser.add_argument("--logs", action="store_true", help="show what the processes write")
 

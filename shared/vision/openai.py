@@ -114,8 +114,7 @@ class OpenAIAnalyzer:
             # the service works, the model does not: no failure of the part, and the photo goes on
             log.warning(
                 "part of the vision model's answer cannot be read: left to a person",
-                model=self.model,
-                error=" ".join(reading.errors[:_ERRORS_SHOWN]),
+                error=f"{self.model}: {' '.join(reading.errors[:_ERRORS_SHOWN])}",
             )
             reading = left_to_people(reading, asked)
         return Answer(

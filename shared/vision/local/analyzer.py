@@ -19,8 +19,8 @@ from shared.columns.checks import check_value
 from shared.columns.merge import NOT_SEEN
 from shared.columns.topics import Topic, topic_of
 from shared.columns.words import first_choice
-from shared.photos.open import off_loop
 from shared.vision.contract import Answer, PhotoContext, unsure
+from shared.vision.inference import infer
 from shared.vision.local import picture, vocabulary
 from shared.vision.local.model import MODEL, classify, open_session
 from shared.vision.local.sentences import description
@@ -98,7 +98,7 @@ class LocalAnalyzer:
         session = self._session
         if session is None:
             raise RuntimeError("the local analyzer was not opened: call open() first")
-        seen = await off_loop(_look, session, preview, context)
+        seen = await infer(_look, session, preview, context)
         return self.answer(seen, schema)
 
     def answer(self, seen: Seen, schema: LibrarySchema) -> Answer:
