@@ -34,7 +34,8 @@ ENV PATH=/app/bin:$PATH \
     CACHE_DIR=/var/lib/erni/cache \
     METRICS_HOST=0.0.0.0 \
     METRICS_PORT=9200 \
-    HTTP_HOST=0.0.0.0
+    HTTP_HOST=0.0.0.0 \
+    ORT_DISABLE_TELEMETRY=1
 USER 10001
 WORKDIR /home/erni
 VOLUME /var/lib/erni

@@ -1,4 +1,4 @@
-"""A stack that runs: claims its folder, starts everything in order, says what happens, stops everything."""
+"""Run a stack: claim its folder, start everything in order, report what happens, stop everything."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def claimed(path: Path, what: str) -> Iterator[None]:
-    """Be the only one of its kind in a folder. Raises CommandError that says who is it already."""
+    """Claim a folder for one command at a time. Raises CommandError that names the present holder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
@@ -49,10 +49,10 @@ async def running(
     on_line: Callable[[str, str], None] | None = None,
     on_services: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[tuple[Supervisor, asyncio.Event]]:
-    """Everything runs inside the block; the event is set when somebody wants it to end (Ctrl-C, SIGTERM).
+    """Run everything inside the block; the event is set when somebody asks to stop (Ctrl-C, SIGTERM).
 
-    `on_services`: what to do when the services are there and the agents are not yet. A second Ctrl-C ends
-    everything at once. Raises CommandError when something does not start.
+    `on_services` is called when the services run and the agents do not yet. A second Ctrl-C ends everything
+    at once. Raises CommandError when something does not start.
     """
     supervisor = Supervisor(stack.folder / "logs", on_change=on_change, on_line=on_line)
     asked = asyncio.Event()
@@ -82,7 +82,7 @@ async def running(
 
 
 async def unless(asked: asyncio.Event, work: Coroutine[None, None, T]) -> T:
-    """The result of some work, unless somebody asks to stop meanwhile. Raises CommandError then."""
+    """Return the result of some work. Raises CommandError if somebody asks to stop before it is done."""
     working, waiting = asyncio.ensure_future(work), asyncio.create_task(asked.wait())
     try:
         await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -107,7 +107,7 @@ async def end(*tasks: asyncio.Future[Any]) -> None:
 
 
 def write_addresses(path: Path, given: dict[str, str], *, what: str) -> None:
-    """Write settings as an environment file, all or nothing, for the eyes of this user."""
+    """Write settings as an environment file, completely or not at all, readable by this user only."""
     lines = [f"# written by {what} (process {os.getpid()}), removed when it stops"]
     lines += [f"{name}={_quoted(value)}" for name, value in sorted(given.items())]
     draft = path.with_name(f"{path.name}.{os.getpid()}")
@@ -117,6 +117,6 @@ def write_addresses(path: Path, given: dict[str, str], *, what: str) -> None:
 
 
 def _quoted(value: str) -> str:
-    """As python-dotenv reads it: nothing is expanded between single quotes."""
+    """Quote a value for python-dotenv, which expands nothing between single quotes."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

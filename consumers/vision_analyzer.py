@@ -1,4 +1,4 @@
-"""Describes a photo in the library's own terms, and decides for every column which source wins."""
+"""Describe a photo in the library's own terms, and decide for every column which source wins."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from shared.photos.preview import make_preview
 from shared.vision.cache import AnswerCache, answer_key
 from shared.vision.choose import make_analyzer
 from shared.vision.contract import Answer, PhotoContext, Usage
+from shared.vision.inference import infer
 from shared.vision.people import face_finder, hinted, people_columns
 
 if TYPE_CHECKING:
@@ -26,19 +27,19 @@ if TYPE_CHECKING:
 
     from shared.settings import Settings
 
-# EXIF orientations that stand on their side: width and height change places.
+# From this EXIF orientation on, the picture lies on its side: width and height change places.
 _TURNED = 5
 
 
 class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
-    """Shows the analyzer a preview, never the original. The same question is asked once.
+    """Show the analyzer a preview, never the original. The same question is asked once.
 
-    A face hint (VISION_FACES) is no part of the answer that is kept: to switch it on or off asks, and pays,
-    nothing again.
+    A face hint (VISION_FACES) is not part of the kept answer, so switching it on or off asks and pays for
+    nothing.
     """
 
     name = "vision_analyzer"
-    # no failure of the local analyzer is one of this dependency, so its breaker never opens there
+    # the local analyzer never fails as this dependency, so its breaker stays closed there
     dependencies: ClassVar[frozenset[str]] = frozenset({"vision"})
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
@@ -46,18 +47,18 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
         self._store = BlobStore(settings.photo_store_url)
         self._analyzer = make_analyzer(settings, redis)
         self._faces = face_finder(settings)
-        # An original has up to MAX_PHOTO_BYTES: only the one that is decoded next is in memory.
+        # An original has up to MAX_PHOTO_BYTES, so only one of them is in memory at a time.
         self._one_original = asyncio.Lock()
         self._answers = AnswerCache(self._store, redis, lease=settings.lease_seconds)
 
     async def open(self) -> None:
-        """Load the model, or make the connections."""
+        """Load the model or open the connections."""
         if self._faces is not None:
             await self._faces.open()
         await self._analyzer.open()
 
     async def close(self) -> None:
-        """Let them go."""
+        """Release the model or the connections."""
         await self._analyzer.close()
 
     async def handle(self, event: PhotoFetched) -> PhotoAnalyzed:
@@ -73,8 +74,8 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
         prompt_version = self._analyzer.prompt_version
         if self._faces is not None and people_columns(schema):
             prompt_version += f"-{self._faces.version}"
-            # as the library's people see it in the report: the stored one, whatever its size
-            seen = await off_loop(self._faces.look, preview or await self._store.get(preview_ref))
+            # the stored preview, whatever its size, because people see that one in the report
+            seen = await infer(self._faces.look, preview or await self._store.get(preview_ref))
             answer = answer if seen is None else hinted(answer, schema, seen)
         merged = merge(
             schema,
@@ -87,7 +88,7 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
                 vision_needs=answer.needs_person,
             ),
         )
-        # a kept answer was paid for by the photo that asked
+        # the photo that asked first has paid for a kept answer
         usage = Usage() if cached else answer.usage
         return PhotoAnalyzed(
             **msgspec.structs.asdict(event),
@@ -106,7 +107,7 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
     async def _answer(
         self, event: PhotoFetched, schema: LibrarySchema, preview: bytes | None
     ) -> tuple[Answer, bool]:
-        """What the analyzer says, and whether it had said so before."""
+        """Return the analyzer's answer, and whether it was kept from an earlier question."""
         turned = event.orientation >= _TURNED
         context = PhotoContext(
             hints=event.hints,
@@ -118,14 +119,14 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
         )
 
         async def ask() -> Answer:
-            # the stored preview may be of another size than VISION_PREVIEW_SIDE is now: not read back
+            # the stored preview may have another size than VISION_PREVIEW_SIDE, so it is not read back
             return await self._analyzer.describe(preview or await self._preview(event), schema, context)
 
         key = answer_key(event.sha256, event.schema_digest, self._analyzer, context)
         return await self._answers.answer(key, ask)
 
     async def _preview(self, event: PhotoFetched) -> bytes:
-        """Upright, without EXIF. Raises PermanentError for an original that cannot be decoded."""
+        """Return the preview, upright and without EXIF. Raises PermanentError for a broken original."""
         async with self._one_original:
             original = await self._store.get(event.dataref)
             return await off_loop(
@@ -133,7 +134,7 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
             )
 
     async def _facts(self, event: PhotoFetched) -> PhotoFacts:
-        """All that EXIF says; the position is only there, not in the event."""
+        """Return all facts of the EXIF data. The position is only there, not in the event."""
         if event.exif.reference is None:
             return PhotoFacts(taken_at=event.exif.taken_at, camera=event.exif.camera)
         return msgspec.json.decode(await self._store.get(event.exif.reference), type=PhotoFacts)

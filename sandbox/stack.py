@@ -1,12 +1,13 @@
-"""What `erni demo` and `erni up` run: which processes, with which settings, for what is not configured.
+"""Plan what `erni demo` and `erni up` run: which processes, with which settings.
 
-A description only; `console.supervisor` runs it. A setting that is given already wins: with REDIS_URL there
-is no server of ours, with GRAPH_URL no emulator, with OTLP_ENDPOINT no trace receiver.
+This is a description only; `console.supervisor` runs it. A setting that is given wins: with REDIS_URL no
+server of ours is started, with GRAPH_URL no emulator, with OTLP_ENDPOINT no trace receiver.
 """
 
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -26,15 +27,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _PREFERRED: Final = {"redis": 6379, "sharepoint": 8086, "traces": 16686, "otlp": 4317, "gateway": 8085}
-"""Where each is found if nobody else is there: links in old reports go on working at the next start."""
+"""The port of each service if it is free, so that links in old reports work after the next start."""
 _PASSED_ON: Final = frozenset(
     {"ENABLE_TRACING", "OTLP_ENDPOINT", "JAEGER_URL", "ENVIRONMENT", "CACHE_DIR", "LOG_LEVEL", "CONCURRENCY"}
 )
-"""Settings that a demo takes from outside. No other: it must not touch a real Redis, library or model."""
+"""Settings that a demo takes from outside. It takes no others, because it must not touch a real Redis,
+library or model."""
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """One process of the stack."""
+    """Describe one process of the stack."""
 
     name: str
     command: tuple[str, ...]
@@ -53,14 +55,14 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a part of the stack is found."""
+    """Name the address of a part of the stack."""
 
     what: str
     where: str
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True):
-    """The processes to run, and the settings by which everything finds them."""
+    """Hold the processes to run, and the settings with which all parts find each other."""
 
     folder: Path
     processes: tuple[Process, ...]
@@ -71,24 +73,43 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[Address, ...]
 
 
-def plan_up(environ: Mapping[str, str], folder: Path, *, processes: Mapping[str, int] | None = None) -> Stack:
-    """Everything, to stay up: data below `folder`, ports that are the same next time if they are free.
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    `environ`: the environment and `.env`; `processes`: how many of an agent, 1 where not said.
+
+def sized(settings: Settings, cores: int) -> dict[str, int]:
+    """Return how many processes of each agent keep so many cores busy.
+
+    Per photo, preview and classifier take about five times the CPU of any other agent (`python -m
+    benchmarks.pipeline`), and one vision process works on one picture at a time. A remote model leaves it the
+    preview, which is less than half of that. Each process takes some 200 MB, so there are at most 8.
+    """
+    vision = cores if settings.vision_backend == "local" else cores // 2
+    numbers = dict.fromkeys(topology.AGENTS, max(1, min(cores // 8, 2)))
+    return numbers | {"schema_extractor": 1, "vision_analyzer": max(1, min(vision, 8))}
+
+
+def plan_up(environ: Mapping[str, str], folder: Path, *, processes: Mapping[str, int] | None = None) -> Stack:
+    """Plan everything for `erni up`: data below `folder`, the same ports at every start if they are free.
+
+    `environ`: the environment and `.env`; `processes`: how many of an agent, `sized` for the others.
     Raises SettingsError, ValkeyError.
     """
     return _Plan(environ, folder, preferred=_PREFERRED, where=Path.cwd()).make(processes or {}, gateway=True)
 
 
-def plan_demo(environ: Mapping[str, str], folder: Path) -> Stack:
-    """Everything but the gateway, for one run: any free ports, no setting that leads outside this machine."""
+def plan_demo(
+    environ: Mapping[str, str], folder: Path, *, processes: Mapping[str, int] | None = None
+) -> Stack:
+    """Plan one run without the gateway, on free ports, with no setting that leads outside this machine."""
     ours = {name.upper() for name in Settings.__struct_fields__} - _PASSED_ON
     inherited = {name: value for name, value in environ.items() if name not in ours}
-    return _Plan(inherited, folder, preferred={}, where=folder).make({}, gateway=False)
+    return _Plan(inherited, folder, preferred={}, where=folder).make(processes or {}, gateway=False)
 
 
 class _Plan:
-    """Collects processes and settings, part by part."""
+    """Collect processes and settings, part by part."""
 
     def __init__(
         self, environ: Mapping[str, str], folder: Path, *, preferred: Mapping[str, int], where: Path
@@ -110,8 +131,9 @@ class _Plan:
         if gateway:
             self._gateway()
         settings = self._settings()
+        numbers = sized(settings, cores()) | dict(numbers)
         for agent in topology.AGENTS:
-            number = numbers.get(agent, 1)
+            number = numbers[agent]
             for index in range(1, number + 1):
                 self._agent(agent, agent if number == 1 else f"{agent}.{index}", settings)
         environment = {**self._environ, **self._given}
@@ -195,7 +217,7 @@ class _Plan:
         )
 
     def _service(self, name: str, words: Sequence[str], ready: Callable[[int], bool]) -> None:
-        """A process that the agents need, and that is there before and after them."""
+        """Add a process that the agents need; it starts before them and stops after them."""
         self._processes.append(
             Process(name=name, command=tuple(words), environment={}, folder=self._where, ready=ready)
         )
@@ -227,7 +249,7 @@ class _Plan:
 
 
 def _answers(port: int, path: str) -> Callable[[int], bool]:
-    """Whether somebody answers HTTP on a loopback port, no matter what."""
+    """Return a check whether anything answers HTTP on a loopback port."""
 
     def asked(_: int) -> bool:
         link = http.client.HTTPConnection(valkey.HOST, port, timeout=2)
@@ -244,7 +266,7 @@ def _answers(port: int, path: str) -> Callable[[int], bool]:
 
 
 def _registered(settings: Settings, agent: str) -> Callable[[int], bool]:
-    """Whether the process of that pid beats in every lane: it reads by then."""
+    """Return a check whether the process sends a heartbeat in every lane, which means that it reads."""
 
     def asked(pid: int) -> bool:
         address = redis_address.read(settings.redis_url)
@@ -275,14 +297,14 @@ def _registered(settings: Settings, agent: str) -> Callable[[int], bool]:
 
 
 def _pids(records: Iterable[bytes | str]) -> set[int]:
-    """The processes of this host among an agent's records (time, space, JSON)."""
+    """Return the process ids on this host among an agent's records (time, space, JSON)."""
     here = socket.gethostname()
-    said = (
+    processes = (
         msgspec.json.decode(record.partition(b" ")[2], type=_Process)
         for record in records
         if isinstance(record, bytes)
     )
-    return {process.pid for process in said if process.host == here}
+    return {process.pid for process in processes if process.host == here}
 
 
 class _Process(msgspec.Struct, frozen=True, kw_only=True):

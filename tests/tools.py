@@ -17,6 +17,7 @@ _NAMES: Final = {
     "gcc": ("gcc", "cc"),
     "promtool": ("promtool",),
     "redis-server": ("redis-server",),
+    "strace": ("strace",),
 }
 TOOLS: Final = tuple(_NAMES)
 

@@ -1,4 +1,4 @@
-"""`erni up`: everything on this machine, until Ctrl-C."""
+"""Run everything on this machine until Ctrl-C: `erni up`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from sandbox.stack import Stack
 
 FOLDER: Final = Path(".erni")
-"""Data, logs and addresses, below where the command was typed."""
+"""The folder for data, logs and addresses, below the current directory."""
 _SERVICES: Final = frozenset({"redis", "sharepoint"})
-"""Without these nothing goes on."""
+"""Nothing works without these, so their failure ends everything."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """`erni up`."""
+    """Define the arguments of `erni up`."""
     describe(
         parser,
         "Run everything on this machine until Ctrl-C: a Redis-compatible server, a stand-in for SharePoint, "
@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=checked(_number_of),
-        help="how many processes of an agent (default: 1 of each); may be repeated",
+        help="how many processes of an agent (default: as many as keep the cores busy); may be repeated",
     )
     parser.add_argument("--logs", action="store_true", help="show what the processes write")
 
@@ -57,7 +57,7 @@ def _number_of(text: str) -> tuple[str, int]:
 
 
 def up(options: argparse.Namespace, output: Output) -> int:
-    """Run until somebody asks to stop; exit code 1 if a process had to be given up."""
+    """Run until somebody asks to stop. Returns 1 if a process failed for good."""
     from console.running import claimed
 
     with claimed(FOLDER / "up.lock", "erni up"):
@@ -72,19 +72,19 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
     from shared.settings import merged_environment
 
     addresses = FOLDER / "env"
-    # What an `erni up` that was killed left behind must not pass for settings.
+    # A killed `erni up` leaves this file behind; it must not be read as settings.
     addresses.unlink(missing_ok=True)
     stack = plan_up(merged_environment(), FOLDER, processes=dict(options.processes))
     changes = _Changes(output)
     if "REDIS_URL" not in stack.given:
-        # The agents would wait for it, for ever and silently; here somebody sits and waits for them.
+        # The agents would wait for Redis silently and for ever, while somebody waits for this command.
         async with redis_client(stack.settings) as redis:
             await redis.ping()
     try:
         async with (
             running(
                 stack,
-                on_change=changes.tell,
+                on_change=changes.report,
                 on_line=_shown(output) if options.logs else None,
                 on_services=lambda: write_addresses(addresses, stack.given, what="`erni up`"),
             ) as (supervisor, asked),
@@ -100,29 +100,29 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
                 await asked.wait()
             finally:
                 await end(telling)
-            output.say("stopping; what is in hand is finished first (Ctrl-C again: at once)")
+            output.say("stopping after the photos in flight are finished (Ctrl-C again: stop at once)")
     finally:
         addresses.unlink(missing_ok=True)
     return 1 if changes.failed else 0
 
 
 def _no_more_news(telling: asyncio.Task[None], output: Output) -> None:
-    """A mistake of ours in telling the news must not end the pipeline, nor be silent."""
+    """Report a mistake of ours in printing news; it must not end the pipeline, nor be silent."""
     if not telling.cancelled() and (error := telling.exception()):
-        output.warn(f"erni: no more news will be told, because of {error!r}; the pipeline goes on")
+        output.warn(f"erni: no more news is shown because of {error!r}; the pipeline continues")
 
 
 class _Changes:
-    """Tells people what happens to the processes; asks to stop when there is no going on."""
+    """Report what happens to the processes; ask to stop when the pipeline cannot continue."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self.asked: asyncio.Event | None = None
-        """Set it to stop everything; None while everything starts."""
+        """The event that stops everything; None while everything starts."""
         self.failed = False
 
-    def tell(self, change: Change) -> None:
-        """Say what is worth saying."""
+    def report(self, change: Change) -> None:
+        """Print a change that people want to know."""
         failed = change.state == "failed"
         self.failed = self.failed or failed
         if failed and change.name in _SERVICES and self.asked is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -61,9 +61,11 @@ class FaultOrder(
     """The error code in the body, where it shall be another than the status's usual one."""
     delay: float = 1.0
     """Seconds, for ``slow``."""
+    more_kinds: ClassVar[frozenset[str]] = frozenset()
+    """Kinds that a service of its own adds."""
 
     def __post_init__(self) -> None:
-        if not _KIND.fullmatch(self.kind):
+        if self.kind not in self.more_kinds and not _KIND.fullmatch(self.kind):
             raise ValueError(
                 f"fault kind {self.kind!r}: expected a status 400 to 599, reset, slow, garbage or stale_etag"
             )

@@ -43,6 +43,8 @@ class Column(Record, frozen=True, kw_only=True):
     max_length: int | None = None
     minimum: float | None = None
     maximum: float | None = None
+    percent: bool = False
+    """A number that people read as a percentage: 60 % is stored as 0.6."""
     default: str | None = None
 
     @property

@@ -94,6 +94,7 @@ def _column(definition: ColumnDefinition) -> Column:
         max_length=definition.text.max_length if definition.text and kind == "text" else None,
         minimum=_bound(number.minimum) if number else None,
         maximum=_bound(number.maximum) if number else None,
+        percent=bool(number and number.display_as == "percentage"),
         default=definition.default_value.value if definition.default_value else None,
     )
 

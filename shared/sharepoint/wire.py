@@ -64,6 +64,8 @@ class ChoiceFacet(Wire, frozen=True, kw_only=True):
 class NumberFacet(Wire, frozen=True, kw_only=True):
     minimum: float | None = None
     maximum: float | None = None
+    display_as: str | None = None
+    """``number`` or ``percentage`` (Graph's numberColumn)."""
 
 
 class DateTimeFacet(Wire, frozen=True, kw_only=True):

@@ -1,10 +1,10 @@
-"""The JSON schema an answer has to follow, built from the library's columns, and reading such an answer.
+"""Build the JSON schema of an answer from the library's columns.
 
-Built for the strictest service: strict mode wants every property required, no others, null where a value may
-be missing, and no keyword beyond type, enum and description (Azure knows no pattern, length or range); it
-takes 100 properties, 500 enum values in all, 250 in one enum and 15,000 characters of names and values
-(OpenAI's and Azure's first limits, later raised by OpenAI). What no longer fits is asked for as plain text
-and matched afterwards.
+The schema fits the strictest service. Strict mode requires every property, allows no others, uses null where
+a value may be missing, and knows no keyword beyond type, enum and description (Azure has no pattern, length
+or range). It takes 100 properties, 500 enum values in all, 250 in one enum and 15,000 characters of names and
+values (the first limits of OpenAI and Azure; OpenAI raised them later). Choices that do not fit are asked for
+as plain text, and the answer is matched to them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from events.types import FieldText, FieldValue, NeedsPerson
-from shared.columns.checks import check_value
 from shared.columns.merge import NOT_SEEN
 from shared.columns.schema import Column
 from shared.columns.topics import topic_of
-from shared.columns.words import UNSURE, first_choice, match_choice
-from shared.vision.contract import unsure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,37 +27,27 @@ if TYPE_CHECKING:
 JsonObject: TypeAlias = dict[str, Any]
 
 SUMMARY: Final = "bildinhalt"
-"""Asked for first: a model that has said what it sees chooses better."""
+"""The model writes this first, because a model that has described the picture chooses better."""
 DOUBTFUL: Final = 0.5
-"""The confidence below which a person shall look."""
+"""Below this confidence a person is asked to look."""
 
 _MAX_PROPERTIES: Final = 100
 _MAX_ENUM_VALUES: Final = 500
 _MAX_ONE_ENUM: Final = 250
 _MAX_CHARACTERS: Final = 15_000
 _MAX_COLUMNS: Final = (_MAX_PROPERTIES - 1) // 3
-"""Each column is an object of two: its value, and how sure the model is."""
+"""Each column takes three properties: itself, its value and its confidence."""
 _MAX_KEY: Final = 64
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A column that the model is asked about."""
+    """Name a column that the model is asked about."""
 
     key: str
     """Its property's name: ASCII, unique."""
     column: Column
     plain: bool
     """Whether the choices are too many for the schema: asked as text, matched afterwards."""
-
-
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer, read against the columns."""
-
-    fields: dict[str, FieldValue]
-    needs_person: list[NeedsPerson]
-    summary: str
-    errors: list[str]
-    """German sentences for the model: what does not hold; empty if all does."""
 
 
 def asked_of(schema: LibrarySchema) -> tuple[Asked, ...]:
@@ -97,87 +83,6 @@ def json_schema(asked: Sequence[Asked]) -> JsonObject:
     return _object(properties, None)
 
 
-def read_answer(asked: Sequence[Asked], text: str) -> Reading:
-    """Read an answer. Everything that does not hold is an error in words, for the model to mend."""
-    fields: dict[str, FieldValue] = {}
-    needs: list[NeedsPerson] = []
-    errors: list[str] = []
-    try:
-        document = msgspec.json.decode(_unfenced(text))
-    except msgspec.DecodeError as error:
-        return Reading(
-            fields={}, needs_person=[], summary="", errors=[f"Das ist kein gültiges JSON: {error}."]
-        )
-    if not isinstance(document, dict):
-        return Reading(fields={}, needs_person=[], summary="", errors=["Erwartet wird ein JSON-Objekt."])
-    for one in asked:
-        entry = document.get(one.key)
-        if not isinstance(entry, dict) or "value" not in entry:
-            errors.append(f"{one.key}: Erwartet wird ein Objekt mit value und confidence.")
-            continue
-        confidence = entry.get("confidence")
-        if (
-            isinstance(confidence, bool)
-            or not isinstance(confidence, int | float)
-            or not 0 <= confidence <= 1
-        ):
-            errors.append(f"{one.key}: confidence muss eine Zahl von 0 bis 1 sein.")
-            continue
-        value, wrong = _converted(one, entry["value"])
-        if wrong:
-            errors.append(f"{one.key}: {wrong}")
-            continue
-        _take(one.column, value, round(float(confidence), 2), fields, needs)
-    summary = document.get(SUMMARY)
-    if not isinstance(summary, str):
-        errors.append(f"{SUMMARY}: Erwartet wird ein Satz.")
-        summary = ""
-    return Reading(fields=fields, needs_person=needs, summary=" ".join(summary.split()), errors=errors)
-
-
-def _take(
-    column: Column,
-    value: FieldText,
-    confidence: float,
-    fields: dict[str, FieldValue],
-    needs: list[NeedsPerson],
-) -> None:
-    """Put a value that holds where it belongs: among the fields, and in doubt on a person's list."""
-    doubtful = confidence < DOUBTFUL
-    if value is None or value == [] or (doubtful and first_choice(UNSURE, column.choices)):
-        said = unsure(column, "")
-        if isinstance(said, FieldValue):
-            fields[column.name] = said
-        return
-    fields[column.name] = FieldValue(value=value, source="vision", confidence=confidence)
-    if doubtful:
-        needs.append(
-            NeedsPerson(
-                column=column.display_name, reason=f"Die Bildanalyse ist nur zu {confidence:.0%} sicher."
-            )
-        )
-
-
-def _converted(one: Asked, value: Any) -> tuple[FieldText, str | None]:
-    """The value as the column takes it, or what is wrong with it."""
-    column = one.column
-    match column.kind, value:
-        case _, None | "":
-            return None, None
-        case "choice", str():
-            value = match_choice(value, column.choices, close=one.plain) or value
-        case "multi_choice", list():
-            found = [match_choice(str(item), column.choices, close=one.plain) or str(item) for item in value]
-            value = list(dict.fromkeys(found))
-        case "text", str():
-            value = " ".join(value.split())
-        case "note", str():
-            value = value.strip()
-    if not isinstance(value, str | bool | int | float | list):
-        return None, "Diese Art von Wert passt nicht in die Spalte."
-    return value, check_value(column, value)
-
-
 def _value_schema(one: Asked) -> JsonObject:
     column = one.column
     match column.kind:
@@ -208,6 +113,8 @@ def _described(column: Column) -> str:
             parts.append("Datum als JJJJ-MM-TT")
         case "date_time":
             parts.append("Zeitpunkt als JJJJ-MM-TTThh:mm:ssZ")
+        case "number" if column.percent:
+            parts.append("Anteil von 0 bis 1: 60 % ist 0.6")
         case "number" if column.minimum is not None or column.maximum is not None:
             low = "" if column.minimum is None else f"von {column.minimum:g} "
             high = "" if column.maximum is None else f"bis {column.maximum:g}"
@@ -252,9 +159,3 @@ def _unique(key: str, taken: dict[str, Column]) -> str:
     while name in taken or name == SUMMARY:
         name, number = f"{key}_{number}", number + 1
     return name
-
-
-def _unfenced(text: str) -> str:
-    """Without the Markdown fence that models without strict mode like to put around JSON."""
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", text, re.DOTALL)
-    return fenced[1] if fenced else text

@@ -1,8 +1,8 @@
-"""Money for vision calls: set aside before a call, corrected after it, and not there means later.
+"""Keep vision calls within their budgets: reserve the estimate before a call, correct it after the call.
 
-The sums are in Redis, so all processes share them. Setting aside first is what keeps many calls at once from
-overdrawing together; a process that dies between the two leaves its estimate counted, which errs on the
-thrifty side.
+The sums are in Redis, so all processes share them. Because each call reserves first, many calls at once
+cannot overdraw together. A process that dies between the two steps leaves its estimate counted, so the budget
+is rather too small than overdrawn.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _FIRST_PROMPT: Final = 2500
 
 
 class Call:
-    """One call under way; say what it `used` when its answer is there."""
+    """Collect the usage of one call in flight; call `used` when the answer has arrived."""
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
 
     def used(self, usage: Usage) -> None:
-        """What the service says the call took."""
+        """Note the usage that the service reports."""
         self.usage = usage
 
 
 class Budget:
-    """The budgets of the settings VISION_BUDGET_DAY and VISION_BUDGET_SESSION."""
+    """Hold the budgets of VISION_BUDGET_DAY and VISION_BUDGET_SESSION."""
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
         self._settings = settings
@@ -61,9 +61,9 @@ class Budget:
 
     @asynccontextmanager
     async def call(self, session_id: SessionId | None) -> AsyncIterator[Call]:
-        """Around one call. Raises PostponeError if a budget has not enough left for it.
+        """Wrap one call. Raises PostponeError if too little of a budget is left for it.
 
-        A call whose block never says what it `used` is charged as estimated: it may have been made.
+        A call whose block never calls `used` is charged as estimated, because it may have been made.
         """
         call = Call()
         if not any(self._limits):
@@ -98,7 +98,7 @@ class Budget:
             )
 
     async def _correct(self, keys: list[str], difference: int) -> None:
-        """Book what the estimate was wrong by. Redis away does not cost the answer, which is paid by now."""
+        """Book the difference to the estimate. If Redis is away, the answer is kept: it is paid for."""
         try:
             for key in keys:
                 await self._redis.incrby(key, difference)
@@ -107,7 +107,7 @@ class Budget:
 
     @staticmethod
     def _keys(session_id: SessionId | None) -> list[str]:
-        """Both in one cluster slot, for the script."""
+        """Return the keys, both in one cluster slot, because one script writes them."""
         keys = [f"erni:{{vision}}:spent:{datetime.now(UTC).date().isoformat()}"]
         if session_id is not None:
             keys.append(f"erni:{{vision}}:spent:session:{session_id}")

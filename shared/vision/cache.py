@@ -1,4 +1,4 @@
-"""Answers are kept: the same question about the same picture is asked, and paid, once."""
+"""Keep answers, so that the same question about the same picture is asked and paid once."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 
 def answer_key(sha256: Sha256, schema_digest: SchemaDigest, analyzer: Analyzer, context: PhotoContext) -> str:
-    """The identity of an answer: picture, columns, model, question, and the hints that are part of it.
+    """Return the identity of an answer: picture, columns, model, question, and the hints in the question.
 
-    It begins with the picture's hash, so that who removes a content finds its answers.
+    It begins with the picture's hash, so that the answers of a removed photo can be found.
     """
-    # who took it is not told, and whose budget pays makes no difference
+    # the model never sees the photographer, and whose budget pays makes no difference
     hints = msgspec.structs.replace(context.hints, photographer=None)
-    told = msgspec.structs.replace(context, hints=hints, session_id=None)
-    parts = [schema_digest, analyzer.model, analyzer.prompt_version, told]
+    sent = msgspec.structs.replace(context, hints=hints, session_id=None)
+    parts = [schema_digest, analyzer.model, analyzer.prompt_version, sent]
     question = hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
     return f"{sha256}-{question[:32]}"
 
 
 class AnswerCache:
-    """The photo store's ``vision/`` blobs, and a lock per question so that duplicates wait for the first."""
+    """Keep answers as ``vision/`` blobs in the photo store, with a lock per question for duplicates."""
 
     def __init__(self, store: BlobStore, redis: Redis, *, lease: float) -> None:
         """`lease`: seconds after which the lock of a process that died is free."""
@@ -46,7 +46,7 @@ class AnswerCache:
         self._lease = lease
 
     async def answer(self, key: str, ask: Callable[[], Awaitable[Answer]]) -> tuple[Answer, bool]:
-        """The kept answer, or a new one, which is kept before it is returned; and whether it was kept.
+        """Return the kept answer or a new one, which is kept if usable; and whether it was kept before.
 
         Raises what `ask` raises.
         """
@@ -58,6 +58,8 @@ class AnswerCache:
             if kept := await self._kept(blob):
                 return kept, True
             answer = await ask()
+            if not answer.usable:
+                return answer, False
             # `put` would leave a blob that an older release wrote and this one cannot read
             await self._store.replace(blob, msgspec.json.encode(answer))
             return answer, False
@@ -91,5 +93,5 @@ class AnswerCache:
             try:
                 await lock.reacquire()
             except LockError:
-                # we were held up for a whole lease: whoever asks now pays a second time, no more than that
+                # this process hung for a whole lease; at worst another one pays for the same answer
                 return

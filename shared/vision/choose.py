@@ -1,4 +1,4 @@
-"""The analyzer that VISION_BACKEND names."""
+"""Choose the analyzer that VISION_BACKEND names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def make_analyzer(settings: Settings, redis: Redis) -> Analyzer:
-    """The analyzer that VISION_BACKEND names. Raises SettingsError for settings that do not suffice."""
+    """Return the analyzer that VISION_BACKEND names. Raises SettingsError for incomplete settings."""
     if settings.vision_backend == "openai":
         from shared.vision.openai import OpenAIAnalyzer
 

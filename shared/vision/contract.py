@@ -1,4 +1,4 @@
-"""What every analyzer offers: a picture and a library's columns in, values for those columns out."""
+"""Define what every analyzer does: it takes a picture and a library's columns and returns their values."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class PhotoContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about a photo beside its pixels, and may help to understand them.
+    """Hold what is known about a photo beside its pixels and may help to understand them.
 
-    The file's name is not among it: the same picture under another name has the same answer.
+    The file's name is not part of it, because the same picture under another name has the same answer.
     """
 
     hints: Hints = Hints()
@@ -28,17 +28,17 @@ class PhotoContext(msgspec.Struct, frozen=True, kw_only=True):
     """Pixels of the original as people see it, the orientation applied; 0: those of the preview."""
     height: int = 0
     session_id: SessionId | None = None
-    """Whose budget a paid call is on; says nothing about the picture."""
+    """The session whose budget pays for the call. It is no information about the picture."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer took, as the service counts it."""
+    """Count the tokens of an answer, as the service reports them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        """Both together."""
+        """Return the sum."""
         return Usage(
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
@@ -46,26 +46,28 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What an analyzer says about a photo."""
+    """Hold what an analyzer found out about a photo."""
 
     fields: dict[str, FieldValue]
     """By internal column name, source ``vision``; every value passes `check_value`."""
     needs_person: list[NeedsPerson] = []
     usage: Usage = Usage()
+    usable: bool = True
+    """False if nothing could be read: such an answer is not kept, so that the next submission asks again."""
     description: str = ""
-    """What is to be seen, in German, whether or not the library has a column for it."""
+    """What the picture shows, in German, whether or not the library has a column for it."""
 
 
 class Analyzer(Protocol):
-    """Describes photos. `model` and `prompt_version` are part of an answer's identity: same, same answer."""
+    """Describe photos. `model` and `prompt_version` are part of the identity of an answer."""
 
     @property
     def model(self) -> str:
-        """The model's name."""
+        """Return the model's name."""
 
     @property
     def prompt_version(self) -> str:
-        """Changes whenever the question or the rules behind the answer do."""
+        """Return a version that changes with the question and with the rules behind the answer."""
 
     async def open(self) -> None:
         """Load the model or open connections. Raises SettingsError if something needed is missing."""
@@ -78,7 +80,7 @@ class Analyzer(Protocol):
 
 
 def unsure(column: Column, reason: str) -> FieldValue | NeedsPerson:
-    """The honest answer for a column: its own choice for "nobody knows yet", else a person must look.
+    """Return the honest answer for a column: its choice for "nobody knows yet", else a person must look.
 
     `reason` is a German sentence.
     """

@@ -1,4 +1,4 @@
-"""The analyzer for services that speak OpenAI's chat completions: OpenAI, Azure, Ollama, vLLM, llama.cpp."""
+"""Ask services that speak OpenAI's chat completions: OpenAI, Azure, Ollama, vLLM, llama.cpp."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 import msgspec
+import structlog
 
 from shared.retry.errors import PermanentError, TransientError, dependency
 from shared.settings import SettingsError, proxy_for
 from shared.telemetry.metrics import VISION_COST, VISION_TOKENS
 from shared.vision import prompt
-from shared.vision.answer_schema import Asked, asked_of, json_schema, read_answer
+from shared.vision.answer_reading import better, left_to_people, read_answer
+from shared.vision.answer_schema import Asked, asked_of, json_schema
 from shared.vision.budget import Budget
+from shared.vision.completion import Completion, read_completion
 from shared.vision.contract import Answer, Usage
 from shared.vision.prices import cost_of
-from shared.vision.refusals import refusal
+from shared.vision.refusals import refusal, refusal_inside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,37 +31,22 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.vision.contract import PhotoContext
 
+log = structlog.get_logger()
+
 _MAX_ANSWER: Final = 2_000_000
 """Bytes. A few kilobytes are usual."""
 _LARGER: Final = 3
-"""How many times the tokens when an answer was cut off."""
+"""Factor for the tokens of the second request when the first answer was cut off."""
 _SILENCE: Final = 90.0
-"""Seconds without a byte; large models on small machines think long before the first."""
+"""Seconds without a byte. Large models on small machines need long before the first one."""
 _SHOWN: Final = 200
 _ERRORS_SHOWN: Final = 5
 
 
-class _Message(msgspec.Struct, frozen=True, kw_only=True):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct, frozen=True, kw_only=True):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a chat completion that are used; services differ in all others."""
-
-    choices: list[_Choice]
-    usage: Usage | None = None
-
-
 class OpenAIAnalyzer:
-    """Asks the model once per photo, once more if its answer was cut off, once more to mend a wrong one.
+    """Ask the model once per photo, again if its answer was cut off, again to correct a wrong one.
 
-    Attempts and waits are not its business: it raises, the machinery decides.
+    It never retries or waits after an error: it raises, and the delivery engine decides.
     """
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
@@ -76,7 +64,7 @@ class OpenAIAnalyzer:
         )
 
     async def open(self) -> None:
-        """Make the HTTP session; the first call connects."""
+        """Create the HTTP session. The first call connects."""
         key = str.__str__(self._settings.vision_api_key)
         headers = {"User-Agent": "erni-foto-agency"}
         if key and self._settings.vision_api_version:
@@ -95,11 +83,12 @@ class OpenAIAnalyzer:
             await self._session.close()
 
     async def describe(self, preview: bytes, schema: LibrarySchema, context: PhotoContext) -> Answer:
-        """Ask, check, have it mended once.
+        """Ask, read the answer, and let the model correct once what could not be read.
 
-        Raises PermanentError for a refusal, a filtered photo, or an answer that does not hold even after
-        that; HttpStatusError, TransientError and aiohttp's errors for what may pass; PostponeError while
-        the budget or the account's quota is spent.
+        A column that cannot be read even then is left to a person, and so are all if nothing can be read.
+        Raises PermanentError for a refusal, a filtered photo or an answer that is cut off; HttpStatusError,
+        TransientError and aiohttp's errors for what may pass; PostponeError while the budget or the account's
+        quota is spent.
         """
         asked = asked_of(schema)
         if not asked:
@@ -118,48 +107,49 @@ class OpenAIAnalyzer:
             reading = read_answer(asked, content)
             if reading.errors:
                 conversation += prompt.repair(content, reading.errors)
-                content, more = await self._answered(conversation, asked, context.session_id)
+                corrected, more = await self._answered(conversation, asked, context.session_id)
                 usage += more
-                reading = read_answer(asked, content)
+                reading = better(reading, read_answer(asked, corrected), asked)
         if reading.errors:
-            raise PermanentError(
-                f"asking the vision model {self.model}: its answer does not fit the library's columns, and"
-                f" mending it did not help: {' '.join(reading.errors[:_ERRORS_SHOWN])}"
+            # the service works, the model does not: no failure of the part, and the photo goes on
+            log.warning(
+                "part of the vision model's answer cannot be read: left to a person",
+                error=f"{self.model}: {' '.join(reading.errors[:_ERRORS_SHOWN])}",
             )
+            reading = left_to_people(reading, asked)
         return Answer(
             fields=reading.fields,
             needs_person=reading.needs_person,
             usage=usage,
+            usable=not reading.error and len(reading.unread) < len(asked),
             description=reading.summary,
         )
 
     async def _answered(
         self, conversation: list[dict[str, Any]], asked: tuple[Asked, ...], session_id: SessionId | None
     ) -> tuple[str, Usage]:
-        """The text of a whole answer. One that was cut off is asked for again, with more room."""
+        """Return the text of a complete answer. If one was cut off, ask again with more tokens."""
         room = self._settings.vision_max_tokens
-        choice, usage = await self._call(conversation, asked, session_id, room)
-        if choice.finish_reason == "length" and not choice.message.refusal:
-            choice, more = await self._call(conversation, asked, session_id, room * _LARGER)
-            usage += more
-        message = choice.message
-        if message.refusal:
+        completion = await self._call(conversation, asked, session_id, room)
+        usage = completion.usage
+        if completion.finish_reason == "length" and not completion.refusal:
+            completion = await self._call(conversation, asked, session_id, room * _LARGER)
+            usage += completion.usage
+        if completion.refusal:
             raise PermanentError(
                 f"asking the vision model {self.model}: it refused to describe the photo"
-                f" ({' '.join(message.refusal.split())[:_SHOWN]})"
+                f" ({' '.join(completion.refusal.split())[:_SHOWN]})"
             )
-        if choice.finish_reason == "length":
+        if completion.finish_reason == "length":
             raise PermanentError(
                 f"asking the vision model {self.model}: its answer was cut off even at"
                 f" {room * _LARGER} tokens; raise VISION_MAX_TOKENS"
             )
-        if choice.finish_reason == "content_filter":
+        if completion.finish_reason == "content_filter":
             raise PermanentError(
                 f"asking the vision model {self.model}: the service's content filter held the answer back"
             )
-        if not message.content:
-            raise TransientError(f"asking the vision model {self.model}: the answer is empty")
-        return message.content, usage
+        return completion.text, usage
 
     async def _call(
         self,
@@ -167,8 +157,8 @@ class OpenAIAnalyzer:
         asked: tuple[Asked, ...],
         session_id: SessionId | None,
         max_tokens: int,
-    ) -> tuple[_Choice, Usage]:
-        """One request, paid from the budget and counted."""
+    ) -> Completion:
+        """Send one request, pay it from the budget and count it."""
         async with self._budget.call(session_id) as call:
             body = msgspec.json.encode(self._request(conversation, asked, max_tokens))
             status, headers, answer = await self._post(body)
@@ -176,31 +166,32 @@ class OpenAIAnalyzer:
                 call.used(Usage())
                 raise refusal(status, headers, answer)
             try:
-                completion = msgspec.json.decode(answer, type=_Completion)
-                choice = completion.choices[0]
-            except (msgspec.DecodeError, IndexError) as error:
+                completion = read_completion(answer)
+            except ValueError as error:
                 raise TransientError(
                     f"asking the vision model {self.model}: the answer is no chat completion ({error});"
                     " if that stays so, check VISION_URL"
                 ) from error
-            usage = completion.usage or Usage()
+            usage = completion.usage
             call.used(usage)
+            if completion.error is not None:
+                raise refusal_inside(headers, completion.error)
         VISION_TOKENS.labels(self.model, "input").inc(usage.prompt_tokens)
         VISION_TOKENS.labels(self.model, "output").inc(usage.completion_tokens)
         VISION_COST.labels(self.model).inc(
             cost_of(self._settings, usage.prompt_tokens, usage.completion_tokens) or 0.0
         )
-        return choice, usage
+        return completion
 
     async def _post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers (whatever their case) and body."""
+        """Return status, headers (in any case) and body."""
         if self._session is None:
             raise RuntimeError("the vision analyzer was not opened: call open() first")
         async with self._session.post(
             self._url(),
             data=body,
             headers={"Content-Type": "application/json"},
-            # a redirect would carry the key to wherever it points
+            # a redirect would send the key to another address
             allow_redirects=False,
             proxy=proxy_for(self._settings, self._url()),
         ) as response:

@@ -1,7 +1,7 @@
-"""The opt-in face hint: what a seen face does to an answer about whether people can be recognised.
+"""Add the opt-in face hint to an answer about whether people can be recognised.
 
-A hint and no more. No face seen is no answer, because the detector misses people from behind, far away or
-with a helmet: nothing here ever says "no".
+It is a hint and no more. "No face" is never an answer, because the detector misses people from behind, far
+away or with a helmet.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HINT: Final = "Hinweis: möglicherweise ein Gesicht im Bild; kein Ersatz für ei
 CONTRADICTED: Final = HINT + " Die Bildanalyse sagt «{said}»: bitte ansehen."
 
 _POSSIBLE: Final = ("Möglich", "Möglicherweise", "Vielleicht", "Eventuell", "Prüfen", "Zu prüfen", "Unklar")
-"""Choices that leave it to a person, which is what a hint is for; best first."""
+"""Choices that leave the decision to a person; best first."""
 _YES: Final = ("Ja", "Erkennbar", "Sichtbar", "Vorhanden", "Personen erkennbar", "Personen", "Yes", "Oui")
 _NO: Final = frozenset(
     map(
@@ -37,7 +37,7 @@ _NO: Final = frozenset(
 
 
 def face_finder(settings: Settings) -> FaceFinder | None:
-    """What looks for faces, if VISION_FACES is on. Raises SettingsError if its extra is not installed."""
+    """Return the face detector if VISION_FACES is on. Raises SettingsError if its extra is not installed."""
     if not settings.vision_faces:
         return None
     try:
@@ -52,15 +52,15 @@ def face_finder(settings: Settings) -> FaceFinder | None:
 
 
 def people_columns(schema: LibrarySchema) -> list[Column]:
-    """The columns that a seen face is a hint for."""
+    """Return the columns that a face is a hint for."""
     return [column for column in schema.writable if topic_of(column) == "people"]
 
 
 def hinted(answer: Answer, schema: LibrarySchema, confidence: float) -> Answer:
-    """The answer for a photo on which a face was seen, that surely.
+    """Return the answer for a photo in which a face was found with this confidence.
 
-    A "yes" of the analyzer stays as it is. Otherwise the column says "possible" or "yes", as its choices
-    allow, and a person is asked to look, also where the analyzer said "no".
+    A "yes" of the analyzer stays as it is. Otherwise the column becomes "possible" or "yes", as its choices
+    allow, and a person is asked to look, also where the analyzer answered "no".
     """
     fields = dict(answer.fields)
     needs = list(answer.needs_person)
@@ -81,7 +81,7 @@ def hinted(answer: Answer, schema: LibrarySchema, confidence: float) -> Answer:
 
 
 def _hint(column: Column) -> FieldText:
-    """The value that means "look, perhaps"; None if the column has none."""
+    """Return the value that means "possibly"; None if the column has none."""
     if column.kind == "boolean":
         return True
     choice = first_choice((*_POSSIBLE, *_YES), column.choices)
@@ -101,7 +101,7 @@ def _says_no(value: FieldText) -> bool:
 
 
 def _says_nothing(value: FieldText) -> bool:
-    """Whether it is empty, or one of the choices for "nobody knows yet"."""
+    """Return whether it is empty, or one of the choices for "nobody knows yet"."""
     values = value if isinstance(value, list) else [value] if isinstance(value, str) else []
     return value is None or value in ("", []) or unsure_word(values) is not None
 

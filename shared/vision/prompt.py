@@ -1,4 +1,4 @@
-"""What the model is told, in German: the answers are read by Swiss people."""
+"""Write the prompt, in German, because Swiss people read the answers."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Deine Antwort ist so nicht verwendbar:
 Gib die ganze Antwort noch einmal, mit diesen Fehlern behoben. Im Zweifel ist value null.
 """
 _HINTS_AT_MOST: Final = 2000
-"""Characters: what an upstream writes is paid by the token."""
+"""Characters. Hints come from upstream, and every token costs money."""
 
 VERSION: Final = hashlib.sha256(f"{_SYSTEM}{_REPAIR}3".encode()).hexdigest()[:8]
-"""Of the instructions; the number counts the changes of what is built around them."""
+"""The version of the instructions; the number counts the changes of the code that builds the prompt."""
 
 
 def messages(
@@ -49,7 +49,7 @@ def messages(
     detail: str,
     with_schema: bool,
 ) -> list[dict[str, Any]]:
-    """The conversation's beginning. `with_schema`: the schema goes into the text, for who takes no other."""
+    """Return the first messages. `with_schema` puts the schema into the text, for services without one."""
     address = f"data:image/jpeg;base64,{base64.b64encode(preview).decode()}"
     text = _question(library, asked, context)
     if with_schema:
@@ -68,16 +68,15 @@ def messages(
 
 
 def repair(content: str, errors: Sequence[str]) -> list[dict[str, Any]]:
-    """What follows an answer that does not hold."""
+    """Return the messages that ask for a correction."""
     listed = "\n".join(f"- {error}" for error in errors)
-    return [
-        {"role": "assistant", "content": content},
-        {"role": "user", "content": _REPAIR.format(errors=listed)},
-    ]
+    # services refuse an empty message of the assistant
+    said = [{"role": "assistant", "content": content}] if content.strip() else []
+    return [*said, {"role": "user", "content": _REPAIR.format(errors=listed)}]
 
 
 def _question(library: str, asked: Sequence[Asked], context: PhotoContext) -> str:
-    """The library, what is known of the photo, and the choices that the schema has no room for."""
+    """Return the library, what is known of the photo, and the choices that do not fit into the schema."""
     hints = context.hints
     known = {
         "Projekt": hints.project,
@@ -88,9 +87,11 @@ def _question(library: str, asked: Sequence[Asked], context: PhotoContext) -> st
         "Originalgrösse": f"{context.width} x {context.height} Pixel" if context.width else None,
     }
     lines = [f"Bibliothek: {library}"]
-    told = [f"- {name}: {' '.join(text.split())[:_HINTS_AT_MOST]}" for name, text in known.items() if text]
-    if told:
-        lines += ["", "Angaben zum Foto (ungeprüft):", *told]
+    hints_given = [
+        f"- {name}: {' '.join(text.split())[:_HINTS_AT_MOST]}" for name, text in known.items() if text
+    ]
+    if hints_given:
+        lines += ["", "Angaben zum Foto (ungeprüft):", *hints_given]
     for one in asked:
         if one.plain:
             lines += ["", f"Werte für {one.key}: {'; '.join(one.column.choices)}"]

@@ -1,9 +1,9 @@
-"""What a chat-completions service answers when it refuses, as the exception that says what to do about it."""
+"""Turn the error answers of a chat-completions service into exceptions that name what to do."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -20,9 +20,33 @@ _ADVICE: Final[Mapping[int, str]] = {
     413: "lower VISION_PREVIEW_SIDE",
     429: "it is asked too often",
 }
+# Bad request, and what FastAPI answers instead of it.
+_REFUSED: Final = frozenset({400, 422})
+_INSIDE: Final[Mapping[str, int]] = {
+    "content_filter": 400,
+    "invalid_request_error": 400,
+    "insufficient_quota": 429,
+    "rate_limit_exceeded": 429,
+}
+"""The status of an error inside a 200 that names itself in words."""
+_PARAMETER: Final = re.compile(
+    r"\b(?:max_completion_tokens|max_tokens|temperature|response_format|json_schema|detail)\b"
+)
+_ALIASES: Final[Mapping[str, str]] = {"json_schema": "response_format"}
+_TOO_MANY: Final = re.compile(r"too large|too high|at most|maximum|exceed|less than", re.IGNORECASE)
+# Azure through a gateway (LiteLLM) has no code of its own any more.
+_FILTERED: Final = re.compile(
+    r"ResponsibleAIPolicyViolation|ContentPolicyViolation|content management policy"
+)
+_BLIND: Final = re.compile(
+    r"required for image input|does not (?:support|accept) (?:images?\b|image input|vision)"
+    r"|not a (?:vision|multimodal) model|image input is not supported",
+    re.IGNORECASE,
+)
+"""Ollama, OpenAI, vLLM, llama.cpp and OpenRouter about a model that sees nothing; Ollama as a 500."""
 # Timeout and conflict: OpenAI's own clients try these again as well.
 _AGAIN: Final = frozenset({408, 409})
-# Somebody has to pay a bill first: look every hour. The photo has done nothing wrong.
+# Somebody has to pay a bill first, so look every hour. It is not the photo's fault.
 _UNPAID_WAIT: Final = 3600.0
 _MAX_SAID: Final = 300
 _RESETS: Final = ("requests", "tokens")
@@ -31,55 +55,83 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of an error body that are acted on or told."""
+    """Hold the parts of an error body that decide or are shown."""
 
     message: str = ""
     kind: str = ""
     code: str = ""
-    param: str = ""
+    parameter: str = ""
+    """The request's parameter that the service names, whether in a field of its own or in its sentence."""
+    filtered: bool = False
+    """Whether the content filter refused the photo or its hints."""
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
-    """The exception for an answer that is no success.
+    """Return the exception for an answer that is no success.
 
-    ``x-should-retry`` decides over the status. Of several waits the most precise counts:
-    ``retry-after-ms``, then ``Retry-After`` in seconds or as a date, then the reset of the exhausted limit.
+    ``x-should-retry`` wins over the status. Of several waits the most precise counts: ``retry-after-ms``,
+    then ``Retry-After`` in seconds or as a date, then the reset of the exhausted limit.
     """
-    said = _read(body)
+    found = _read(body)
     sentence = f"asking the vision model: the service answered {status}"
-    if said.code or said.kind:
-        sentence += f" {said.code or said.kind}"
-    # what is said about a key may quote from it
-    if said.message and status not in (401, 403):
-        sentence += f" ({said.message})"
-    advice = _ADVICE.get(status)
-    if "insufficient_quota" in (said.code, said.kind):
+    if found.code or found.kind:
+        sentence += f" {found.code or found.kind}"
+    # what a service writes about a key may quote from it
+    if found.message and status not in (401, 403):
+        sentence += f" ({found.message})"
+    if "insufficient_quota" in (found.code, found.kind):
         return PostponeError(
             f"{sentence}; the account's quota is used up: raise it or pay the bill, the photo waits",
             _UNPAID_WAIT,
         )
-    if status == 400 and said.code == "content_filter":
+    if found.filtered and status in _REFUSED:
         return PermanentError(
             f"{sentence}; the service's content filter does not take this photo or its hints"
         )
-    if status == 400 and said.param.startswith("response_format"):
-        advice = "the service does not take the schema of this library: try VISION_SCHEMA_FORM=flat or none"
-    elif status == 400 and said.param in ("temperature", "max_tokens", "max_completion_tokens"):
-        advice = "see VISION_TEMPERATURE and VISION_TOKENS_FIELD"
-    if advice:
+    if _BLIND.search(found.message):
+        return PermanentError(f"{sentence}; the model takes no pictures: name one that does in VISION_MODEL")
+    advice = _setting(found) if status in _REFUSED else None
+    if advice := advice or _ADVICE.get(status):
         sentence += f"; {advice}"
     wanted = headers.get("x-should-retry", "").lower()
     if wanted == "false":
         return PermanentError(f"{sentence}; it asks not to be tried again")
     if status == 429 or status >= 500 or (wanted != "true" and status not in _AGAIN):
         return HttpStatusError(
-            sentence, status=status, retry_after=wait_of(headers), code=said.code or said.kind or None
+            sentence, status=status, retry_after=wait_of(headers), code=found.code or found.kind or None
         )
     return TransientError(sentence)
 
 
+def refusal_inside(headers: Mapping[str, str], error: Mapping[str, Any]) -> Exception:
+    """Return the exception for an error that a gateway sends inside a 200, with the status in its code."""
+    code = str(error.get("code", ""))
+    known = _INSIDE.get(code) or _INSIDE.get(str(error.get("type", "")))
+    status = int(code) if re.fullmatch(r"[45]\d\d", code) else known or 502
+    return refusal(status, headers, msgspec.json.encode({"error": error}))
+
+
+def _setting(found: _Body) -> str | None:
+    """Return which setting changes the parameter that the service names; None if it names none of ours."""
+    match found.parameter:
+        case "max_tokens" | "max_completion_tokens" if _TOO_MANY.search(found.message):
+            return "lower VISION_MAX_TOKENS"
+        case "max_tokens":
+            return "set VISION_TOKENS_FIELD=max_completion_tokens"
+        case "max_completion_tokens":
+            return "set VISION_TOKENS_FIELD=max_tokens"
+        case "temperature":
+            return "set VISION_TEMPERATURE=null"
+        case "response_format":
+            return "the service does not take the schema of this library: set VISION_SCHEMA_FORM=flat or none"
+        case "detail":
+            return "set VISION_DETAIL=auto"
+        case _:
+            return None
+
+
 def wait_of(headers: Mapping[str, str]) -> float | None:
-    """Seconds the service wants us to wait; None if it does not say."""
+    """Return the seconds that the service asks us to wait; None if it asks for none."""
     try:
         return bounded(float(headers.get("retry-after-ms", "")) / 1000)
     except ValueError:
@@ -97,7 +149,7 @@ def wait_of(headers: Mapping[str, str]) -> float | None:
 
 
 def _duration(text: str) -> float | None:
-    """Seconds in ``1s``, ``6m0s`` or ``20ms``."""
+    """Return the seconds in ``1s``, ``6m0s`` or ``20ms``."""
     parts = _DURATION.findall(text.strip())
     if not parts or "".join(number + unit for number, unit in parts) != text.strip():
         return None
@@ -105,27 +157,62 @@ def _duration(text: str) -> float | None:
 
 
 def _read(body: bytes) -> _Body:
-    """OpenAI nests it under ``error``, vLLM does not, Ollama says ``error`` in one text."""
+    """Read an error body. OpenAI nests it under ``error``, vLLM does not, Ollama writes one text.
+
+    Mistral and FastAPI list what is wrong under ``detail``, each with the way to the parameter.
+    """
     try:
         document = msgspec.json.decode(body)
     except msgspec.DecodeError:
         return _Body()
     error = document.get("error", document) if isinstance(document, dict) else None
     if isinstance(error, str):
-        return _Body(message=_shortened(error))
+        error = {"message": error}
     if not isinstance(error, dict):
         return _Body()
-    text = {name: value for name, value in error.items() if isinstance(value, str)}
+    message, path = _sentence(error.get("message", error.get("detail")))
+    code = error.get("code")
+    whole = body.decode("utf-8", "replace")
     return _Body(
-        message=_shortened(text.get("message", "")),
-        kind=text.get("type", "")[:60],
-        code=text.get("code", "")[:60],
-        param=text.get("param", "")[:60],
+        message=_shortened(message),
+        kind=_word(error.get("type")),
+        code=_word(code) if isinstance(code, str) and not code.isdigit() else "",
+        parameter=_parameter(f"{_word(error.get('param'))} {path}") or _parameter(message),
+        filtered=code == "content_filter" or bool(_FILTERED.search(whole)),
     )
 
 
+def _sentence(message: object) -> tuple[str, str]:
+    """Return the message in words, and the path to the parameter where the service lists it apart."""
+    if isinstance(message, str):
+        return message, ""
+    if isinstance(message, dict):
+        return _sentence(message.get("detail", message.get("message")))
+    if not isinstance(message, list):
+        return "", ""
+    sentences, paths = [], []
+    for one in message:
+        if not isinstance(one, dict):
+            continue
+        where = one.get("loc")
+        path = ".".join(str(step) for step in where if step != "body") if isinstance(where, list) else ""
+        sentences.append(f"{path}: {one.get('msg', '')}" if path else str(one.get("msg", "")))
+        paths.append(path)
+    return "; ".join(sentences), " ".join(paths)
+
+
+def _parameter(text: str) -> str:
+    """Return the first of the parameters we send that stands in a text."""
+    found = _PARAMETER.search(text)
+    return _ALIASES.get(found[0], found[0]) if found else ""
+
+
+def _word(value: object) -> str:
+    return value[:60] if isinstance(value, str) else ""
+
+
 def _shortened(message: str) -> str:
-    """One line, without the picture that some services quote back, and without queries of addresses."""
+    """Return one line, without the picture that some services quote, and without queries of addresses."""
     line = re.sub(r"data:image/[^\s\"']*", "…", " ".join(message.split()))
     line = re.sub(r"(https?://[^\s?#\"']*)[?#][^\s\"']*", r"\1", line)
     return line if len(line) <= _MAX_SAID else line[:_MAX_SAID] + "…"

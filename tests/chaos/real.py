@@ -13,10 +13,10 @@ import aiohttp
 import msgspec
 from PIL import Image
 
-from sandbox import vision
 from sandbox.children import end_with_parent
 from sandbox.sharepoint.process import RunningGraph, start_graph
 from sandbox.traces.process import RunningTraces, start_traces
+from sandbox.vision import service as vision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

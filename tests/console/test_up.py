@@ -167,7 +167,7 @@ def test_a_second_up_in_the_same_folder_is_told_who_runs(tmp_path: Path) -> None
 
 def test_nobody_outlives_an_up_that_was_killed_and_the_next_one_finds_the_data(tmp_path: Path) -> None:
     photos = _photos(tmp_path / "photos", 5)
-    with _up(tmp_path) as running:
+    with _up(tmp_path, "--processes", "vision_analyzer=1") as running:
         _erni(tmp_path, "publish", str(photos), "--session", "s1")
         _hear(running, "s1 is through")
         children = psutil.Process(running.pid).children(recursive=True)

@@ -18,6 +18,8 @@ from tests.tools import ROOT
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 AGENT_COMMAND = ["python", "-m", "consumers"]
 SETTINGS = {name.upper() for name in Settings.__struct_fields__}
+NO_REPORTS = "ORT_DISABLE_TELEMETRY"
+"""A variable of onnxruntime, no setting of ours."""
 GRACE = next(field.default for field in msgspec.structs.fields(Settings) if field.name == "grace_seconds")
 PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+(-[a-z0-9.-]+)?")
 DURABLE = {"--appendonly": "yes", "--appendfsync": "always", "--save": "", "--maxmemory-policy": "noeviction"}
@@ -56,7 +58,8 @@ def test_compose_has_one_service_for_each_agent_and_what_they_need() -> None:
         assert service["volumes"] == ["store:/var/lib/erni"]
         assert service["env_file"] == [{"path": ".env", "required": False}]
         assert service["restart"] == "unless-stopped"
-        assert environment(service).keys() <= SETTINGS
+        assert environment(service).keys() <= SETTINGS | {NO_REPORTS}
+        assert environment(service)[NO_REPORTS] == "1"
         assert environment(service)["PHOTO_STORE_URL"] == "file:///var/lib/erni/store"
 
 
@@ -214,12 +217,17 @@ def test_agents_are_restarted_for_health_alone() -> None:
 
 
 def test_the_settings_that_manifests_give_exist() -> None:
-    given = set(manifests.of_kind("ConfigMap")["settings"]["data"])
+    given = set(manifests.of_kind("ConfigMap")["settings"]["data"]) - {NO_REPORTS}
     for name, _, container in manifests.containers():
         if name != "redis":
             given |= {variable["name"] for variable in container["env"]}
-    given |= set(re.findall(r"^ +([A-Z_]+)=\S", DOCKERFILE, re.MULTILINE)) - {"PYTHONUNBUFFERED"}
+    given |= set(re.findall(r"^ +([A-Z_]+)=\S", DOCKERFILE, re.MULTILINE)) - {"PYTHONUNBUFFERED", NO_REPORTS}
     assert given <= SETTINGS
+
+
+def test_onnxruntimes_reports_to_its_maker_are_off_in_image_and_manifests() -> None:
+    assert manifests.of_kind("ConfigMap")["settings"]["data"][NO_REPORTS] == "1"
+    assert re.search(rf"^ +{NO_REPORTS}=1$", DOCKERFILE, re.MULTILINE)
 
 
 def test_every_secret_that_manifests_use_is_explained() -> None:

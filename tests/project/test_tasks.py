@@ -186,7 +186,7 @@ def test_ci_installs_only_what_is_missing_and_lets_no_service_start(tmp_path: Pa
     assert asked == [
         "apt-get update",
         "apt-get download prometheus",
-        "apt-get install -y --no-install-recommends chromium fonts-liberation redis-server",
+        "apt-get install -y --no-install-recommends chromium fonts-liberation redis-server strace",
         "no service starts",
         "make test REQUIRE_ALL=1",
     ]
@@ -196,7 +196,7 @@ def test_ci_installs_only_what_is_missing_and_lets_no_service_start(tmp_path: Pa
 
 
 def test_ci_with_everything_there_only_runs_the_tests(tmp_path: Path) -> None:
-    result = ci(tmp_path, present=("python3", "gcc", "chromium", "redis-server", "promtool"))
+    result = ci(tmp_path, present=("python3", "gcc", "chromium", "redis-server", "strace", "promtool"))
     assert result.returncode == 0
     assert calls(tmp_path) == ["make test REQUIRE_ALL=1"]
 

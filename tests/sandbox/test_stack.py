@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from events import topology
 from sandbox import redis_server as valkey
 from sandbox import stack
-from shared.settings import SettingsError
+from shared.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan for one core, so that each agent has one process by default."""
+    monkeypatch.setattr(stack, "cores", lambda: 1)
 
 
 def _names(plan: stack.Stack) -> list[str]:
@@ -115,3 +121,24 @@ def test_a_demo_sends_its_traces_where_they_are_wanted(tmp_path: Path) -> None:
 def test_wrong_settings_are_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="CONCURRENCY='many'"):
         stack.plan_up({"CONCURRENCY": "many"}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cores", "backend", "vision", "fetchers"),
+    [(1, "local", 1, 1), (2, "local", 2, 1), (4, "local", 4, 1), (32, "local", 8, 2), (4, "openai", 2, 1)],
+)
+def test_there_are_as_many_processes_as_keep_the_cores_busy(
+    cores: int, backend: Literal["local", "openai"], vision: int, fetchers: int
+) -> None:
+    numbers = stack.sized(Settings(vision_backend=backend), cores)
+    assert numbers.keys() == set(topology.AGENTS)
+    assert (numbers["vision_analyzer"], numbers["photo_fetcher"]) == (vision, fetchers)
+    assert numbers["schema_extractor"] == 1
+
+
+def test_a_number_that_is_given_wins_over_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "cores", lambda: 4)
+    names = _names(stack.plan_up({}, tmp_path, processes={"vision_analyzer": 1}))
+    assert [name for name in names if name.startswith("vision")] == ["vision_analyzer"]
+    names = _names(stack.plan_demo({}, tmp_path))
+    assert len([name for name in names if name.startswith("vision")]) == 4

@@ -10,8 +10,9 @@ import aiohttp
 import msgspec
 import pytest
 
-from sandbox.vision import Ready
-from shared.retry.errors import HttpStatusError, TransientError
+from sandbox.vision.service import Ready
+from shared.retry.classify import Kind, classify
+from shared.retry.errors import HttpStatusError, PermanentError, TransientError
 from shared.settings import Settings
 from shared.vision.contract import PhotoContext
 from shared.vision.local.analyzer import LocalAnalyzer
@@ -118,6 +119,75 @@ async def test_faults_reach_the_agent_as_a_real_services_would(stand: Stand) -> 
         await ask()
     await stand.fault(kind="slow", delay=0.05, times=1)
     await ask()
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        *("think", "fence", "fence_prefix", "parts", "reasoning_only", "stream"),
+        *("null_usage", "no_usage", "float_usage", "string_conf", "percent_conf", "string_bool_num"),
+    ],
+)
+async def test_an_answer_in_another_form_is_read_at_once(stand: Stand, mode: str) -> None:
+    schema = library(*library().columns, column("Sichtbar", "boolean"))
+    usual = await stand.remote.describe(CLOCK, schema, CONTEXT)
+    assert await stand.fault(kind=mode, times=1) == 201
+    answer = await stand.remote.describe(CLOCK, schema, CONTEXT)
+    values = {name: field.value for name, field in answer.fields.items()}
+    if "conf" in mode:
+        # a value that the analyzer doubts is a sure one here
+        assert {name for name in usual.fields if name not in values} == set()
+    else:
+        assert values == {name: field.value for name, field in usual.fields.items()}
+    # read without asking for a correction
+    async with aiohttp.ClientSession() as session:
+        counts = await (await session.get(stand.ready.admin)).json()
+    assert counts == {"asked": 2, "answered": 1}
+
+
+@pytest.mark.parametrize("mode", ["prose", "empty", "choices_empty"])
+async def test_a_model_that_says_nothing_leaves_all_to_a_person(stand: Stand, mode: str) -> None:
+    await stand.fault(kind=mode, times=2)
+    answer = await stand.remote.describe(CLOCK, library(), CONTEXT)
+    assert not answer.usable
+    assert {
+        field.value if isinstance(field.value, str) else field.value[0]
+        for field in answer.fields.values()
+        if isinstance(field.value, str | list)
+    } == {"Prüfen"}
+    assert {need.column for need in answer.needs_person} == {"Beschreibung", "Geschoss"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "advice"),
+    [
+        (
+            "mistral422",
+            "(max_completion_tokens: Extra inputs are not permitted); set VISION_TOKENS_FIELD=max_tokens",
+        ),
+        ("vllm400", "set VISION_TOKENS_FIELD=max_tokens"),
+        ("openai_tokens", "set VISION_TOKENS_FIELD=max_completion_tokens"),
+        ("openai_temp", "set VISION_TEMPERATURE=null"),
+        ("azure_filter", "content filter does not take this photo"),
+        ("litellm_filter", "content filter does not take this photo"),
+        ("ollama_no_vision", "the model takes no pictures: name one that does in VISION_MODEL"),
+        ("content_filter_finish", "content filter held the answer back"),
+    ],
+)
+async def test_a_refusal_names_what_to_change(stand: Stand, mode: str, advice: str) -> None:
+    await stand.fault(kind=mode, times=1)
+    with pytest.raises((HttpStatusError, PermanentError)) as raised:
+        await stand.remote.describe(CLOCK, library(), CONTEXT)
+    assert advice in str(raised.value)
+    # another photo would not open the breaker either
+    assert classify(raised.value) is Kind.PERMANENT
+
+
+async def test_a_provider_that_throttles_inside_a_200_throttles(stand: Stand) -> None:
+    await stand.fault(kind="openrouter200", times=1)
+    with pytest.raises(HttpStatusError, match=r"429 .*Provider returned error") as raised:
+        await stand.remote.describe(CLOCK, library(), CONTEXT)
+    assert classify(raised.value) is Kind.TRANSIENT
 
 
 async def test_what_it_cannot_do_or_read_is_told(stand: Stand) -> None:

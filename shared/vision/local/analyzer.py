@@ -1,7 +1,7 @@
-"""The local analyzer: ImageNet's thousand classes, in German, and what can be measured. It knows no building.
+"""Describe photos on this machine: the thousand classes of ImageNet in German, and measurements.
 
-An ImageNet classifier has never seen construction phases, kinds of wood or types of building, so columns
-about those are never filled by it, however sure it is of what it sees.
+An ImageNet classifier has never seen construction phases, kinds of wood or types of building. It never fills
+columns about those, however sure it is of what it sees.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from shared.columns.checks import check_value
 from shared.columns.merge import NOT_SEEN
 from shared.columns.topics import Topic, topic_of
 from shared.columns.words import first_choice
-from shared.photos.open import off_loop
 from shared.vision.contract import Answer, PhotoContext, unsure
+from shared.vision.inference import infer
 from shared.vision.local import picture, vocabulary
 from shared.vision.local.model import MODEL, classify, open_session
 from shared.vision.local.sentences import description
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from shared.columns.schema import Column, LibrarySchema
     from shared.settings import Settings
-    from shared.vision.local.sessions import Session
+    from shared.vision.local.onnx_session import Session
 
 SURE: Final = 0.7
 """The probability from which something counts as seen.
@@ -41,12 +41,12 @@ something had 0.7 or more, and 2 of those were wrong, both a drawn horse that wa
 8 of 207, at 0.5 16 of 245, at 0.4 37 of 303.
 """
 MAYBE: Final = 0.4
-"""The probability from which the description says "vermutlich"; no choice is filled on it."""
+"""From this probability the description says "vermutlich"; it is too low to fill a choice."""
 
 _RULES: Final = "1"
 """Counts the changes of the rules in this module, `picture` and `sentences`."""
 _MEASURED: Final = 0.9
-"""How far a measured quality is to be trusted: a rule of thumb, its hit rate stands in `picture.quality`."""
+"""The confidence of a measured quality, a rule of thumb; `picture.quality` documents its hit rate."""
 
 _NOT_KNOWN: Final[dict[Topic, str]] = {
     "phase": "Der lokale Analysator kennt keine Bauphasen.",
@@ -62,7 +62,7 @@ _QUALITY_WORDS: Final[dict[picture.Quality, tuple[str, ...]]] = {
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What one look at a preview gave."""
+    """Hold the result of one look at a preview."""
 
     probabilities: Any
     """Of the 1000 classes, a float32 array."""
@@ -72,7 +72,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LocalAnalyzer:
-    """Needs no account and no network; converts its model into the cache folder at its first start."""
+    """Describe photos without account or network. The first start converts the model into the cache."""
 
     model = MODEL
 
@@ -87,7 +87,7 @@ class LocalAnalyzer:
         self._session = await asyncio.to_thread(open_session, self._cache_dir)
 
     async def close(self) -> None:
-        """Let the model go."""
+        """Release the model."""
         self._session = None
 
     async def describe(self, preview: bytes, schema: LibrarySchema, context: PhotoContext) -> Answer:
@@ -98,11 +98,11 @@ class LocalAnalyzer:
         session = self._session
         if session is None:
             raise RuntimeError("the local analyzer was not opened: call open() first")
-        seen = await off_loop(_look, session, preview, context)
+        seen = await infer(_look, session, preview, context)
         return self.answer(seen, schema)
 
     def answer(self, seen: Seen, schema: LibrarySchema) -> Answer:
-        """The columns' values for what was seen."""
+        """Return the values of the columns for what was seen."""
         fields: dict[str, FieldValue] = {}
         needs: list[NeedsPerson] = []
         text = self._description(seen)
@@ -115,7 +115,7 @@ class LocalAnalyzer:
         return Answer(fields=fields, needs_person=needs, description=" ".join(text))
 
     def _column(self, column: Column, seen: Seen, text: list[str]) -> FieldValue | NeedsPerson | None:
-        """What can be said for one column; None if pictures do not tell, or this analyzer never could."""
+        """Return the value of one column; None if no picture, or not this analyzer, can know it."""
         topic = topic_of(column)
         if topic in NOT_SEEN:
             return None
@@ -134,7 +134,7 @@ class LocalAnalyzer:
         return None
 
     def _choices(self, column: Column, seen: Seen) -> FieldValue | NeedsPerson:
-        """The choices whose word is among what is surely seen."""
+        """Return the choices whose word is surely in the picture."""
         shares = [
             (self._vocabulary.choice_share(choice, seen.probabilities), choice) for choice in column.choices
         ]
@@ -153,7 +153,7 @@ class LocalAnalyzer:
     def _text(
         self, column: Column, topic: Topic | None, seen: Seen, text: list[str]
     ) -> FieldValue | NeedsPerson | None:
-        """A description, or keywords as text; a sentence too many for the column is left away."""
+        """Return a description or keywords; sentences that do not fit into the column are left out."""
         best = self._named(seen)[0][1]
         if topic == "description":
             # that nothing was recognised is as true as what was measured
@@ -170,7 +170,7 @@ class LocalAnalyzer:
         return None
 
     def _description(self, seen: Seen) -> list[str]:
-        """The sentences of the description, the most telling first."""
+        """Return the sentences of the description, the most important first."""
         name, share = self._named(seen)[0]
         return description(
             sure=name if share >= SURE else None,
@@ -182,7 +182,7 @@ class LocalAnalyzer:
         )
 
     def _named(self, seen: Seen) -> list[tuple[str, float]]:
-        """What is seen, best name first: the term if it is sure enough, else the kind of thing it is."""
+        """Return what is seen, best name first: the term if it is sure enough, else the kind of thing."""
         term = self._vocabulary.shares(seen.probabilities)[0]
         kind = self._vocabulary.kind_shares(seen.probabilities)[0]
         if term[1] >= SURE or (term[1] >= MAYBE and kind[1] < SURE):
@@ -191,7 +191,7 @@ class LocalAnalyzer:
 
 
 def _look(session: Session, preview: bytes, context: PhotoContext) -> Seen:
-    """Decode, classify, measure: what keeps a core busy."""
+    """Decode, classify and measure. This keeps a core busy."""
     with Image.open(io.BytesIO(preview)) as opened:
         rgb = opened.convert("RGB")
     probabilities: NDArray[Any] = classify(session, rgb)
@@ -204,5 +204,5 @@ def _look(session: Session, preview: bytes, context: PhotoContext) -> Seen:
 
 
 def _rounded(share: float) -> float:
-    """Two digits say all that a probability of this model is worth."""
+    """Round to two digits; this model's probabilities are not more precise."""
     return round(min(share, 1.0), 2)

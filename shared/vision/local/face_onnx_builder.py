@@ -1,4 +1,4 @@
-"""Builds the ONNX graphs of the face detector's three networks (Zhang et al. 2016) from their weights."""
+"""Build the ONNX graphs of the face detector's three networks (Zhang et al. 2016) from their weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Network: TypeAlias = Literal["pnet", "rnet", "onet"]
 
 _OPSET: Final = 17
 _IR_VERSION: Final = 9
-"""As in `graph`."""
+"""As in `onnx_builder`."""
 
 
 class _Pool(NamedTuple):
@@ -27,7 +27,7 @@ class _Pool(NamedTuple):
 
 class _Shape(NamedTuple):
     side: int | str
-    """Pixels of the square it looks at; P-Net, which has no dense layer, looks at any rectangle."""
+    """Pixels of its square input; P-Net has no dense layer and takes any rectangle."""
     pools: tuple[_Pool | None, ...]
     """What follows each convolution, with a stride of 2."""
     heads: tuple[str, ...]
@@ -46,7 +46,7 @@ _SHAPES: Final[dict[Network, _Shape]] = {
 
 
 class _Graph:
-    """Nodes and weights of the graph so far; `value` is the name of the last output."""
+    """Collect nodes and weights of the graph; `value` is the name of the last output."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -66,7 +66,7 @@ class _Graph:
         self.value = output
 
     def layer(self, kernel: NDArray[Any], bias: NDArray[Any]) -> None:
-        """A convolution of height, width, input, output as TensorFlow orders them, or a dense layer."""
+        """Append a convolution (height, width, input, output, in TensorFlow's order) or a dense layer."""
         if kernel.ndim == 4:
             self.node("Conv", kernel.transpose(3, 2, 0, 1), bias, kernel_shape=list(kernel.shape[:2]))
         else:
@@ -74,7 +74,7 @@ class _Graph:
 
 
 def build(network: Network, weights: Sequence[NDArray[Any]]) -> bytes:
-    """The ONNX model: ``images`` float32 [n, 3, h, w] → ``boxes`` [n, 4 …], ``faces`` [n, 2 …].
+    """Return the ONNX model: ``images`` float32 [n, 3, h, w] → ``boxes`` [n, 4 …], ``faces`` [n, 2 …].
 
     `weights` are kernel, bias and slope of each layer in turn, then kernel and bias of each output.
     """

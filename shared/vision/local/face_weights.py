@@ -1,4 +1,4 @@
-"""The face detector's published weights: where they lie, whether they are the right ones, as ONNX models."""
+"""Find the face detector's published weights, check their hash, convert them to ONNX models."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _FOLDER: Final = "assets/weights"
 
 
 def weights_path(network: Network) -> Path:
-    """Where the installed package has a network's weights. Raises SettingsError without the package."""
-    # found, not imported: the package itself wants TensorFlow
+    """Return the path of a network's weights in their package. Raises SettingsError without the package."""
+    # looked up and not imported, because the package itself needs TensorFlow
     spec = find_spec(_PACKAGE)
     if spec is None or spec.origin is None or find_spec("joblib") is None or find_spec("onnx") is None:
         raise SettingsError(
@@ -41,9 +41,9 @@ def weights_path(network: Network) -> Path:
 
 
 def read_weights(path: Path, sha256: str) -> Sequence[NDArray[Any]]:
-    """The arrays of a file, in the order of the layers. Raises WeightsError if its hash is another.
+    """Return the arrays of a file, in the order of the layers. Raises WeightsError for a wrong hash.
 
-    The file is a pickle, which can run code: nothing of it is unpickled before its hash was compared.
+    The file is a pickle, which can run code, so its hash is compared before anything is unpickled.
     """
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
@@ -56,7 +56,7 @@ def read_weights(path: Path, sha256: str) -> Sequence[NDArray[Any]]:
 
 
 def convert(network: Network) -> bytes:
-    """A network as an ONNX model. Raises SettingsError and WeightsError."""
+    """Return a network as an ONNX model. Raises SettingsError and WeightsError."""
     weights = read_weights(weights_path(network), SHA256[network])
     # onnx costs 100 ms and 20 MB, and only the first start on a machine needs it
     from shared.vision.local.face_onnx_builder import build

@@ -1,7 +1,7 @@
-"""Looks for a face in a preview: MTCNN (Zhang et al. 2016), three networks, each asked about fewer places.
+"""Look for a face in a preview with the three networks of MTCNN (Zhang et al. 2016).
 
-P-Net looks at every place of the picture in a dozen sizes and is easily convinced, R-Net looks again at what
-P-Net found, O-Net decides. Only whether there is a face is of interest here, not whose and not where.
+P-Net looks at every place of the picture in a dozen sizes and accepts many, R-Net checks what P-Net found,
+O-Net decides. The only question is whether there is a face, not whose and not where.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from shared.vision.local.face_weights import SHA256, convert
-from shared.vision.local.sessions import cached_session
+from shared.vision.local.onnx_session import cached_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared.vision.local.face_onnx_builder import Network
-    from shared.vision.local.sessions import Session
+    from shared.vision.local.onnx_session import Session
 
 SURE: Final = 0.995
-"""The probability from which there is said to be a face.
+"""From this probability a face is reported.
 
 Measured at 1024 pixels on 31 pictures without people (photographs, textures, animals, microscope images),
 in eleven versions as for `analyzer.SURE`, on 620 random parts of them and on 16 drawings: none of the 977
@@ -42,10 +42,10 @@ SMALLEST: Final = 24
 """Pixels: about the height of the smallest face, hair to chin, that is looked for."""
 
 _CONVERTED: Final = 1
-"""Counts what `face_graphs.build` makes of the same weights."""
+"""The version of `face_onnx_builder.build`, which may change for the same weights."""
 
 _SIDE: Final = 1024
-"""Pixels, long side: a larger preview is made smaller, so that time and memory have an end."""
+"""Pixels of the long side. A larger preview is made smaller, which bounds time and memory."""
 # The paper's P-Net sees squares of 12 pixels, two pixels apart; each size of the pyramid has half the area.
 _CELL: Final = 12
 _STRIDE: Final = 2
@@ -65,10 +65,10 @@ _AT_ONCE: Final = 32
 
 
 class FaceFinder:
-    """Needs no account and no network; converts its networks into the cache folder at its first start."""
+    """Find faces without account or network. The first start converts the networks into the cache."""
 
     version = "faces.1"
-    """Changes whenever another picture would be said to have a face."""
+    """Changes whenever a face would be reported in other pictures."""
 
     def __init__(self, cache_dir: Path) -> None:
         self._cache_dir = cache_dir
@@ -88,7 +88,7 @@ class FaceFinder:
         }
 
     def look(self, preview: bytes) -> float | None:
-        """How sure it is of the surest face in a JPEG; None where none reaches `SURE`.
+        """Return the confidence of the surest face in a JPEG; None where none reaches `SURE`.
 
         Takes 60 to 130 ms of one core for 1024 pixels, 0.4 s if every place looks like a face, and at most
         60 MB while it looks; the networks keep 20 MB.
@@ -102,7 +102,7 @@ class FaceFinder:
         return math.floor(surest * 100) / 100 if surest >= SURE else None
 
     def surest(self, picture: Image.Image) -> float:
-        """O-Net's probability of the surest face in an RGB picture; 0 where nothing got as far as O-Net."""
+        """Return O-Net's probability of the surest face in an RGB picture; 0 where no place reached O-Net."""
         if not self._sessions:
             raise RuntimeError("the face finder was not opened: call open() first")
         picture = picture.copy()
@@ -131,19 +131,19 @@ class FaceFinder:
             corners = np.stack([columns, rows, columns, rows], axis=1) * _STRIDE
             cells = (corners + np.array([0, 0, _CELL, _CELL])).astype(np.float32)
             share = shares[0, 1, rows, columns]
-            kept = _distinct(cells, share, overlap=_SAME_IN_SIZE, most=_PLACES_PER_SIZE)
+            kept = _distinct(cells, share, overlap=_SAME_IN_SIZE, limit=_PLACES_PER_SIZE)
             found.append((cells[kept] + moves[0][:, rows, columns].T[kept] * _CELL) / scale)
             sure.append(share[kept])
             scale *= _STEP
         if not found:
             return np.empty((0, 4), np.float32)
         places = np.concatenate(found)
-        return places[_distinct(places, np.concatenate(sure), overlap=_SAME, most=_PLACES)]
+        return places[_distinct(places, np.concatenate(sure), overlap=_SAME, limit=_PLACES)]
 
     def _asked(
         self, network: Network, picture: Image.Image, places: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Where R-Net or O-Net would move each place, and its probability of a face."""
+        """Return how R-Net or O-Net would move each place, and its probability of a face."""
         answers = [
             self._sessions[network].run(
                 None, {"images": _cut(picture, places[start : start + _AT_ONCE], _SQUARES[network])}
@@ -155,14 +155,14 @@ class FaceFinder:
 
 
 def _input(squares: list[Image.Image]) -> NDArray[Any]:
-    """Pictures of one size as the networks want them: channels first, from -1 to 1."""
+    """Return pictures of one size as the networks take them: channels first, from -1 to 1."""
     pixels = np.stack([np.asarray(square, np.float32) for square in squares])
     scaled: NDArray[Any] = (pixels - 127.5) / 128
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
 def _cut(picture: Image.Image, places: NDArray[Any], side: int) -> NDArray[Any]:
-    """What is to be seen at the places, each as a square; beyond the picture's edge it is black."""
+    """Cut the places out, each as a square; beyond the edge of the picture it is black."""
     corners = _squared(places).round().astype(int)
     return _input(
         [
@@ -175,27 +175,27 @@ def _cut(picture: Image.Image, places: NDArray[Any], side: int) -> NDArray[Any]:
 
 
 def _squared(places: NDArray[Any]) -> NDArray[Any]:
-    """The places widened to squares around their centres."""
+    """Widen the places to squares around their centres."""
     centres = (places[:, :2] + places[:, 2:]) / 2
     halves = (places[:, 2:] - places[:, :2]).max(axis=1, keepdims=True) / 2
     return np.concatenate([centres - halves, centres + halves], axis=1)
 
 
 def _moved(places: NDArray[Any], moves: NDArray[Any]) -> NDArray[Any]:
-    """The places where R-Net says that they should be; it saw them as squares."""
+    """Move the places as R-Net proposes; R-Net saw them as squares."""
     squares = _squared(places)
     sizes = squares[:, 2:] - squares[:, :2]
     moved: NDArray[Any] = squares + moves * np.concatenate([sizes, sizes], axis=1)
     return moved
 
 
-def _distinct(places: NDArray[Any], shares: NDArray[Any], *, overlap: float, most: int) -> list[int]:
-    """Which places to keep, best first and so many at most: those that no better one overlaps by so much."""
+def _distinct(places: NDArray[Any], shares: NDArray[Any], *, overlap: float, limit: int) -> list[int]:
+    """Return the places to keep, best first, at most `limit`: those that no better one overlaps so much."""
     left, top, right, bottom = places.T
     areas = (right - left) * (bottom - top)
     rest = np.argsort(-shares)
     kept: list[int] = []
-    while len(rest) and len(kept) < most:
+    while len(rest) and len(kept) < limit:
         best, rest = int(rest[0]), rest[1:]
         kept.append(best)
         width = np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest])

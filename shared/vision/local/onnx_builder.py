@@ -1,4 +1,4 @@
-"""Builds the classifier's ONNX graph from its weights: batch normalisation folded into the convolutions."""
+"""Build the classifier's ONNX graph from its weights, with batch normalisation folded into convolutions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _IR_VERSION: Final = 9
 
 
 class _Graph:
-    """Nodes and weights of the graph so far; `value` is the name of the last output."""
+    """Collect nodes and weights of the graph; `value` is the name of the last output."""
 
     def __init__(self, weights: Mapping[str, NDArray[Any]]) -> None:
         self.weights = weights
@@ -43,7 +43,7 @@ class _Graph:
         self.value = output
 
     def convolve(self, name: str, normalisation: str, *, stride: int = 1, activate: bool = True) -> None:
-        """A convolution without bias, its batch normalisation folded in, and ReLU6."""
+        """Append a convolution without bias, with its batch normalisation folded in, and ReLU6."""
         kernel = self.weights[f"{name}.weight"]
         norm = {
             part: self.weights[f"{normalisation}.{part}"]
@@ -66,7 +66,7 @@ class _Graph:
 
 
 def build(weights: Mapping[str, NDArray[Any]], *, side: int) -> bytes:
-    """The ONNX model: ``image`` float32 [1, 3, side, side] → ``probabilities`` float32 [1, 1000]."""
+    """Return the ONNX model: ``image`` float32 [1, 3, side, side] → ``probabilities`` float32 [1, 1000]."""
     graph = _Graph(weights)
     graph.constant("zero", np.array(0, np.float32))
     graph.constant("six", np.array(6, np.float32))

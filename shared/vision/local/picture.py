@@ -1,4 +1,4 @@
-"""What can be measured on a picture, whatever it shows: size, light, sharpness, colour."""
+"""Measure light, sharpness and colour of a picture, whatever it shows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Quality: TypeAlias = Literal["gut", "mittel", "schlecht"]
 
 _SIDE: Final = 512
-"""Pixels, long side: everything is measured at this size, so that the numbers can be compared."""
+"""Pixels of the long side. All is measured at this size, so that numbers can be compared."""
 
 # Measured on 26 photographs: as they are 0.35 to 0.76, and 0.20 the one that looks soft; blurred (Gaussian,
 # in pixels of a picture 1024 wide) by 2 pixels 0.10 to 0.39, half of them below 0.20; by 4 at most 0.15.
@@ -31,7 +31,7 @@ _BRIGHT: Final = 0.30
 # A print of 10 x 7 cm at 300 dpi, and a thumbnail.
 _SMALL: Final = 1_000_000
 _TINY: Final = 150_000
-# The share of the picture that a colour has to fill to be called its colour.
+# A colour that fills this share of the picture is called its colour.
 _PREVAILING: Final = 0.30
 
 _HUES: Final = (
@@ -49,16 +49,16 @@ _HUES: Final = (
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """The measurements."""
+    """Hold the measurements of one picture."""
 
     sharpness: float
-    """What a small blur takes off its strongest edges, 0 to 1: edges that are soft already lose little."""
+    """How much a small blur takes from its strongest edges, 0 to 1. Soft edges lose little."""
     brightness: float
     """The luminance (0 to 255) that 5 % of the pixels exceed."""
     white: float
     """The share of pixels that are burnt out."""
     colour: str | None
-    """The colour that fills most of it, in German; None if none prevails."""
+    """The German name of the colour that fills most of it; None if no colour prevails."""
 
 
 def measure(picture: Image.Image) -> Picture:
@@ -76,11 +76,11 @@ def measure(picture: Image.Image) -> Picture:
 
 
 def quality(measured: Picture, *, width: int, height: int) -> tuple[Quality, list[str]]:
-    """The quality of a photo of `width` x `height` original pixels, and in German what speaks against it.
+    """Return the quality of a photo of `width` x `height` original pixels, and its faults in German.
 
     "schlecht" if it is blurred, black or burnt out, or a thumbnail; "mittel" if it is soft, dark, too
-    bright, or has less than a megapixel; else "gut". Of 26 photographs, their size put aside, 24 were "gut";
-    of the same blurred by 2 or 4 pixels, 48 of 52 were not.
+    bright, or has less than a megapixel; else "gut". Of 26 photographs, whatever their size, 24 were "gut";
+    of the same ones blurred by 2 or 4 pixels, 48 of 52 were not.
     """
     pixels = width * height
     bad = [
@@ -109,7 +109,7 @@ def quality(measured: Picture, *, width: int, height: int) -> tuple[Quality, lis
 
 
 def _sharpness(grey: Image.Image, luminance: NDArray[Any]) -> float:
-    """The share of the strongest hundredth of gradients that a 3 x 3 box blur takes, the lesser direction."""
+    """Return how much a 3 x 3 box blur takes from the strongest 1 % of gradients, in the lesser direction."""
     blurred = np.asarray(grey.filter(ImageFilter.BoxBlur(1)), np.float32)
     losses = []
     for axis in (0, 1):
@@ -123,7 +123,7 @@ def _sharpness(grey: Image.Image, luminance: NDArray[Any]) -> float:
 
 
 def _colour(picture: Image.Image) -> str | None:
-    """The name of the colour that most pixels have, if they are enough."""
+    """Return the name of the colour that most pixels have, if there are enough of them."""
     tiny = picture.resize((64, 64), Image.Resampling.BOX).convert("HSV")
     hue, saturation, value = (np.asarray(band, np.float32) for band in tiny.split())
     degrees = hue * (360 / 256)

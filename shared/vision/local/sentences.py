@@ -1,4 +1,4 @@
-"""The German sentences that the local analyzer writes: what it sees, how sure it is, what it measured."""
+"""Write the German sentences of the local analyzer: what it sees, how sure it is, what it measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CAVEAT = "Automatisch erstellt, ohne Wissen über das Bauen: bitte prüfen."
 def description(
     *, sure: str | None, maybe: str | None, share: float, measured: Picture, width: int, height: int
 ) -> list[str]:
-    """The sentences, the most telling first. `sure` and `maybe` are German names; `share` is 0 to 1."""
+    """Return the sentences, the most important first. `sure`, `maybe`: German names; `share`: 0 to 1."""
     percent = f"{round(share * 100)} %"
     if sure:
         first = f"Zu sehen: {sure} ({percent} sicher)."
@@ -31,9 +31,9 @@ def description(
 
 
 def _shape(width: int, height: int) -> str:
-    """For example ``Querformat mit 4032 x 3024 Pixeln``, with the multiplication sign."""
+    """Return for example ``Querformat mit 4032 x 3024 Pixeln``, with the multiplication sign."""
     if abs(width - height) * 20 <= max(width, height):
         name = "Quadratisches Bild"
     else:
         name = "Querformat" if width > height else "Hochformat"
-    return f"{name} mit {width} × {height} Pixeln"  # noqa: RUF001  the sign people write
+    return f"{name} mit {width} × {height} Pixeln"  # noqa: RUF001  the sign that people write

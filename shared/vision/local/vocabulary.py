@@ -1,4 +1,4 @@
-"""From the classifier's 1000 classes to German words, and to the words a library's choices are made of."""
+"""Map the classifier's 1000 classes to German words, and to the words of a library's choices."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ class Vocabulary:
         self._words = {word: sorted(classes) for word, classes in words.items()}
 
     def shares(self, probabilities: NDArray[Any]) -> list[tuple[str, float]]:
-        """Every term with its probability, likeliest first."""
+        """Return every term with its probability, likeliest first."""
         return _ranked(self.terms, probabilities)
 
     def kind_shares(self, probabilities: NDArray[Any]) -> list[tuple[str, float]]:
-        """Every kind with its probability, likeliest first."""
+        """Return every kind with its probability, likeliest first."""
         return _ranked(self.kinds, probabilities)
 
     def choice_share(self, choice: str, probabilities: NDArray[Any]) -> float:
-        """The probability that a picture shows what a choice says; 0 for what no class can tell."""
+        """Return the probability that a picture shows what a choice names; 0 if no class means it."""
         return float(probabilities[self._words.get(fold(choice), [])].sum())
 
 
@@ -77,5 +77,5 @@ def _ranked(groups: dict[str, list[int]], probabilities: NDArray[Any]) -> list[t
 
 @cache
 def load() -> Vocabulary:
-    """The vocabulary that is shipped."""
+    """Return the vocabulary of this package."""
     return Vocabulary(files("shared.vision.local").joinpath("vocabulary.json").read_bytes())

@@ -1,6 +1,6 @@
-"""Reads the classifier's published weights, a pickle of PyTorch's first file format, without PyTorch.
+"""Read the classifier's published weights, a pickle in PyTorch's first file format, without PyTorch.
 
-A pickle can run code, so the file's hash is checked before, and the unpickler knows four names only.
+A pickle can run code, so the file's hash is checked first, and the unpickler knows only four names.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _DTYPES: Final = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8"
 
 
 class WeightsError(SettingsError):
-    """The weights file is not the one this code was written for: the right package has to be installed."""
+    """Report a weights file that is not the one this code was written for; reinstall the package."""
 
 
 class _Tensor(NamedTuple):
-    """A tensor as the pickle describes it; the numbers follow later in the file."""
+    """Describe a tensor as the pickle does; its numbers follow later in the file."""
 
     storage: str
     dtype: np.dtype[Any]
@@ -54,7 +54,7 @@ def _rebuild_tensor(
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows what a dictionary of tensors needs, nothing else."""
+    """Unpickle what a dictionary of tensors needs, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -70,7 +70,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_weights(path: Path, *, sha256: str = SHA256) -> Mapping[str, NDArray[Any]]:
-    """The tensors of the file by name. Raises WeightsError if its hash is another or it is malformed."""
+    """Return the tensors of the file by name. Raises WeightsError for a wrong hash or a malformed file."""
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
@@ -92,7 +92,7 @@ def read_weights(path: Path, *, sha256: str = SHA256) -> Mapping[str, NDArray[An
 
 
 def _array(data: bytes, start: int, tensor: _Tensor) -> NDArray[Any]:
-    """One tensor as a contiguous array: converted weights keep TensorFlow's order behind their strides."""
+    """Return one tensor as a contiguous array; its strides hide that TensorFlow orders it differently."""
     size = tensor.dtype.itemsize
     flat = np.frombuffer(data, tensor.dtype, math.prod(tensor.shape), start + tensor.offset * size)
     strides = tuple(step * size for step in tensor.strides)

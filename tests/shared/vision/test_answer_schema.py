@@ -3,14 +3,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.types import FieldValue, NeedsPerson
-from shared.columns.checks import check_value
-from shared.vision.answer_schema import SUMMARY, Asked, asked_of, json_schema, read_answer
-from tests.shared.columns.columns import DESCRIPTION, KEYWORDS, PART, PHASE, PROJECT, STOREY, column, library
+from shared.vision.answer_reading import read_answer
+from shared.vision.answer_schema import SUMMARY, Asked, asked_of, json_schema
+from tests.shared.columns.columns import DESCRIPTION, PART, PHASE, STOREY, column, library
 
 if TYPE_CHECKING:
     from shared.columns.schema import Column
@@ -99,6 +97,14 @@ def test_the_schema_is_the_librarys_in_strict_terms() -> None:
     assert schema["properties"]["Geschoss"]["description"] == "Geschoss; Zahl von -5 bis 60"
 
 
+def test_the_model_reads_how_a_percentage_is_written() -> None:
+    share = column("Fortschritt", "number", percent=True, minimum=0.0, maximum=1.0)
+    schema = json_schema(_asked(share))
+    assert schema["properties"]["Fortschritt"]["description"] == (
+        "Fortschritt; Anteil von 0 bis 1: 60 % ist 0.6"
+    )
+
+
 def test_property_names_are_ascii_and_differ() -> None:
     columns = (
         column("Gebäude-Teil (aussen)"),
@@ -183,118 +189,3 @@ def test_every_library_fits_the_strictest_limits(drawn: list[tuple[Any, int, int
     assert largest <= 251  # with null
     assert characters <= 15_000
     assert levels <= 5
-
-
-def test_a_whole_answer_becomes_fields() -> None:
-    answer = {
-        SUMMARY: " Ein  Dachstuhl\nim Schnee. ",
-        "Bauphase": _said("AUFRICHTE", 0.876),
-        "Bauteil": _said(["Treppe", "dach", "Dach"]),
-        "Geschoss": _said(2),
-        "Beschreibung": _said(" Ein Dachstuhl.\nEs schneit. "),
-        "noch_etwas": "stört nicht",
-    }
-    reading = read_answer(_asked(PHASE, PART, STOREY, DESCRIPTION), json.dumps(answer))
-    assert reading.errors == []
-    assert reading.summary == "Ein Dachstuhl im Schnee."
-    assert reading.fields == {
-        "Bauphase": FieldValue(value="Aufrichte", source="vision", confidence=0.88),
-        "Bauteil": FieldValue(value=["Treppe", "Dach"], source="vision", confidence=0.9),
-        "Geschoss": FieldValue(value=2, source="vision", confidence=0.9),
-        "Beschreibung": FieldValue(value="Ein Dachstuhl.\nEs schneit.", source="vision", confidence=0.9),
-    }
-
-
-def test_what_the_model_does_not_know_is_left_to_check_or_empty() -> None:
-    answer = {
-        SUMMARY: "Nebel.",
-        "Bauphase": _said(None, 0),
-        "Bauteil": _said([], 0),
-        "Geschoss": _said(None, 1),
-        "Beschreibung": _said("", 1),
-    }
-    reading = read_answer(_asked(PHASE, PART, STOREY, DESCRIPTION), json.dumps(answer))
-    assert reading.errors == []
-    assert {name: (field.value, field.confidence) for name, field in reading.fields.items()} == {
-        "Bauphase": ("Prüfen", 0),
-        "Bauteil": (["Prüfen"], 0),
-    }
-    assert reading.needs_person == []
-
-
-def test_a_doubtful_value_is_checked_by_a_person() -> None:
-    free = column("Dachform", "choice", "Satteldach", "Flachdach")
-    answer = {SUMMARY: "Ein Haus.", "Bauphase": _said("Rohbau", 0.3), "Dachform": _said("Flachdach", 0.4)}
-    reading = read_answer(_asked(PHASE, free), json.dumps(answer))
-    assert reading.fields["Bauphase"].value == "Prüfen"
-    assert reading.fields["Dachform"] == FieldValue(value="Flachdach", source="vision", confidence=0.4)
-    assert reading.needs_person == [
-        NeedsPerson(column="Dachform", reason="Die Bildanalyse ist nur zu 40% sicher.")
-    ]
-
-
-def test_json_in_a_markdown_fence_is_read() -> None:
-    text = "```json\n" + json.dumps({SUMMARY: "Nebel.", "Bauphase": _said("Rohbau")}) + "\n```\n"
-    assert read_answer(_asked(PHASE), text).fields["Bauphase"].value == "Rohbau"
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("Gerne! Hier ist die Antwort:", "kein gültiges JSON"),
-        ('{"bildinhalt": "abgeschn', "kein gültiges JSON"),
-        ("[]", "Erwartet wird ein JSON-Objekt"),
-        ("{}", "Bauphase: Erwartet wird ein Objekt"),
-        ('{"bildinhalt": "x", "Bauphase": "Rohbau"}', "Bauphase: Erwartet wird ein Objekt"),
-        ('{"bildinhalt": "x", "Bauphase": {"value": "Rohbau"}}', "confidence muss eine Zahl"),
-        (
-            '{"bildinhalt": "x", "Bauphase": {"value": "Rohbau", "confidence": 90}}',
-            "confidence muss eine Zahl",
-        ),
-        (
-            '{"bildinhalt": "x", "Bauphase": {"value": "Rohbau", "confidence": true}}',
-            "confidence muss eine Zahl",
-        ),
-        (
-            '{"bildinhalt": "x", "Bauphase": {"value": "Abbruch", "confidence": 1}}',
-            "«Abbruch» ist keine Auswahl",
-        ),
-        (
-            '{"bildinhalt": "x", "Bauphase": {"value": {"a": 1}, "confidence": 1}}',
-            "passt nicht in die Spalte",
-        ),
-        ('{"bildinhalt": "x", "Bauphase": {"value": 7, "confidence": 1}}', "genau eine Auswahl"),
-        (
-            '{"bildinhalt": 7, "Bauphase": {"value": null, "confidence": 1}}',
-            "bildinhalt: Erwartet wird ein Satz",
-        ),
-    ],
-)
-def test_what_does_not_hold_is_told_so_that_the_model_can_mend_it(text: str, error: str) -> None:
-    reading = read_answer(_asked(PHASE), text)
-    assert len(reading.errors) >= 1
-    assert any(error in each for each in reading.errors)
-
-
-_ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@settings(max_examples=80, deadline=None)
-@given(
-    st.dictionaries(
-        st.sampled_from(["Bauphase", "Bauteil", "Geschoss", "Beschreibung", "Schlagworte", SUMMARY]),
-        _ANYTHING | st.fixed_dictionaries({"value": _ANYTHING, "confidence": _ANYTHING | st.floats(0, 1)}),
-    )
-)
-def test_whatever_a_model_says_only_values_that_fit_get_through(answer: dict[str, Any]) -> None:
-    schema = library(PROJECT, PHASE, PART, STOREY, DESCRIPTION, KEYWORDS)
-    reading = read_answer(asked_of(schema), json.dumps(answer))
-    for name, field in reading.fields.items():
-        where = schema.column(name)
-        assert where is not None
-        assert check_value(where, field.value) is None
-        assert 0 <= field.confidence <= 1

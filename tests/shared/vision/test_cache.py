@@ -151,3 +151,15 @@ def test_who_pays_and_who_took_the_photo_are_not_part_of_the_key() -> None:
     one = PhotoContext(hints=Hints(photographer="eine"), session_id=SessionId("s-1"))
     other = PhotoContext(hints=Hints(photographer="anderer"), session_id=SessionId("s-2"))
     assert answer_key(PHOTO, SCHEMA, _Model(), one) == answer_key(PHOTO, SCHEMA, _Model(), other)
+
+
+async def test_an_answer_that_says_nothing_is_asked_for_again(store: BlobStore, redis: Redis) -> None:
+    answers = [Answer(fields={}, usable=False), ANSWER]
+
+    async def ask() -> Answer:
+        return answers.pop(0)
+
+    cache = AnswerCache(store, redis, lease=5)
+    assert await cache.answer("k4", ask) == (Answer(fields={}, usable=False), False)
+    assert await cache.answer("k4", ask) == (ANSWER, False)
+    assert await cache.answer("k4", ask) == (ANSWER, True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import aiohttp
 import pytest
 
-from events.types import FieldValue, Hints
+from events.types import FieldValue, Hints, NeedsPerson
 from shared.retry.classify import Kind, classify
 from shared.retry.errors import (
     HttpStatusError,
@@ -190,13 +190,16 @@ async def test_a_filtered_answer_is_final(asking: Asking, service: Recorded) -> 
         await _ask(await asking())
 
 
-@pytest.mark.parametrize("content", [None, ""])
-async def test_an_empty_answer_may_be_another_one_next_time(
+@pytest.mark.parametrize("content", [None, "", "   "])
+async def test_an_empty_answer_is_asked_for_once_more(
     asking: Asking, service: Recorded, content: str | None
 ) -> None:
     service.completion(content, finish_reason="tool_calls")
-    with pytest.raises(TransientError, match="the answer is empty"):
-        await _ask(await asking())
+    service.completion(GOOD)
+    answer = await _ask(await asking())
+    assert answer.fields["Bauphase"].value == "Rohbau"
+    # services refuse an empty message of the assistant
+    assert [message["role"] for message in service.requests[1].json["messages"]] == ["system", "user", "user"]
 
 
 async def test_a_wrong_answer_is_mended_once(asking: Asking, service: Recorded) -> None:
@@ -211,31 +214,70 @@ async def test_a_wrong_answer_is_mended_once(asking: Asking, service: Recorded) 
     assert "- Bauphase: «Abbruch» ist keine Auswahl dieser Spalte." in mend["content"]
 
 
-@pytest.mark.parametrize("second", [WRONG, "Entschuldigung!", '{"bildinhalt": 1'])
-async def test_an_answer_that_stays_wrong_is_final(asking: Asking, service: Recorded, second: object) -> None:
+async def test_what_stays_wrong_is_left_to_a_person(asking: Asking, service: Recorded) -> None:
+    free = column("Dachform", "choice", "Satteldach", "Flachdach")
+    for _ in range(2):
+        service.completion(GOOD | {"Dachform": {"value": "Zelt", "confidence": 0.9}})
+    answer = await (await asking()).describe(PREVIEW, library(PHASE, free), PhotoContext())
+    assert answer.fields.keys() == {"Bauphase"}
+    assert answer.needs_person == [
+        NeedsPerson(
+            column="Dachform",
+            reason="Die Bildanalyse gab keinen lesbaren Wert. «Zelt» ist keine Auswahl dieser Spalte.",
+        )
+    ]
+    assert answer.usable
+
+
+@pytest.mark.parametrize("second", ["Entschuldigung!", '{"bildinhalt": 1', "", None, "{}"])
+async def test_an_answer_without_anything_to_read_leaves_the_photo_to_a_person(
+    asking: Asking, service: Recorded, second: str | None
+) -> None:
     service.completion("kein JSON")
     service.completion(second)
-    with pytest.raises(PermanentError, match="mending it did not help: "):
-        await _ask(await asking())
-    assert len(service.requests) == 2
+    answer = await (await asking()).describe(PREVIEW, library(PHASE, column("Titel")), PhotoContext())
+    assert answer.fields["Bauphase"].value == "Prüfen"
+    assert [need.column for need in answer.needs_person] == ["Titel"]
+    assert not answer.usable
+    assert answer.usage == Usage(prompt_tokens=2800, completion_tokens=240)
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "why"),
     [
-        "<html><body>502 from a proxy that says 200</body></html>",
-        "",
-        '{"object": "chat.completion", "choices": []}',
-        '{"choices": [{"message": {"content": 7}}]}',
-        '{"choices": [{"message": {"content": "abgeschn',
+        ("<html><body>502 from a proxy that says 200</body></html>", "no JSON object"),
+        ("", "no JSON object"),
+        ('{"object": "chat.completion"}', "no choices"),
+        ('{"choices": [{"message": {"content": "abgeschn', "no JSON object"),
     ],
 )
 async def test_an_answer_that_is_no_chat_completion_may_be_one_next_time(
-    asking: Asking, service: Recorded, body: str
+    asking: Asking, service: Recorded, body: str, why: str
 ) -> None:
     service.answer(200, body)
-    with pytest.raises(TransientError, match="no chat completion"):
+    with pytest.raises(TransientError, match=f"no chat completion .*{why}"):
         await _ask(await asking())
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "status"),
+    [
+        ({"message": "Provider returned error", "code": 429}, Kind.TRANSIENT, 429),
+        ({"message": "overloaded", "code": "503"}, Kind.TRANSIENT, 503),
+        ({"message": "slow down", "code": "rate_limit_exceeded"}, Kind.TRANSIENT, 429),
+        ({"message": "no such model", "code": 404}, Kind.PERMANENT, 404),
+        ("oops", Kind.TRANSIENT, 502),
+    ],
+)
+async def test_an_error_inside_a_200_is_that_error(
+    asking: Asking, service: Recorded, error: object, kind: Kind, status: int
+) -> None:
+    service.answer(200, json.dumps({"choices": None, "usage": None, "error": error}))
+    with pytest.raises(HttpStatusError) as raised:
+        await _ask(await asking())
+    assert raised.value.status == status
+    assert classify(raised.value) is kind
+    assert dependency_of(raised.value) == "vision"
 
 
 class Row(NamedTuple):
@@ -264,6 +306,22 @@ ERRORS = [
         HttpStatusError,
         FINAL,
         r"invalid_request_error \(Invalid schema\); .* VISION_SCHEMA_FORM",
+    ),
+    Row(
+        422,
+        {},
+        '{"detail": [{"type": "extra_forbidden", "loc": ["body", "temperature"], "msg": "Not permitted"}]}',
+        HttpStatusError,
+        FINAL,
+        r"\(temperature: Not permitted\); set VISION_TEMPERATURE=null",
+    ),
+    Row(
+        400,
+        {},
+        _error(message="max_tokens is too large: 5000. At most 4096 are supported.", param="max_tokens"),
+        HttpStatusError,
+        FINAL,
+        "lower VISION_MAX_TOKENS",
     ),
     Row(
         400,

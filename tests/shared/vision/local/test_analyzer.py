@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 
 from events.types import FieldValue, Hints, NeedsPerson
 from shared.columns.checks import check_value
+from shared.photos.open import off_loop
 from shared.settings import Settings
 from shared.vision.contract import PhotoContext
 from shared.vision.local.analyzer import MAYBE, SURE, LocalAnalyzer, Seen
@@ -174,3 +176,21 @@ async def test_the_loop_goes_on_while_a_picture_is_looked_at(analyzer: LocalAnal
 async def test_describing_without_opening_is_a_mistake_that_is_told() -> None:
     with pytest.raises(RuntimeError, match="call open"):
         await LocalAnalyzer(Settings()).describe(b"", library(), LARGE)
+
+
+async def test_a_photo_is_decoded_while_the_model_looks_at_another(
+    analyzer: LocalAnalyzer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, decoded = threading.Event(), threading.Event()
+
+    def look_slowly(*_: object) -> Seen:
+        looking.set()
+        # without a thread of its own the model would keep the decoder waiting here for ever
+        assert decoded.wait(30)
+        return _seen(c517=0.9)
+
+    monkeypatch.setattr("shared.vision.local.analyzer._look", look_slowly)
+    described = asyncio.create_task(analyzer.describe(b"", library(), LARGE))
+    await asyncio.to_thread(looking.wait, 30)
+    await off_loop(decoded.set)
+    assert (await described).fields

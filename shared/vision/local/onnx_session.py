@@ -1,4 +1,4 @@
-"""A converted model: made once into the cache folder, run on one thread."""
+"""Run a converted ONNX model on one thread; convert it once into the cache folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import onnxruntime  # type: ignore[import-untyped]  # ships without types; Session says what is used
+import onnxruntime  # type: ignore[import-untyped]  # ships without types; Session declares what is used
 import structlog
 
 if TYPE_CHECKING:
@@ -19,17 +19,17 @@ log = structlog.get_logger()
 
 
 class Session(Protocol):
-    """What is used of an onnxruntime session; `run` may be called from several threads."""
+    """Declare the used part of an onnxruntime session. Several threads may call `run`."""
 
     def run(self, outputs: None, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs for the inputs, by name."""
+        """Return the outputs for the inputs by name."""
 
 
 def cached_session(path: Path, convert: Callable[[], bytes]) -> Session:
-    """A session on the cached model, which is made if it is missing or cannot be read.
+    """Return a session on the cached model. Convert the model if it is missing or cannot be read.
 
-    Several processes may do this at once: each writes a file of its own and renames it into place. Raises
-    what `convert` raises.
+    Several processes may do this at once: each writes its own file and renames it into place. Raises what
+    `convert` raises.
     """
     if path.is_file():
         try:
@@ -49,7 +49,7 @@ def cached_session(path: Path, convert: Callable[[], bytes]) -> Session:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, whoever else writes it and whenever power fails."""
+    """Write a file completely or not at all, even with several writers or a power failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
@@ -64,12 +64,12 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _session(model: str | bytes) -> Session:
-    """A session on a file, which is not read into our memory as well, or on the bytes of one."""
+    """Return a session on a file, which is not copied into our memory, or on the bytes of a model."""
     options = onnxruntime.SessionOptions()
-    # 30 MB less for one picture at a time, which is not slower without
+    # saves 30 MB, and one picture at a time is not slower without it
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
-    # processes are what scales: a process that takes all cores slows its neighbours
+    # the agent scales by processes; a process that takes all cores slows its neighbours
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     session: Session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,8 +1,9 @@
-"""``python -m sandbox.vision``: the local analyzer as a service that speaks OpenAI's chat completions.
+"""Serve the local analyzer through OpenAI's chat completions.
 
-For ``erni up``, so that what a real model's service does (429, 503, resets, slow answers) can be ordered and
-seen; without it the local analyzer runs inside its agent. It reads the columns out of the request's JSON
-schema and fills them as honestly as it would in there.
+With it one can order and see what a real model service does (429, 503, resets, slow answers, and the answers
+of `sandbox.vision.modes`). Without it the
+local analyzer runs inside its agent. The service reads the columns from the request's JSON schema and fills
+them as the analyzer does inside the agent.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from aiohttp import web
 
 from sandbox.sharepoint.faults import FaultLine, FaultOrder, Faults, Hit
 from sandbox.sharepoint.journal import Journal
+from sandbox.vision import modes
+from sandbox.vision.modes import MODES
 from shared.columns.schema import Column, LibrarySchema
 from shared.settings import Settings, load
 from shared.vision.answer_schema import SUMMARY
@@ -39,18 +42,24 @@ _MAX_BODY: Final = 32 * 1024 * 1024
 _CODES: Final = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
 
 
+class VisionFaultOrder(FaultOrder, frozen=True, kw_only=True):
+    """Order a fault of the Graph emulator's kinds, or one of the modes."""
+
+    more_kinds = MODES
+
+
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """The JSON line that the service prints when it is ready."""
+    """Describe the JSON line that the service prints when it is ready."""
 
     url: str
-    """What VISION_URL wants."""
+    """The value for VISION_URL."""
     model: str
     admin: str
     """Where faults are ordered: ``POST <admin>/fault``."""
 
 
 class Service:
-    """Answers requests, unless a fault was ordered."""
+    """Answer requests, unless a fault was ordered."""
 
     def __init__(self, analyzer: LocalAnalyzer, faults: Faults) -> None:
         self._analyzer = analyzer
@@ -58,7 +67,7 @@ class Service:
         self._asked = self._answered = 0
 
     def application(self) -> web.Application:
-        """The routes."""
+        """Return the application with its routes."""
         app = web.Application(client_max_size=_MAX_BODY)
         app.add_routes(
             [
@@ -73,13 +82,13 @@ class Service:
         return app
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
-        """One chat completion."""
+        """Answer one chat completion."""
         self._asked += 1
         hit = self._faults.draw("POST", request.path, "")
         body = await request.read()
         if hit is not None:
             self._faults.log(hit, method="POST", path=request.path, request_id="")
-            if (troubled := await _trouble(hit, request)) is not None:
+            if hit.kind not in MODES and (troubled := await _trouble(hit, request)) is not None:
                 return troubled
         try:
             asked = msgspec.json.decode(body)
@@ -91,50 +100,57 @@ class Service:
             answer = await self._analyzer.describe(preview, schema, _context(text))
         except (OSError, ValueError) as error:
             return _refused(400, f"the picture cannot be read: {error}", param="messages")
+        completion = self._completion(schema, answer)
+        if hit is not None and hit.kind in MODES:
+            status, answered = modes.answer(hit.kind, completion)
+            kind = "text/event-stream" if answered.startswith(b"data:") else "application/json"
+            return web.Response(body=answered, status=status, content_type=kind)
         self._answered += 1
-        return _json(
-            {
-                "id": f"chatcmpl-{time.time_ns()}",
-                "object": "chat.completion",
-                "created": int(time.time()),
-                "model": self._analyzer.model,
-                "choices": [
-                    {
-                        "index": 0,
-                        "finish_reason": "stop",
-                        "message": {
-                            "role": "assistant",
-                            "content": _content(schema, answer),
-                            "refusal": None,
-                        },
-                    }
-                ],
-                # it reads no tokens, and costs none
-                "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
-            }
-        )
+        return _json(completion)
+
+    def _completion(self, schema: LibrarySchema, answer: Answer) -> dict[str, Any]:
+        """Return the answer as a chat completion."""
+        return {
+            "id": f"chatcmpl-{time.time_ns()}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self._analyzer.model,
+            "choices": [
+                {
+                    "index": 0,
+                    "finish_reason": "stop",
+                    "message": {
+                        "role": "assistant",
+                        "content": _content(schema, answer),
+                        "refusal": None,
+                    },
+                }
+            ],
+            # it reads no tokens, and costs none
+            "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        }
 
     async def models(self, _request: web.Request) -> web.Response:
-        """The one model there is."""
+        """List the only model."""
         return _json({"object": "list", "data": [{"id": self._analyzer.model, "object": "model"}]})
 
     async def counts(self, _request: web.Request) -> web.Response:
-        """How many completions were asked for, and how many of them were answered."""
+        """Report how many completions were requested and how many were answered."""
         return _json({"asked": self._asked, "answered": self._answered})
 
     async def show_faults(self, _request: web.Request) -> web.Response:
-        """The faults that are on."""
+        """List the active faults."""
         return _json({"faults": self._faults.active()})
 
     async def order_fault(self, request: web.Request) -> web.Response:
-        """Start a fault; the body is the Graph emulator's (`FaultOrder`)."""
+        """Start a fault; the body is a `VisionFaultOrder`."""
         try:
-            order = msgspec.json.decode(await request.read(), type=FaultOrder)
+            order = msgspec.json.decode(await request.read(), type=VisionFaultOrder)
         except msgspec.DecodeError as error:
             return _json({"error": str(error)}, status=400)
         if order.kind == "stale_etag":
             return _json({"error": "there are no eTags here"}, status=400)
-        # its pattern by default means Graph's addresses; here is only one
+        # the default pattern matches Graph's addresses; this service has one address
         order = msgspec.structs.replace(order, match=re.escape(PATH))
         return _json({"id": self._faults.order(order)}, status=201)
 
@@ -144,7 +160,7 @@ class Service:
 
 
 async def _trouble(hit: Hit, request: web.Request) -> web.StreamResponse | None:
-    """What a fault makes of a request; None if it only took its time."""
+    """Return the answer of a fault; None if it only delays the request."""
     match hit.kind:
         case "slow":
             await asyncio.sleep(hit.delay)
@@ -172,7 +188,7 @@ def _refused(
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """An error as OpenAI writes it."""
+    """Return an error in OpenAI's form."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     error = {"message": message, "type": kind, "param": param, "code": code or _CODES.get(status)}
     return _json({"error": error}, status=status, headers=headers)
@@ -185,7 +201,7 @@ def _json(body: object, *, status: int = 200, headers: Mapping[str, str] | None 
 
 
 def _parts(messages: list[Any]) -> list[dict[str, Any]]:
-    """The parts of the first user message. Raises ValueError without one."""
+    """Return the parts of the first user message. Raises ValueError without one."""
     parts: list[dict[str, Any]] | None = next(
         (message["content"] for message in messages if message["role"] == "user"), None
     )
@@ -195,7 +211,7 @@ def _parts(messages: list[Any]) -> list[dict[str, Any]]:
 
 
 def _picture(messages: list[Any]) -> bytes:
-    """The picture of the conversation. Raises KeyError or ValueError without one."""
+    """Return the picture of the conversation. Raises KeyError or ValueError without one."""
     part = next((part for part in _parts(messages) if part["type"] == "image_url"), None)
     if part is None:
         raise ValueError("there is no image_url")
@@ -207,25 +223,25 @@ def _text(messages: list[Any]) -> str:
 
 
 def _context(text: str) -> PhotoContext:
-    """What the question tells of the original that the preview does not: its size."""
+    """Return the original's size, which the question states and the preview does not show."""
     size = re.search(r"Originalgrösse: (\d+) x (\d+)", text)
     return PhotoContext(width=int(size[1]), height=int(size[2])) if size else PhotoContext()
 
 
 def _properties(response_format: dict[str, Any]) -> dict[str, Any]:
-    """The properties of the answer, in either form of the schema."""
+    """Return the properties of the answer, from either form of the schema."""
     schema = response_format.get("json_schema", response_format)["schema"]
     properties: dict[str, Any] = schema["properties"]
     return properties
 
 
 def _library(properties: dict[str, Any]) -> LibrarySchema:
-    """The columns that the properties were made of, as far as they show."""
+    """Return the columns behind the properties, as far as the schema shows them."""
     columns = []
     for key, schema in properties.items():
         if key == SUMMARY:
             continue
-        value, told = schema["properties"]["value"], schema.get("description", key)
+        value, description = schema["properties"]["value"], schema.get("description", key)
         kind: ColumnKind = "note"
         choices: list[str | None] = value.get("enum", [])
         if value["type"] == "array":
@@ -236,11 +252,11 @@ def _library(properties: dict[str, Any]) -> LibrarySchema:
             kind = "number"
         elif "boolean" in value["type"]:
             kind = "boolean"
-        length = re.search(r"höchstens (\d+) Zeichen", told)
+        length = re.search(r"höchstens (\d+) Zeichen", description)
         columns.append(
             Column(
                 name=key,
-                display_name=told.partition(";")[0],
+                display_name=description.partition(";")[0],
                 kind=kind,
                 choices=tuple(choice for choice in choices if choice is not None),
                 max_length=int(length[1]) if length else None,
@@ -250,7 +266,7 @@ def _library(properties: dict[str, Any]) -> LibrarySchema:
 
 
 def _content(schema: LibrarySchema, answer: Answer) -> str:
-    """The answer's JSON, in the schema's order."""
+    """Return the JSON of the answer, in the order of the schema."""
     content: dict[str, Any] = {SUMMARY: answer.description}
     for column in schema.columns:
         field = answer.fields.get(column.name)
@@ -296,7 +312,3 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 (default): a free one")
     parser.add_argument("--seed", type=int, default=0, help="of which requests a fault's share hits")
     asyncio.run(_serve(parser.parse_args(), load()))
-
-
-if __name__ == "__main__":
-    main()
