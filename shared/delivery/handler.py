@@ -167,10 +167,7 @@ class Handler:
             context = dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=False))
             session = failure.session_id if failure else None
         else:
-            context = {
-                b"traceparent": envelope.traceparent.encode(),
-                b"tracestate": envelope.tracestate.encode(),
-            }
+            context = {"traceparent": envelope.traceparent, "tracestate": envelope.tracestate}
             session = envelope.session_id
             if envelope.replay:
                 link = envelope.replay.partition(b" ")[2].decode("ascii", "replace") or None

@@ -166,7 +166,7 @@ async def _a_dead_consumer(client: Redis, place: Place) -> None:
     lane = place.lane("s1")
     stream = lane.stream("photo.submitted")
     async with client.pipeline(transaction=True) as together:
-        by_hand = {
+        by_hand: dict[Any, Any] = {
             "id": "9",
             "source": "urn:by-hand",
             "sessionid": "s1",
