@@ -1,4 +1,4 @@
-"""Puts the photo and its fields into the library: the same picture is one item, however often it comes."""
+"""Stores the photo and its fields in the library. The same picture is one item, however often it comes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SharepointUploader(Agent[PhotoAnalyzed, PhotoUploaded]):
-    """From a described photo to an item in SharePoint."""
+    """Turns a described photo into an item in SharePoint."""
 
     name = "sharepoint_uploader"
     dependencies: ClassVar[frozenset[str]] = frozenset({DEPENDENCY})
@@ -37,12 +37,12 @@ class SharepointUploader(Agent[PhotoAnalyzed, PhotoUploaded]):
         await self._client.open()
 
     async def close(self) -> None:
-        """Close it."""
+        """Close the session."""
         await self._libraries.close()
         await self._client.close()
 
     async def handle(self, event: PhotoAnalyzed) -> PhotoUploaded:
-        """Store what is not stored yet. `created`, `replaced` and `unchanged` are about the bytes.
+        """Store what is not stored yet. `created`, `replaced` and `unchanged` describe the bytes.
 
         Raises PermanentError naming the column if a value does not fit the library as it is now.
         """

@@ -206,7 +206,7 @@ class Admin:
             for name in (order.name or "").split("/"):
                 item = store.child(item.id, name) if item is not None else None
         if item is None or item.deleted or item.kind == "root":
-            raise _refused("there is no such item: give item_id, or library and name")
+            raise _refused("there is no such item: send item_id, or library and name")
         return item
 
 

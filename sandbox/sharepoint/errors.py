@@ -61,7 +61,7 @@ def name_taken() -> GraphError:
 
 
 def modified() -> GraphError:
-    """412: the item is not what If-Match says any more."""
+    """412: the item is not in the state that If-Match names any more."""
     return GraphError(
         412, "resourceModified", "ETag does not match current item's value", "entityTagDoesNotMatch"
     )

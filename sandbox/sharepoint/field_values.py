@@ -160,9 +160,9 @@ def _text(_store: Store, column: Column, value: object) -> object:
     if not isinstance(value, str):
         raise invalid(f"Field '{column.name}' takes text.")
     several = column.settings.get("allowMultipleLines")
-    most = _NOTE_LENGTH if several else column.settings.get("maxLength", 255)
-    if isinstance(most, int) and len(value) > most:
-        raise invalid(f"The value of field '{column.name}' is longer than {most} characters.")
+    limit = _NOTE_LENGTH if several else column.settings.get("maxLength", 255)
+    if isinstance(limit, int) and len(value) > limit:
+        raise invalid(f"The value of field '{column.name}' is longer than {limit} characters.")
     return value
 
 

@@ -112,13 +112,13 @@ def parse_filter(text: str | None) -> tuple[Comparison, ...]:
     return tuple(terms)
 
 
-def parse_top(text: str | None, *, default: int, most: int) -> int:
+def parse_top(text: str | None, *, default: int, limit: int) -> int:
     """The page size. Raises GraphError 400."""
     if text is None:
         return default
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise invalid(f"Invalid value '{text[:20]}' for the query option $top: expected a positive number.")
-    return min(int(text), most)
+    return min(int(text), limit)
 
 
 def pack_token(**content: object) -> str:

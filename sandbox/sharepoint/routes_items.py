@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MAX_SIMPLE_UPLOAD: Final = 250 * 1024 * 1024
 _CONFLICT: Final = "@microsoft.graph.conflictBehavior"
 _PAGE: Final = 200
-_MOST: Final = 999
+_LARGEST_PAGE: Final = 999
 _FUNCTION: Final = re.compile(r"delta\(token='([^']*)'\)")
 _ORDERS: Final = {
     "name": lambda item: item.name.casefold(),
@@ -71,7 +71,7 @@ async def get_children(call: Call) -> Answer:
     folder = target.existing()
     if not folder.is_folder:
         raise invalid("The item is not a folder.")
-    top = parse_top(option(call.query, "top"), default=_PAGE, most=_MOST)
+    top = parse_top(option(call.query, "top"), default=_PAGE, limit=_LARGEST_PAGE)
     children = _ordered(call.service.store.children(folder.id), option(call.query, "orderby"))
     token = option(call.query, "skiptoken")
     start = 0
@@ -129,7 +129,7 @@ async def get_delta(call: Call) -> Answer:
     function = _FUNCTION.fullmatch(call.address.action)
     token = option(call.query, "skiptoken") or (function[1] if function else option(call.query, "token"))
     after, first = _delta_start(call, path, token)
-    top = parse_top(option(call.query, "top"), default=_PAGE, most=_MOST)
+    top = parse_top(option(call.query, "top"), default=_PAGE, limit=_LARGEST_PAGE)
     changes = store.changes(target.record.id, after) if after is not None else []
     if first:
         changes = [item for item in changes if not item.deleted]
@@ -158,7 +158,7 @@ def _delta_rows(call: Call, items: Iterable[Item]) -> list[JsonObject]:
 def _delta_start(call: Call, path: str, token: str | None) -> tuple[int | None, bool]:
     """After which change to begin (None: after all), and whether it is the first enumeration.
 
-    Raises GraphError 410, with the address to begin anew, for a token that is too old.
+    Raises GraphError 410, with the address to start again at, for a token that is too old.
     """
     if not token:
         return -1, True
@@ -282,7 +282,7 @@ async def create_child(call: Call) -> Answer:
     body = await call.json()
     name = body.get("name")
     if not isinstance(body.get("folder"), dict) or not isinstance(name, str) or not parent.is_folder:
-        raise invalid("Only folders can be created here: give 'name' and 'folder'.")
+        raise invalid("Only folders can be created here: send 'name' and 'folder'.")
     folder = call.service.items.make_folder(
         target.record,
         parent,

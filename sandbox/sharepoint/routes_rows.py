@@ -44,7 +44,7 @@ async def get_rows(call: Call) -> Answer:
     target = call.address.target
     if not isinstance(target, ListTarget):
         raise not_found()
-    top = parse_top(option(call.query, "top"), default=200, most=5_000)
+    top = parse_top(option(call.query, "top"), default=200, limit=5_000)
     rows = call.service.store.rows(target.record.id)
     for term in parse_filter(option(call.query, "filter")):
         _check_index(call, target.record, term, len(rows))
@@ -105,13 +105,13 @@ async def patch_fields(call: Call) -> Answer:
     item = _row(call).item
     check_conditions(item, call.headers)
     item = call.service.items.patch_fields(item, body, request_id=call.request_id)
-    shown = {
+    body = {
         "@odata.context": call.show.context("sites/lists/items/fields/$entity"),
         **call.show.fields(item, call.select),
     }
     if call.service.faults.stale(call.method, f"/v1.0/{call.path}", call.request_id):
         call.service.items.touch(item, request_id=call.request_id)
-    return Answer(body=shown)
+    return Answer(body=body)
 
 
 async def patch_row(call: Call) -> Answer:

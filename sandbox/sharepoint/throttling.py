@@ -1,4 +1,4 @@
-"""The budget of resource units per minute, and the headers in which SharePoint tells of it.
+"""Keeps the budget of resource units per minute, and the headers in which SharePoint reports it.
 
 Source: "Avoid getting throttled or blocked in SharePoint Online": 1 unit for a single item, delta with a
 token and a download, 2 for listing and writing, 5 for permissions; ``RateLimit-*`` headers once 80 % are

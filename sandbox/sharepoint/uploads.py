@@ -114,7 +114,7 @@ class Uploads:
         return len(over)
 
     def status(self, session: UploadSession) -> JsonObject:
-        """What a fragment's answer and a GET tell: until when, and which bytes are missing."""
+        """Make the answer to a fragment and to a GET: when the session ends, and which bytes are missing."""
         complete = session.total is not None and session.received >= session.total
         return {
             "expirationDateTime": timestamp(session.expires),

@@ -1,7 +1,7 @@
-"""Our values as Graph wants them written, Graph's values as we know them, and whether two are the same.
+"""Converts our values to Graph's and back, and compares them.
 
-Dates: SharePoint keeps a day as the midnight of the site's zone and tells it in UTC. We write noon of that
-zone, which is the same day however the zones are set. Several choices need the type beside the value, or
+Dates: SharePoint stores a day as midnight in the site's zone and reports it in UTC. We write noon of that
+zone, which is the same day in every zone a site may have. Several choices need the type beside the value, or
 Graph refuses them.
 """
 
@@ -28,12 +28,12 @@ _MARKUP: Final = re.compile(r"</?(?:div|p|br|span)\b[^>]*>", re.IGNORECASE)
 
 
 def is_empty(value: FieldText) -> bool:
-    """Whether a value says nothing. Nothing is sent for it, so that it never clears what is there."""
+    """Return whether a value is empty. Empty values are not sent, so they never clear a stored value."""
     return value is None or value in ("", [])
 
 
 def to_graph(schema: LibrarySchema, fields: Mapping[str, FieldText]) -> dict[str, object]:
-    """The body of a PATCH of fields; empty values are left out.
+    """Make the body of a PATCH of fields. Empty values are left out.
 
     Raises PermanentError for a column that the library does not have or that may not be written, and for a
     value of another kind than the column's.
@@ -56,7 +56,7 @@ def to_graph(schema: LibrarySchema, fields: Mapping[str, FieldText]) -> dict[str
 
 
 def from_graph(schema: LibrarySchema, raw: Mapping[str, Any]) -> dict[str, FieldText]:
-    """The values of an item's ``fields``, for every column of a kind we write; None where there is none."""
+    """Read an item's ``fields``: a value for every column of a kind we write, None where none is stored."""
     return {
         # A name that begins with an underscore may come back with SharePoint REST's prefix.
         column.name: _read(column, raw.get(column.name, raw.get(f"OData_{column.name}")), schema.time_zone)
@@ -66,9 +66,9 @@ def from_graph(schema: LibrarySchema, raw: Mapping[str, Any]) -> dict[str, Field
 
 
 def same(column: Column, sent: FieldText, stored: FieldText) -> bool:
-    """Whether what was sent is what is stored, as a person would see it.
+    """Return whether the stored value is the sent one, as a person would see it.
 
-    Where nothing was sent, whatever is stored is right. Differences that SharePoint makes by itself do not
+    If nothing was sent, every stored value is right. Differences that SharePoint makes by itself do not
     count: line ends, blanks at the ends, the order of choices, markup around a plain note.
     """
     if is_empty(sent):
@@ -89,7 +89,7 @@ def same(column: Column, sent: FieldText, stored: FieldText) -> bool:
 
 
 def default_of(column: Column) -> FieldText:
-    """The value that SharePoint gives a new item, as far as it can be told; None for none or a formula."""
+    """Return the default value of a new item; None if there is none or it cannot be predicted (a formula)."""
     text = column.default
     if not text:
         return None
@@ -142,7 +142,7 @@ def _read(column: Column, raw: Any, zone: str) -> FieldText:
 
 
 def _text(raw: Any) -> str:
-    """Text; of a link, which Graph gives as an object, its address without query."""
+    """Read text. A link arrives as an object: its address without the query is returned."""
     if isinstance(raw, dict):
         return urlsplit(str(raw.get("Url", "")))._replace(query="", fragment="").geturl()
     return str(raw)
@@ -153,7 +153,7 @@ def _numeric(value: object) -> bool:
 
 
 def _instant(value: FieldText) -> datetime | None:
-    """To the second: SharePoint keeps no fractions."""
+    """Read a moment to the second, because SharePoint stores no fractions."""
     when = moment(value, "UTC") if isinstance(value, str) else None
     return when.astimezone(UTC).replace(microsecond=0) if when else None
 
@@ -167,7 +167,7 @@ def _plain(value: FieldText) -> str:
 
 
 class _Words(HTMLParser):
-    """The text of a note that SharePoint wrapped in markup."""
+    """Collects the text of a note that SharePoint wrapped in markup."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

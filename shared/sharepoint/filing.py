@@ -1,7 +1,7 @@
-"""A photo into its library: bytes once, fields where they differ, whoever asks and however often.
+"""Stores a photo in its library: its bytes once, its fields where they differ, however often it is asked.
 
-The picture is found by what is noted about it, then by its name; two processes that store it at the same
-time end with one file, because a new file is only made where there is none (``conflictBehavior=fail``).
+The picture is found by the notes about it, then by its name. Two processes that store it at the same time end
+with one file, because a new file is only created where there is none (``conflictBehavior=fail``).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _OTHER_BYTES: Final = (
     "Die Bilddatei wurde in SharePoint ersetzt oder bearbeitet und darum nicht überschrieben."
 )
 EDITED: Final = "Wurde in SharePoint von Hand geändert; der neue Wert wurde nicht geschrieben."
-"""The reason of a column that a person has written or cleared since our last write."""
+"""The reason for a column that a person has written or cleared since our last write."""
 _BEYOND_GRAPH: Final = (
     "Microsoft Graph kann diese Spalte nicht schreiben, weil ihr interner Name mit einem Umlaut beginnt:"
     " Wert von Hand eintragen oder die Spalte neu anlegen."
@@ -46,7 +46,7 @@ _BEYOND_GRAPH: Final = (
 
 
 class Filed(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the photo is now, and what a person has to know about it."""
+    """Says where the photo is now and what a person has to know about it."""
 
     item: StoredItem
     written: Written
@@ -55,7 +55,7 @@ class Filed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Filing:
-    """Stores photos and their fields in SharePoint. One per process."""
+    """Stores photos and their fields in SharePoint. A process has one."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Filing:
         self._writer = FieldWriter(client)
 
     async def file(self, photo: PhotoAnalyzed) -> Filed:
-        """Store a photo and its fields, or what is missing of them.
+        """Store a photo and its fields, or the part of them that is missing.
 
         Raises PermanentError naming the column if a value does not fit the library as it is now, and what
         the client raises.
@@ -91,7 +91,7 @@ class Filing:
         interrupted = recall.claimed_by == photo.photo_id and not new
         for _ in range(_ROUNDS):
             try:
-                # A picture nobody has noted is not looked for: if it is there, the upload says so.
+                # A picture without notes is not looked up: if it is there, the upload is refused.
                 item = None if new else await self._find(photo, recall)
                 new = False
                 return await self._bring(
@@ -103,7 +103,7 @@ class Filing:
         raise TransientError(f"storing {recall.name}: it changed {_ROUNDS} times meanwhile; {reason}")
 
     async def _find(self, photo: PhotoAnalyzed, recall: Recall) -> Item | None:
-        """The picture's item: the noted one, wherever people moved it, else the one of its name."""
+        """Find the picture's item: the noted one, wherever people moved it, else the one of its name."""
         drive_id = photo.library.drive_id
         if recall.item_id is not None:
             item = await read_item(self._client, drive_id, recall.item_id)
@@ -122,7 +122,7 @@ class Filing:
         *,
         interrupted: bool,
     ) -> Filed:
-        """One round: bytes if they are missing, then fields.
+        """Do one round: upload the bytes if they are missing, then write the fields.
 
         `interrupted`: an earlier delivery of this photo began to store the picture as the first.
         """
@@ -150,7 +150,7 @@ class Filing:
         return _filed(schema, item, outcome, written, needs)
 
     async def _after(self, photo: PhotoAnalyzed, made: Item, picture: _Picture) -> Item:
-        """The item as it is after the upload, with the fields that SharePoint gave it."""
+        """Read the item after the upload, with the fields that SharePoint set."""
         if made.quick_xor_hash is not None and made.quick_xor_hash != await picture.hash():
             raise TransientError(f"uploading {made.name}: SharePoint holds other bytes than were sent")
         item = await read_item(self._client, photo.library.drive_id, made.item_id)
@@ -159,7 +159,7 @@ class Filing:
         return item
 
     async def _same_bytes(self, photo: PhotoAnalyzed, item: Item, recall: Recall, picture: _Picture) -> bool:
-        """Whether the item holds the picture. SharePoint may not have computed the hash yet."""
+        """Return whether the item holds the picture. SharePoint may not have computed the hash yet."""
         if item.quick_xor_hash is not None:
             return item.quick_xor_hash == await picture.hash()
         if item.size != photo.size:
@@ -192,8 +192,8 @@ class Filing:
                 fresh=fresh,
             )
         except FieldsRefusedError:
-            # Somebody may have changed the columns a moment ago; if not, find out which one it is.
-            schema = await self._checked(photo, values, anew=True)
+            # Somebody may have changed the columns a moment ago. If not, find the column that is refused.
+            schema = await self._checked(photo, values, refresh=True)
             again = await read_item(self._client, photo.library.drive_id, item.item_id)
             if again is None:
                 raise ItemChangedError(f"{item.name} was removed meanwhile") from None
@@ -210,14 +210,14 @@ class Filing:
             )
 
     async def _checked(
-        self, photo: PhotoAnalyzed, values: dict[str, FieldText], *, anew: bool = False
+        self, photo: PhotoAnalyzed, values: dict[str, FieldText], *, refresh: bool = False
     ) -> LibrarySchema:
-        """The library's columns as they are now, which every value fits. Raises PermanentError otherwise."""
-        live = await self._libraries.schema(photo.library, anew=anew)
+        """Read the library's columns as they are now. Raises PermanentError if a value does not fit them."""
+        live = await self._libraries.schema(photo.library, refresh=refresh)
         problems = _problems(live.schema, values)
-        if problems and not anew and live.digest != photo.schema_digest:
-            # What we remember may be older than what the photo carries.
-            live = await self._libraries.schema(photo.library, anew=True)
+        if problems and not refresh and live.digest != photo.schema_digest:
+            # Our cached columns may be older than those the photo was described with.
+            live = await self._libraries.schema(photo.library, refresh=True)
             problems = _problems(live.schema, values)
         if problems:
             changed = live.digest != photo.schema_digest
@@ -233,7 +233,7 @@ class Filing:
 
 
 class _Picture:
-    """The photo's bytes and their hash, fetched only if somebody asks."""
+    """Loads the photo's bytes and their hash when they are needed."""
 
     def __init__(self, store: BlobStore, photo: PhotoAnalyzed, known_hash: str | None) -> None:
         self._store = store
@@ -242,25 +242,25 @@ class _Picture:
         self._hash = known_hash
 
     async def data(self) -> bytes:
-        """The original bytes. Raises BlobMissingError."""
+        """Load the original bytes. Raises BlobMissingError."""
         if self._data is None:
             self._data = await self._store.get(self._photo.dataref)
         return self._data
 
     async def hash(self) -> str:
-        """Their quickXorHash."""
+        """Compute their quickXorHash."""
         if self._hash is None:
             self._hash = quick_xor_hash(await self.data())
         return self._hash
 
 
 def _problems(schema: LibrarySchema, values: dict[str, FieldText]) -> list[str]:
-    """What is wrong with the values for the columns as they are, a sentence each."""
+    """Describe what is wrong with the values for these columns, one sentence for each."""
     problems: list[str] = []
     for name, value in values.items():
         column = schema.column(name)
         if column is None:
-            problems.append(f"the column {name!r}: there is none of that name")
+            problems.append(f"the column {name!r}: the library has no column of that name")
         elif not column.writable:
             problems.append(f"the column {column.display_name!r}: it cannot be written ({column.kind})")
         elif reason := check_value(column, value):
@@ -271,7 +271,7 @@ def _problems(schema: LibrarySchema, values: dict[str, FieldText]) -> list[str]:
 def _filed(
     schema: LibrarySchema, item: Item, outcome: _Outcome, written: Written, needs: list[NeedsPerson]
 ) -> Filed:
-    """The result for the event."""
+    """Make the result for the event."""
     for names, reason in ((written.kept, EDITED), (written.refused, _BEYOND_GRAPH)):
         for name in names:
             column = schema.column(name)

@@ -1,4 +1,4 @@
-"""One file in a library: its bytes described, its fields, and who touched it last."""
+"""Reads one file of a library: its bytes, its fields, and who changed it last."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WITH_FIELDS: Final = {"$expand": "listItem($expand=fields)"}
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """A file as it is in the library at one moment."""
+    """Describes a file as it is in the library at one moment."""
 
     item_id: str
     name: str
@@ -33,7 +33,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     etag: str
     """Changes with the bytes and with the fields; for If-Match on the file."""
     fields_etag: str
-    """The same of the list item; for If-Match on the fields. Empty where only the file was read."""
+    """The list item's eTag; for If-Match on the fields. Empty where only the file was read."""
     quick_xor_hash: str | None
     """Base64; None while SharePoint has not computed it."""
     fields: dict[str, Any]
@@ -43,7 +43,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def as_item(found: DriveItem) -> Item:
-    """A drive item of Graph's as ours."""
+    """Convert a drive item of Graph."""
     row = found.list_item
     by = found.last_modified_by
     return Item(
@@ -60,23 +60,23 @@ def as_item(found: DriveItem) -> Item:
 
 
 async def read_item(client: GraphClient, drive_id: str, item_id: str) -> Item | None:
-    """A file with its fields, in one call; None if it is gone."""
+    """Read a file with its fields, in one call; None if it is gone."""
     return await _read(client, f"/drives/{segment(drive_id)}/items/{segment(item_id)}", "the stored photo")
 
 
 async def find_item(client: GraphClient, drive_id: str, name: str) -> Item | None:
-    """The file of that name at the top of a library, with its fields; None if there is none."""
+    """Find the file of that name at the top of a library, with its fields; None if there is none."""
     return await _read(client, f"/drives/{segment(drive_id)}/root:/{segment(name)}", name)
 
 
 def content(client: GraphClient, drive_id: str, item_id: str) -> AsyncGenerator[bytes, None]:
-    """The bytes of a file, piece by piece."""
+    """Yield the bytes of a file, piece by piece."""
     path = f"/drives/{segment(drive_id)}/items/{segment(item_id)}/content"
     return client.stream(path, doing="downloading the stored photo")
 
 
 async def content_sha256(client: GraphClient, drive_id: str, item_id: str) -> Sha256:
-    """The SHA-256 of a file's bytes, by downloading them: for while SharePoint has no hash of its own."""
+    """Download a file and compute its SHA-256, for the time while SharePoint has no hash of its own."""
     digest = hashlib.sha256()
     async with aclosing(content(client, drive_id, item_id)) as chunks:
         async for chunk in chunks:
@@ -85,7 +85,7 @@ async def content_sha256(client: GraphClient, drive_id: str, item_id: str) -> Sh
 
 
 def content_at(client: GraphClient, drive_id: str, path: str) -> AsyncGenerator[bytes, None]:
-    """The bytes of the file at a path below a library's top folder."""
+    """Yield the bytes of the file at a path below a library's top folder."""
     name = path.rpartition("/")[2]
     return client.stream(
         f"/drives/{segment(drive_id)}/root:/{quote(path.strip('/'))}:/content", doing=f"downloading {name}"

@@ -1,4 +1,4 @@
-"""From what people write (a site, a library) to the ids that Graph wants."""
+"""Finds the ids that Graph wants from what people write: a site and a library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PAGES: Final = frozenset({"sitepages", "pages", "lists", "_layouts", "_api"})
 
 
 class SiteAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """A site as it was written. Without a host it is on that of the configured site."""
+    """Holds a site as it was written. Without a host it is on the host of the configured site."""
 
     host: str | None = None
     path: str = ""
@@ -80,7 +80,7 @@ def _read(text: str) -> SiteAddress:
 
 
 async def find_site(client: GraphClient, text: str, *, main: str = "") -> Site:
-    """The site of that address. Raises PermanentError if there is none.
+    """Find the site of that address. Raises PermanentError if there is none.
 
     `main` is the configured site, whose host serves addresses without one. (The tenant could be asked for its
     host, but not by an app that may see single sites only.)
@@ -104,9 +104,9 @@ async def find_site(client: GraphClient, text: str, *, main: str = "") -> Site:
     except GraphError as error:
         if error.status in (403, 404):
             # An app that may see single sites gets the same 403 for one that is not there.
-            said = " ".join([str(error.status), *error.codes[:1]])
+            answer = " ".join([str(error.status), *error.codes[:1]])
             raise PermanentError(
-                f"there is no site {_short(text)}, or the app may not see it (SharePoint answered {said}):"
+                f"there is no site {_short(text)}, or the app may not see it (SharePoint answered {answer}):"
                 " check the address, then that the app has been granted this site (Sites.Selected)"
                 f"{_perhaps_a_library(address)}"
             ) from error
@@ -119,7 +119,7 @@ async def find_site(client: GraphClient, text: str, *, main: str = "") -> Site:
 
 
 async def find_library(client: GraphClient, site: Site, asked: str, library: str) -> LibraryRef:
-    """The library of that name in a site, its display name or the last part of its address in any case.
+    """Find the library of a site by its display name or the last part of its address, in any case.
 
     `asked` is the site as it was written. Raises PermanentError naming the libraries that there are.
     """
@@ -156,7 +156,7 @@ async def find_library(client: GraphClient, site: Site, asked: str, library: str
 
 
 def _perhaps_a_library(address: SiteAddress) -> str:
-    """What to try if the address has more parts than sites usually have: it may be a subsite's as well."""
+    """Say what to try if the address has more parts than sites usually have. It may also be a subsite."""
     names = address.path.split("/")
     depth = _usual_depth(names)
     if not address.path or len(names) <= depth:
@@ -165,12 +165,12 @@ def _perhaps_a_library(address: SiteAddress) -> str:
 
 
 def _usual_depth(names: list[str]) -> int:
-    """Of how many parts a site's path consists, if it is no subsite's."""
+    """Return how many parts a site's path has, if it is not a subsite."""
     return 2 if names[0].casefold() in ("sites", "teams") else 0
 
 
 def _instead(address: SiteAddress, names: list[str], library: int) -> str:
-    """Site and library of an address whose `library`-th part is the library."""
+    """Say which settings to use for an address whose `library`-th part is the library."""
     return (
         f"the site ends before it: set SHAREPOINT_SITE={_written(address, names[:library])} and"
         f" SHAREPOINT_LIBRARY={names[library]}"
@@ -187,5 +187,5 @@ def _last_part(web_url: str | None) -> str:
 
 
 def _short(text: str) -> str:
-    """A site's address for a sentence, without query or userinfo."""
+    """Quote a site's address for a sentence, without query or userinfo."""
     return repr(text.partition("?")[0].rpartition("@")[2][:200])

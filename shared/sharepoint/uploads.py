@@ -1,7 +1,7 @@
-"""Bytes into a library: one PUT for a small file, an upload session in chunks for a large one.
+"""Uploads bytes to a library: one PUT for a small file, an upload session in chunks for a large one.
 
-Both are all or nothing: a file is there with all its bytes, or not at all. A session goes on where it was
-after a lost chunk; the rules are those of learn.microsoft.com, "driveItem: createUploadSession".
+Both are all or nothing: the file is there with all its bytes, or not at all. After a lost chunk a session
+continues where it was; the rules are those of learn.microsoft.com, "driveItem: createUploadSession".
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ if TYPE_CHECKING:
     from shared.sharepoint.items import Item
 
 SIMPLE_LIMIT: Final = 10 * 1024 * 1024
-"""Bytes up to which one PUT is used; Graph would take 250 MB, but a lost PUT starts over."""
+"""Bytes up to which one PUT is used; Graph would take 250 MB, but a lost PUT starts from the first byte
+again."""
 CHUNK: Final = 16 * 327_680
 """Bytes per chunk: Graph wants multiples of 327,680, and advises 5 to 10 MiB."""
 _RECOVERIES: Final = 4
-"""Failures in a row, without a byte of progress, after which a session is given up."""
+"""Failures in a row, without a byte of progress, after which a session is abandoned."""
 _RESTARTS: Final = 2
 
 
 class NameTakenError(Exception):
-    """There is a file of that name already, stored by somebody else a moment ago."""
+    """Raised when a file of that name exists already: somebody else stored it a moment ago."""
 
 
 class ItemChangedError(Exception):
-    """The item is not any more what it was when it was read: read it again, then decide again."""
+    """Raised when the item has changed since it was read. Read it again, then decide again."""
 
 
 class _SessionGoneError(Exception):
-    """The upload session does not exist (any more)."""
+    """Raised when the upload session does not exist any more."""
 
 
 class Uploader:
@@ -76,7 +77,7 @@ class Uploader:
             raise
 
     async def replace(self, drive_id: str, item: Item, data: bytes, media_type: str) -> Item:
-        """Give a file other bytes, if it is still what was read. Raises ItemChangedError if not."""
+        """Replace the bytes of a file if it is still as it was read. Raises ItemChangedError if not."""
         place = f"/drives/{segment(drive_id)}/items/{segment(item.item_id)}"
         try:
             if len(data) <= self._simple_limit:
@@ -107,7 +108,7 @@ class Uploader:
         return as_item(answer.decode(DriveItem, doing))
 
     async def rehearse(self, drive_id: str) -> None:
-        """Begin an upload and drop it: raises what an upload would, and leaves no file."""
+        """Begin an upload and cancel it. Raises what an upload would raise, and leaves no file."""
         doing = "beginning an upload, to see whether that is allowed"
         name = f"erni-doctor-{uuid.uuid4()}.jpg"
         answer = await self._client.send(
@@ -148,7 +149,7 @@ class Uploader:
         raise TransientError(f"{doing}: SharePoint lost the upload session {_RESTARTS + 1} times")
 
     async def _send_all(self, url: str, data: bytes, doing: str) -> Item:
-        """All chunks, resumed where needed. Raises _SessionGoneError if the session has to be made anew."""
+        """Send all chunks, resumed where needed. Raises _SessionGoneError if a new session is needed."""
         position = failures = 0
         while True:
             try:
@@ -193,24 +194,24 @@ class Uploader:
         try:
             answer = await self._client.plain("GET", url, doing=doing, accept=(404,))
         except (aiohttp.ClientConnectionError, OSError, GraphError):
-            # Still away: the next chunk will tell, and counts as the next failure.
+            # Still no answer. The next chunk finds out, and counts as the next failure.
             return position
         if answer.status == 404:
             raise _SessionGoneError
         wanted = _next_byte(answer.decode(UploadStatus, doing), size)
         if wanted >= size:
-            # Everything is there, and the answer that said so was lost.
+            # All bytes have arrived, and the answer to the last chunk was lost.
             raise _SessionGoneError
         return wanted
 
     async def _drop(self, url: str, doing: str) -> None:
-        """Give the session back; it would expire by itself."""
+        """Cancel the session. If that fails, it expires by itself."""
         with contextlib.suppress(HttpStatusError, aiohttp.ClientError, OSError):
             await self._client.plain("DELETE", url, doing=doing)
 
 
 def _resumption(error: Exception, failures: int, backoff: float) -> float | None:
-    """Seconds until the session goes on after `error`; None if it does not."""
+    """Return the seconds to wait before the session continues after `error`; None if it cannot continue."""
     if failures > _RECOVERIES:
         return None
     wait = backoff * 2 ** (failures - 1)
@@ -222,7 +223,7 @@ def _resumption(error: Exception, failures: int, backoff: float) -> float | None
 
 
 def _next_byte(status: UploadStatus, otherwise: int) -> int:
-    """The first byte still wanted: ``["26-", …]``; `otherwise` if the session does not say."""
+    """Read the first byte still wanted from ``["26-", …]``; `otherwise` if the session does not report it."""
     for text in status.next_expected_ranges:
         start = text.partition("-")[0].strip()
         if start.isdigit():

@@ -1,4 +1,4 @@
-"""Microsoft Graph's JSON, as far as we read it. What is not named here is ignored."""
+"""Describes the part of Microsoft Graph's JSON that we read. Other properties are ignored."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class DefaultValue(Wire, frozen=True, kw_only=True):
 
 
 class ColumnDefinition(Wire, frozen=True, kw_only=True):
-    """https://learn.microsoft.com/graph/api/resources/columndefinition: one facet says what kind it is."""
+    """https://learn.microsoft.com/graph/api/resources/columndefinition: one facet names its kind."""
 
     name: str
     display_name: str | None = None
@@ -155,7 +155,7 @@ class UploadSession(Wire, frozen=True, kw_only=True):
 
 
 class UploadStatus(Wire, frozen=True, kw_only=True):
-    """What a chunk or a question about the session is answered with: ``"327680-"`` is still wanted."""
+    """Answers a chunk or a question about the session: ``"327680-"`` is still wanted."""
 
     next_expected_ranges: list[str] = []
 

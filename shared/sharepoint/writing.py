@@ -1,7 +1,7 @@
-"""Fields into an item: only differences, and only those that are ours to write.
+"""Writes fields into an item: only differences, and only those that are ours to write.
 
-Each write names the state it was decided on (If-Match); if the item has changed since, it is read again and
-decided again. What a person edited since our last write stays as it is, and is reported.
+Each write names the state it was decided on (If-Match). If the item has changed since, it is read and decided
+again. What a person has edited since our last write stays as it is, and is reported.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from shared.sharepoint.notes import Recall
 
 _ROUNDS: Final = 5
-"""How often an item may change under our hands before the photo is tried again later."""
+"""How often an item may change while we write, before the photo is tried again later."""
 
 
 class FieldsRefusedError(Exception):
-    """Graph refused the fields as a whole (400). The columns may have changed since they were read."""
+    """Raised when Graph refuses the fields as a whole (400). The columns may have changed."""
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the fields."""
+    """Reports what happened to the fields."""
 
     etag: str
     """The list item's, after the write."""
@@ -70,10 +70,10 @@ class FieldWriter:
         fresh: bool = False,
         one_by_one: bool = False,
     ) -> Written:
-        """Bring `values` into the item. Empty ones are no values: they clear nothing.
+        """Write `values` into the item. Empty values are not written: they clear nothing.
 
-        `fresh`: we have just made the item, so everything in it is SharePoint's own doing. `one_by_one`:
-        after FieldsRefusedError, to find out which column it is.
+        `fresh`: we have just created the item, so every value in it is SharePoint's own. `one_by_one`: after
+        FieldsRefusedError, to find the column that is refused.
         Raises FieldsRefusedError, PermanentError naming the column (one by one), ItemChangedError if the item
         is gone, TransientError if it changes all the time.
         """
@@ -125,7 +125,7 @@ class FieldWriter:
         )
 
     async def _changed(self, library: LibraryRef, item: Item) -> Item | None:
-        """The item as it is now, if that is not what we have. Raises ItemChangedError if it is gone."""
+        """Read the item again; None if it has not changed. Raises ItemChangedError if it is gone."""
         now = await read_item(self._client, library.drive_id, item.item_id)
         if now is None:
             raise ItemChangedError(f"{item.name} was removed meanwhile")
@@ -134,7 +134,7 @@ class FieldWriter:
     def _wanted(
         self, library: LibraryRef, schema: LibrarySchema, values: Mapping[str, FieldText]
     ) -> dict[str, FieldText]:
-        """Without what says nothing and what Graph is known not to write."""
+        """Leave out empty values and columns that Graph is known not to write."""
         wanted = {
             name: value
             for name, value in values.items()
@@ -147,7 +147,7 @@ class FieldWriter:
     def _known(
         schema: LibrarySchema, stored: Mapping[str, FieldText], recall: Recall, item_id: str
     ) -> dict[str, FieldText]:
-        """Our own values as far as we know them: what stands there, if it is from us, else what we wrote."""
+        """Collect our own values: the stored one if it is from us, else the last one we wrote."""
         known: dict[str, FieldText] = {}
         for column in schema.columns:
             ours = recall.ours(item_id, column.name)
@@ -164,7 +164,7 @@ class FieldWriter:
         send: Mapping[str, FieldText],
         etag: str,
     ) -> str:
-        """One PATCH. Raises ItemChangedError, FieldsRefusedError. Returns the new eTag."""
+        """Send one PATCH and return the new eTag. Raises ItemChangedError, FieldsRefusedError."""
         doing = f"writing {len(send)} fields in {library.library!r}"
         try:
             answer = await self._client.send(
@@ -186,7 +186,9 @@ class FieldWriter:
     async def _each(
         self, library: LibraryRef, schema: LibrarySchema, item: Item, send: Mapping[str, FieldText]
     ) -> tuple[str, list[str]]:
-        """Column by column, so that a refusal names its column. Returns the eTag and what Graph cannot do.
+        """Write column by column, so that a refusal names its column.
+
+        Returns the eTag and the columns that Graph cannot write.
 
         Raises PermanentError naming every other refused column; what was accepted stays written.
         """
@@ -221,7 +223,7 @@ def decide(
     *,
     fresh: bool,
 ) -> tuple[dict[str, FieldText], dict[str, FieldText]]:
-    """What to send, and what to leave because a person put it there (its stored value)."""
+    """Decide what to send, and what to leave because a person wrote it (with its stored value)."""
     send: dict[str, FieldText] = {}
     kept: dict[str, FieldText] = {}
     for name, value in wanted.items():
@@ -237,7 +239,7 @@ def decide(
 
 
 def _ours(column: Column, now: FieldText, recall: Recall, item_id: str) -> bool:
-    """Whether nobody but us and SharePoint had a hand in what stands there now."""
+    """Return whether only we and SharePoint can have written the stored value."""
     if not is_empty(now) and any(same(column, value, now) for value in recall.ours(item_id, column.name)):
         return True
     if recall.certain(item_id, column.name):
@@ -248,5 +250,5 @@ def _ours(column: Column, now: FieldText, recall: Recall, item_id: str) -> bool:
 
 
 def _beyond_graph(column: Column) -> bool:
-    """Whether a refusal is a known limit: names that begin with an escaped letter (``_x00c4_hnliche``)."""
+    """Return whether a refusal is a known limit: names that begin with ``_x00c4_``."""
     return column.name.startswith("_") and not column.required

@@ -378,7 +378,7 @@ async def test_columns_that_changed_harmlessly_do_not_matter(desk: Desk) -> None
     async with Desk.opened(desk.emulator, where, SHAREPOINT_LIBRARY="Farben") as colours:
         column["choice"] = {"choices": ["blau", "grün"], "displayAs": "dropDownMenu"}
         await desk.emulator.admin("PUT", "/lists/Farben/columns", column)
-        await colours.libraries.schema(colours.library, anew=True)
+        await colours.libraries.schema(colours.library, refresh=True)
         filed = await colours.filing.file(await colours.photo({"Farbe": "blau"}))
         assert (await colours.stored(filed.item.item_id))["Farbe"] == "blau"
         with pytest.raises(PermanentError, match="submit the photo again"):
