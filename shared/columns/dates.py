@@ -28,7 +28,7 @@ def moment(text: str, zone: str) -> datetime | None:
 
 
 def as_value(column: Column, when: datetime, zone: str) -> str:
-    """Convert `when` for the column: the day in the site's zone for ``date``, UTC for ``date_time``, or words."""
+    """Convert `when`: the day in the site's zone for ``date``, UTC for ``date_time``, else text."""
     local = when.astimezone(ZoneInfo(zone))
     match column.kind:
         case "date":

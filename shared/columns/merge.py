@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from events.types import FieldText, FieldValue, Hints, NeedsPerson
+from shared.columns import needs as codes
 from shared.columns.checks import check_value
 from shared.columns.dates import as_value, moment
 from shared.columns.topics import topic_of
@@ -168,12 +169,14 @@ def _need(column: Column, candidates: list[FieldValue]) -> NeedsPerson | None:
     given = [one for one in candidates if one.value is not None]
     if given:
         reason = f"«{_shown(given[0].value)}» passt nicht: {_wrong(column, given[0].value)}"
+        code = codes.DOES_NOT_FIT
     elif column.required:
         missing = _MISSING.get(topic_of(column) or "", "Die Bildanalyse nennt keinen Wert.")
         reason = f"Pflichtfeld ohne Wert: {missing}"
+        code = codes.MISSING
     else:
         return None
-    return NeedsPerson(column=column.display_name, reason=reason)
+    return NeedsPerson(column=column.display_name, reason=reason, code=code)
 
 
 def _shown(value: FieldText) -> str:

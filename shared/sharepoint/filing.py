@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import msgspec
 
 from events.types import FieldText, NeedsPerson, StoredItem
+from shared.columns import needs as codes
 from shared.columns.checks import check_value
 from shared.retry.errors import PermanentError, TransientError
 from shared.sharepoint.fields import is_empty
@@ -34,11 +35,12 @@ if TYPE_CHECKING:
 _Outcome: TypeAlias = Literal["created", "replaced", "unchanged"]
 
 _ROUNDS: Final = 4
+FILE: Final = "Datei"
+"""What the photo's bytes are called where a column's name would stand."""
 _OTHER_BYTES: Final = (
     "Die Bilddatei wurde in SharePoint ersetzt oder bearbeitet und darum nicht überschrieben."
 )
-EDITED: Final = "Wurde in SharePoint von Hand geändert; der neue Wert wurde nicht geschrieben."
-"""The reason for a column that a person has written or cleared since our last write."""
+_EDITED: Final = "Wurde in SharePoint von Hand geändert; der neue Wert wurde nicht geschrieben."
 _BEYOND_GRAPH: Final = (
     "Microsoft Graph kann diese Spalte nicht schreiben, weil ihr interner Name mit einem Umlaut beginnt:"
     " Wert von Hand eintragen oder die Spalte neu anlegen."
@@ -137,7 +139,7 @@ class Filing:
             item = await self._after(photo, made, picture)
         elif not await self._same_bytes(photo, item, recall, picture):
             if recall.finished(item.item_id) or (item.touched_by_person and item.size):
-                needs.append(NeedsPerson(column="Datei", reason=_OTHER_BYTES))
+                needs.append(NeedsPerson(column=FILE, reason=_OTHER_BYTES, code=codes.FILE_REPLACED))
             else:
                 outcome = "replaced"
                 made = await self._uploader.replace(
@@ -272,10 +274,14 @@ def _filed(
     schema: LibrarySchema, item: Item, outcome: _Outcome, written: Written, needs: list[NeedsPerson]
 ) -> Filed:
     """Make the result for the event."""
-    for names, reason in ((written.kept, EDITED), (written.refused, _BEYOND_GRAPH)):
+    for names, reason, code in (
+        (written.kept, _EDITED, codes.EDITED),
+        (written.refused, _BEYOND_GRAPH, codes.NOT_WRITABLE),
+    ):
         for name in names:
             column = schema.column(name)
-            needs.append(NeedsPerson(column=column.display_name if column else name, reason=reason))
+            display_name = column.display_name if column else name
+            needs.append(NeedsPerson(column=display_name, reason=reason, code=code))
     return Filed(
         item=StoredItem(
             item_id=item.item_id,

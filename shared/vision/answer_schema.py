@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 
 from events.types import FieldText, FieldValue, NeedsPerson
+from shared.columns import needs as codes
 from shared.columns.checks import check_value
 from shared.columns.merge import NOT_SEEN
 from shared.columns.schema import Column
@@ -153,7 +154,9 @@ def _take(
     if doubtful:
         needs.append(
             NeedsPerson(
-                column=column.display_name, reason=f"Die Bildanalyse ist nur zu {confidence:.0%} sicher."
+                column=column.display_name,
+                reason=f"Die Bildanalyse ist nur zu {confidence:.0%} sicher.",
+                code=codes.UNSURE,
             )
         )
 

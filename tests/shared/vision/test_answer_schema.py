@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.types import FieldValue, NeedsPerson
+from shared.columns import needs
 from shared.columns.checks import check_value
 from shared.vision.answer_schema import SUMMARY, Asked, asked_of, json_schema, read_answer
 from tests.shared.columns.columns import DESCRIPTION, KEYWORDS, PART, PHASE, PROJECT, STOREY, column, library
@@ -229,7 +230,7 @@ def test_a_doubtful_value_is_checked_by_a_person() -> None:
     assert reading.fields["Bauphase"].value == "Prüfen"
     assert reading.fields["Dachform"] == FieldValue(value="Flachdach", source="vision", confidence=0.4)
     assert reading.needs_person == [
-        NeedsPerson(column="Dachform", reason="Die Bildanalyse ist nur zu 40% sicher.")
+        NeedsPerson(column="Dachform", reason="Die Bildanalyse ist nur zu 40% sicher.", code=needs.UNSURE)
     ]
 
 
