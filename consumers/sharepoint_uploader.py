@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from events.keys import all_lanes
 from events.types import PhotoAnalyzed, PhotoUploaded
 from shared.delivery.agent import Agent
 from shared.photo_store import BlobStore
@@ -11,6 +12,8 @@ from shared.sharepoint.client import DEPENDENCY, GraphClient
 from shared.sharepoint.filing import Filing
 from shared.sharepoint.libraries import Libraries
 from shared.sharepoint.names import check_template
+from shared.sharepoint.open_sessions import OpenSessions
+from shared.sharepoint.uploads import Uploader
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -29,7 +32,9 @@ class SharepointUploader(Agent[PhotoAnalyzed, PhotoUploaded]):
         store = BlobStore(settings.photo_store_url)
         self._client = GraphClient(settings)
         self._libraries = Libraries(self._client, store, settings)
-        self._filing = Filing(self._client, store, self._libraries, settings)
+        sessions = OpenSessions(redis, all_lanes(settings.lanes)[0])
+        uploader = Uploader(self._client, sessions=sessions)
+        self._filing = Filing(self._client, store, self._libraries, settings, uploader=uploader)
 
     async def open(self) -> None:
         """Open the session with Graph. Raises PermanentError if FILE_NAME_TEMPLATE cannot be used."""

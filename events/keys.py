@@ -68,6 +68,10 @@ class Keys:
         """Hash: a photo's way so far; expires."""
         return f"{self.prefix}photo:{photo_id}"
 
+    def upload(self, name: str) -> str:
+        """The address of an upload session that is open (a secret); expires with the session."""
+        return f"{self.prefix}upload:{name}"
+
     def published(self, event_id: str) -> str:
         """The entry id of an event already published; expires with the deduplication window."""
         return f"{self.prefix}published:{event_id}"

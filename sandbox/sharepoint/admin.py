@@ -14,7 +14,15 @@ from aiohttp import web
 from sandbox.sharepoint.columns import SYSTEM_COLUMNS
 from sandbox.sharepoint.errors import GraphError
 from sandbox.sharepoint.faults import FaultOrder
-from sandbox.sharepoint.model import Column, Item, JsonObject, ListRecord, stable_id, timestamp
+from sandbox.sharepoint.model import (
+    Column,
+    Item,
+    JsonObject,
+    LibrarySettings,
+    ListRecord,
+    stable_id,
+    timestamp,
+)
 from sandbox.sharepoint.names import check_name
 
 if TYPE_CHECKING:
@@ -82,6 +90,7 @@ class Admin:
             web.post(PREFIX + "/edit", self.edit),
             web.post(PREFIX + "/lists", self.add_list),
             web.put(PREFIX + "/lists/{list}/columns", self.put_column),
+            web.put(PREFIX + "/lists/{list}/settings", self.set_up),
             web.delete(PREFIX + "/lists/{list}/columns/{name}", self.remove_column),
             web.post(PREFIX + "/expire/{what:tokens|sessions|delta}", self.expire),
         ]
@@ -171,6 +180,13 @@ class Admin:
             columns.append(column)
         self._service.store.save_list(msgspec.structs.replace(record, columns=tuple(columns)))
         return _json({"columns": [each.name for each in columns]})
+
+    async def set_up(self, request: web.Request) -> web.Response:
+        """Set up a library; see `LibrarySettings` for the body. What is not named gets its default."""
+        record = self._list(request.match_info["list"])
+        settings = await _read(request, LibrarySettings)
+        self._service.store.save_list(msgspec.structs.replace(record, settings=settings))
+        return _json({"settings": msgspec.to_builtins(settings)})
 
     async def remove_column(self, request: web.Request) -> web.Response:
         """Remove a column; values stay, unseen."""

@@ -60,6 +60,20 @@ def name_taken() -> GraphError:
     return GraphError(409, "nameAlreadyExists", "An item with the same name already exists under the parent.")
 
 
+def being_uploaded(*, replaces: bool) -> GraphError:
+    """409 nameAlreadyExists too, but about an upload session that is open; only the message differs.
+
+    Sources: microsoft-graph-docs-contrib issues 412 (a new file) and 6558 (a file that exists).
+    """
+    message = (
+        "An upload session already exists for this file"
+        if replaces
+        else "A file with the same name is currently being uploaded."
+        " Change the filename and try to save again."
+    )
+    return GraphError(409, "nameAlreadyExists", message)
+
+
 def modified() -> GraphError:
     """412: the item is not in the state that If-Match names any more."""
     return GraphError(

@@ -73,6 +73,27 @@ class Column(Stored, frozen=True, kw_only=True):
         )
 
 
+class LibrarySettings(Stored, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a site's owner has switched on in a library, and what SharePoint then does by itself."""
+
+    one_session_per_name: bool = True
+    """A second upload session for a name is refused while the first is open."""
+    alters_bytes: int = 0
+    """Bytes that SharePoint appends to a new file, as it does when it writes columns into it."""
+    requires_checkout: bool = False
+    """A new or changed file stays checked out to who wrote it until it is checked in."""
+    minor_versions: bool = False
+    """A new or changed file is a draft until it is published as a major version."""
+    approval: bool = False
+    """A new or changed file waits until a person approves it."""
+    hides_unapproved: bool = False
+    """With `approval`: the app does not see what is not approved."""
+    versions: bool = True
+    """The library keeps the versions of its items."""
+    odata_names: bool = False
+    """A column whose internal name begins with ``_`` is read and written as ``OData__…``."""
+
+
 class ListRecord(Stored, frozen=True, kw_only=True):
     """A list of the site; a library is a list whose template is ``documentLibrary``."""
 
@@ -83,6 +104,7 @@ class ListRecord(Stored, frozen=True, kw_only=True):
     template: Literal["documentLibrary", "genericList"]
     columns: tuple[Column, ...]
     created: str
+    settings: LibrarySettings = LibrarySettings()
 
     @property
     def is_library(self) -> bool:

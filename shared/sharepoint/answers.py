@@ -2,8 +2,9 @@
 
 Bodies are written ``{"error": {"code", "message", "innerError": {"code", …}}}``, also with
 ``innererror``, with codes nested to any depth; the sign-in endpoint writes
-``{"error", "error_description"}``. No code branches on the message. Only the advice
-uses it: it depends on the number that Entra ID writes into the message.
+``{"error", "error_description"}``. The message decides only where codes say too
+little: the advice depends on the number that Entra ID writes into it, and a 409 about a name that is taken
+has the same code as one about an upload that is under way.
 """
 
 from __future__ import annotations
@@ -68,11 +69,13 @@ class GraphError(HttpStatusError):
         retry_after: float | None = None,
         codes: tuple[str, ...] = (),
         location: str | None = None,
+        reason: str = "",
     ) -> None:
         """`codes`: the outermost first. `location`: where a listing starts again after a 410."""
         super().__init__(message, status=status, retry_after=retry_after, code=codes[0] if codes else None)
         self.codes = codes
         self.location = location
+        self.reason = reason
 
 
 def error_of(
@@ -95,7 +98,17 @@ def error_of(
         retry_after=retry_after(headers),
         codes=codes,
         location=headers.get("Location"),
+        reason=message,
     )
+
+
+def is_being_uploaded(error: GraphError) -> bool:
+    """Return whether a 409 is about an upload session that is open, and not about a file that is there.
+
+    Sources of the two sentences: microsoft-graph-docs-contrib issues 412 and 6558.
+    """
+    said = error.reason.casefold()
+    return error.status == 409 and ("being uploaded" in said or "upload session already exists" in said)
 
 
 def entra_advice(message: str) -> str | None:

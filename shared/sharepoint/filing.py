@@ -13,7 +13,7 @@ import msgspec
 from events.types import FieldText, NeedsPerson, StoredItem
 from shared.columns import needs as codes
 from shared.columns.checks import check_value
-from shared.retry.errors import PermanentError, TransientError
+from shared.retry.errors import PermanentError, PostponeError, TransientError
 from shared.sharepoint.fields import is_empty
 from shared.sharepoint.items import content_sha256, find_item, read_item
 from shared.sharepoint.names import stored_name
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _Outcome: TypeAlias = Literal["created", "replaced", "unchanged"]
 
 _ROUNDS: Final = 4
+_RESERVED_SECONDS: Final = 300.0
 FILE: Final = "Datei"
 """What the photo's bytes are called where a column's name would stand."""
 _OTHER_BYTES: Final = (
@@ -91,15 +92,24 @@ class Filing:
         picture = _Picture(self._store, photo, recall.quick_xor_hash)
         reason = ""
         interrupted = recall.claimed_by == photo.photo_id and not new
+        taken = kept_by_upload = False
         for _ in range(_ROUNDS):
             try:
                 # A picture without notes is not looked up: if it is there, the upload is refused.
                 item = None if new else await self._find(photo, recall)
+                kept_by_upload = taken and item is None
                 new = False
                 return await self._bring(
                     photo, values, schema, recall, picture, item, interrupted=interrupted
                 )
             except (NameTakenError, ItemChangedError) as error:
+                taken = isinstance(error, NameTakenError)
+                if taken and kept_by_upload:
+                    # Taken, not there, and taken again: an upload that has not ended keeps the name.
+                    raise PostponeError(
+                        f"{error}; there is no file of that name, so an upload that has not ended keeps it",
+                        _RESERVED_SECONDS,
+                    ) from error
                 reason = str(error)
                 await recall.refresh()
         raise TransientError(f"storing {recall.name}: it changed {_ROUNDS} times meanwhile; {reason}")

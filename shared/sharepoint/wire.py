@@ -151,12 +151,14 @@ class UploadSession(Wire, frozen=True, kw_only=True):
     """https://learn.microsoft.com/graph/api/resources/uploadsession."""
 
     upload_url: str
+    expiration_date_time: str = ""
     next_expected_ranges: list[str] = []
 
 
 class UploadStatus(Wire, frozen=True, kw_only=True):
     """Answers a chunk or a question about the session: ``"327680-"`` is still wanted."""
 
+    expiration_date_time: str = ""
     next_expected_ranges: list[str] = []
 
 
