@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from msgspec.structs import replace
 
 from sandbox.sharepoint import field_values, names
+from sandbox.sharepoint.contents import describe
 from sandbox.sharepoint.errors import invalid, modified, name_taken
 from sandbox.sharepoint.model import Author, ConflictBehavior, Content, Item, JsonObject, item_id, timestamp
 from sandbox.sharepoint.shipped import SITE_PATH
@@ -46,6 +47,13 @@ def _now() -> str:
     return timestamp(time.time())
 
 
+def _alter(incoming: Path, added: int, name: str) -> Content:
+    """Make a new file longer, as SharePoint makes some JPEGs (microsoft-graph-docs-contrib issue 8903)."""
+    with incoming.open("ab") as file:
+        file.write(bytes(added))
+    return describe(incoming, name)
+
+
 class Items:
     """Makes, changes and removes items; every change is one effect."""
 
@@ -72,6 +80,8 @@ class Items:
         check_conditions(item, headers)
         if item is not None and (item.is_folder or conflict == "fail"):
             raise name_taken()
+        if added := target.record.settings.alters_bytes:
+            content = _alter(incoming, added, target.item.name if target.item else target.missing[-1])
         if item is not None and conflict == "replace":
             changed = replace(
                 item,

@@ -27,5 +27,7 @@ FILE_REPLACED: Final = "file_replaced"
 """A person has replaced or edited the file; it was left alone."""
 FILE_DIFFERS: Final = "file_differs"
 """The stored file is not the submitted original."""
-FILE_CODES: Final = frozenset({FILE_REPLACED, FILE_DIFFERS})
+FILE_ALTERED: Final = "file_altered"
+"""SharePoint has changed the bytes of the file that we uploaded."""
+FILE_CODES: Final = frozenset({FILE_REPLACED, FILE_DIFFERS, FILE_ALTERED})
 """Codes that are about the file, not about a column."""

@@ -41,6 +41,9 @@ FILE: Final = "Datei"
 _OTHER_BYTES: Final = (
     "Die Bilddatei wurde in SharePoint ersetzt oder bearbeitet und darum nicht überschrieben."
 )
+_ALTERED_BYTES: Final = (
+    "SharePoint hat die Bilddatei beim Speichern verändert: Sie ist nicht mehr Byte für Byte das Original."
+)
 _EDITED: Final = "Wurde in SharePoint von Hand geändert; der neue Wert wurde nicht geschrieben."
 _BEYOND_GRAPH: Final = (
     "Microsoft Graph kann diese Spalte nicht schreiben, weil ihr interner Name mit einem Umlaut beginnt:"
@@ -140,35 +143,63 @@ class Filing:
         """
         needs: list[NeedsPerson] = []
         fresh = item is None
+        stored_hash: str | None = None
         outcome: _Outcome = "unchanged"
         if item is None:
             outcome = "created"
             made = await self._uploader.create(
                 photo.library.drive_id, recall.name, await picture.data(), photo.media_type
             )
-            item = await self._after(photo, made, picture)
+            item = await self._after(photo, made)
+            stored_hash = item.quick_xor_hash
         elif not await self._same_bytes(photo, item, recall, picture):
-            if recall.finished(item.item_id) or (item.touched_by_person and item.size):
+            if self._altered(photo, item, recall):
+                outcome = "created" if interrupted and not recall.finished(item.item_id) else "unchanged"
+                needs.append(_altered_need())
+            elif recall.finished(item.item_id) or (item.touched_by_person and item.size):
                 needs.append(NeedsPerson(column=FILE, reason=_OTHER_BYTES, code=codes.FILE_REPLACED))
             else:
                 outcome = "replaced"
                 made = await self._uploader.replace(
                     photo.library.drive_id, item, await picture.data(), photo.media_type
                 )
-                item = await self._after(photo, made, picture)
+                item = await self._after(photo, made)
+                stored_hash = item.quick_xor_hash
         elif interrupted and not recall.finished(item.item_id):
             outcome = "created"
-        written = await self._fields(photo, values, schema, item, recall, picture, fresh=fresh)
+        if outcome in ("created", "replaced") and not needs and await self._changed(photo, item, picture):
+            needs.append(_altered_need())
+        written = await self._fields(
+            photo, values, schema, item, recall, picture, fresh=fresh, stored_hash=stored_hash
+        )
         return _filed(schema, item, outcome, written, needs)
 
-    async def _after(self, photo: PhotoAnalyzed, made: Item, picture: _Picture) -> Item:
+    async def _after(self, photo: PhotoAnalyzed, made: Item) -> Item:
         """Read the item after the upload, with the fields that SharePoint set."""
-        if made.quick_xor_hash is not None and made.quick_xor_hash != await picture.hash():
-            raise TransientError(f"uploading {made.name}: SharePoint holds other bytes than were sent")
         item = await read_item(self._client, photo.library.drive_id, made.item_id)
         if item is None:
             raise ItemChangedError(f"{made.name} was removed right after the upload")
         return item
+
+    @staticmethod
+    def _altered(photo: PhotoAnalyzed, item: Item, recall: Recall) -> bool:
+        """Return whether other bytes than ours are SharePoint's own doing.
+
+        They are if SharePoint reported them right after our upload. If nobody noted that (the upload's answer
+        was lost), a file that no person has touched and that is longer than ours is ours: an upload is all or
+        nothing, and SharePoint adds to files.
+        """
+        if recall.stored_hash is not None:
+            return item.quick_xor_hash == recall.stored_hash
+        unfinished = not recall.finished(item.item_id)
+        return unfinished and not item.touched_by_person and item.size > photo.size
+
+    @staticmethod
+    async def _changed(photo: PhotoAnalyzed, item: Item, picture: _Picture) -> bool:
+        """Return whether SharePoint holds other bytes than we have just uploaded."""
+        if item.quick_xor_hash is None:
+            return item.size != photo.size
+        return item.quick_xor_hash != await picture.hash()
 
     async def _same_bytes(self, photo: PhotoAnalyzed, item: Item, recall: Recall, picture: _Picture) -> bool:
         """Return whether the item holds the picture. SharePoint may not have computed the hash yet."""
@@ -190,6 +221,7 @@ class Filing:
         picture: _Picture,
         *,
         fresh: bool,
+        stored_hash: str | None,
     ) -> Written:
         known = await picture.hash()
         try:
@@ -201,6 +233,7 @@ class Filing:
                 recall,
                 photo_id=photo.photo_id,
                 quick_xor_hash=known,
+                stored_hash=stored_hash,
                 fresh=fresh,
             )
         except FieldsRefusedError:
@@ -217,6 +250,7 @@ class Filing:
                 recall,
                 photo_id=photo.photo_id,
                 quick_xor_hash=known,
+                stored_hash=stored_hash,
                 fresh=fresh and again.fields_etag == item.fields_etag,
                 one_by_one=True,
             )
@@ -264,6 +298,10 @@ class _Picture:
         if self._hash is None:
             self._hash = quick_xor_hash(await self.data())
         return self._hash
+
+
+def _altered_need() -> NeedsPerson:
+    return NeedsPerson(column=FILE, reason=_ALTERED_BYTES, code=codes.FILE_ALTERED)
 
 
 def _problems(schema: LibrarySchema, values: dict[str, FieldText]) -> list[str]:

@@ -61,6 +61,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     """Whose delivery wrote it."""
     quick_xor_hash: str
     """Of the bytes we uploaded."""
+    stored_hash: str | None = None
+    """Of what SharePoint made of these bytes; None in notes that do not know it."""
 
 
 class Recall:
@@ -117,6 +119,12 @@ class Recall:
     def quick_xor_hash(self) -> str | None:
         """Return the hash of the picture's bytes, if it was noted."""
         return next((note.quick_xor_hash for note in reversed(self._notes.values())), None)
+
+    @property
+    def stored_hash(self) -> str | None:
+        """Return the hash of what SharePoint made of the bytes we uploaded, if it was noted."""
+        known = (note.stored_hash for note in reversed(self._notes.values()))
+        return next((found for found in known if found is not None), None)
 
     def finished(self, item_id: str) -> bool:
         """Return whether a write to that item was ever finished."""

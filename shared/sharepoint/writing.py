@@ -67,13 +67,15 @@ class FieldWriter:
         *,
         photo_id: str,
         quick_xor_hash: str,
+        stored_hash: str | None = None,
         fresh: bool = False,
         one_by_one: bool = False,
     ) -> Written:
         """Write `values` into the item. Empty values are not written: they clear nothing.
 
         `fresh`: we have just created the item, so every value in it is SharePoint's own. `one_by_one`: after
-        FieldsRefusedError, to find the column that is refused.
+        FieldsRefusedError, to find the column that is refused. `stored_hash`: of the file just uploaded, as
+        SharePoint reports it.
         Raises FieldsRefusedError, PermanentError naming the column (one by one), ItemChangedError if the item
         is gone, TransientError if it changes all the time.
         """
@@ -95,6 +97,7 @@ class FieldWriter:
                 done=False,
                 photo_id=photo_id,
                 quick_xor_hash=quick_xor_hash,
+                stored_hash=stored_hash or recall.stored_hash,
             )
             etag = item.fields_etag
             refused: list[str] = []

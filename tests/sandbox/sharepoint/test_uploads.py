@@ -342,3 +342,14 @@ async def test_a_name_has_one_open_session_and_a_second_is_refused_until_it_ends
 async def test_several_sessions_for_a_name_can_be_allowed(graph: Graph) -> None:
     await graph.admin("PUT", "/lists/Referenzfotos/settings", {"one_session_per_name": False})
     assert await graph.open_session("a.jpg") != await graph.open_session("a.jpg")
+
+
+async def test_a_library_may_make_files_longer_than_they_were(graph: Graph) -> None:
+    """Source: microsoft-graph-docs-contrib issue 8903 (JPEGs come out 11 to 12 bytes longer)."""
+    await graph.admin("PUT", "/lists/Referenzfotos/settings", {"alters_bytes": 12})
+    reply = await graph.upload("a.jpg", DATA)
+    assert reply.json["size"] == TOTAL + 12
+    assert reply.json["file"]["hashes"] == {"quickXorHash": quick_xor(DATA + bytes(12))}
+    session = await graph.open_session("b.jpg")
+    done = await graph.fragment(session, DATA, 0, TOTAL)
+    assert done.json["size"] == TOTAL + 12
