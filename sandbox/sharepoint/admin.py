@@ -249,7 +249,10 @@ def _column(body: JsonObject) -> Column:
                 "read_only": body.get("readOnly", facet == "calculated"),
                 "required": body.get("required", False),
                 "unique": body.get("enforceUniqueValues", False),
-                "default": default.get("value") if isinstance(default, dict) else None,
+                "default": default.get("value", default.get("formula"))
+                if isinstance(default, dict)
+                else None,
+                "validation": body.get("validation"),
             },
             Column,
         )

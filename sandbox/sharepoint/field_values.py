@@ -14,6 +14,7 @@ from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
+from sandbox.sharepoint import versions
 from sandbox.sharepoint.columns import SYSTEM_NAMES, UNWRITABLE_FACETS
 from sandbox.sharepoint.errors import GraphError, invalid
 from sandbox.sharepoint.shipped import SITE_TIME_ZONE
@@ -114,14 +115,31 @@ def read(store: Store, record: ListRecord, item: Item, select: tuple[str, ...] |
     return {name: values[name] for name in select if values.get(name) is not None}
 
 
-def with_defaults(record: ListRecord) -> JsonObject:
-    """The values that a new item begins with."""
-    fields: JsonObject = {}
-    for column in record.columns:
-        if column.default is not None:
-            is_boolean = column.facet == "boolean"
-            fields[column.name] = column.default == "1" if is_boolean else column.default
+def with_defaults(record: ListRecord, name: str) -> JsonObject:
+    """Compute the values that a new file begins with. `name`: the file's."""
+    fields = {
+        column.name: _default(column, column.default)
+        for column in record.columns
+        if column.default is not None
+    }
+    if record.settings.title_from_file:
+        fields["Title"] = name.rpartition(".")[0]
     return fields
+
+
+def _default(column: Column, text: str) -> object:
+    """Convert a column's default; ``[today]`` and ``=TODAY()`` are the day on which the file arrives."""
+    match column.facet:
+        case "boolean":
+            return text == "1"
+        case "number" | "currency":
+            return float(text)
+        case "dateTime":
+            today = text.strip("=").casefold() in ("[today]", "today()")
+            moment = datetime.now(UTC).isoformat() if today else text
+            return _date(None, column, moment)
+        case _:
+            return [choice for choice in text.split(";#") if choice] if column.multiple else text
 
 
 def _column(record: ListRecord, key: str, *, by_person: bool) -> tuple[Column, str]:
@@ -189,7 +207,7 @@ def _number(_store: Store, column: Column, value: object) -> object:
     return value
 
 
-def _date(_store: Store, column: Column, value: object) -> object:
+def _date(_store: Store | None, column: Column, value: object) -> object:
     try:
         moment = datetime.fromisoformat(value if isinstance(value, str) else "")
     except ValueError:
@@ -243,7 +261,8 @@ def _system_values(store: Store, record: ListRecord, item: Item) -> JsonObject:
         "AuthorLookupId": _user(item.created_by),
         "Modified": item.modified,
         "EditorLookupId": _user(item.modified_by),
-        "_UIVersionString": f"{item.version}.0",
+        "_UIVersionString": versions.label(item),
+        "_ModerationStatus": item.moderation,
         "Attachments": False,
         "Edit": "",
         "ItemChildCount": "0",

@@ -64,6 +64,9 @@ class Column(Stored, frozen=True, kw_only=True):
     required: bool = False
     unique: bool = False
     default: str | None = None
+    """As a column definition has it: a value, or a formula such as ``=[today]``."""
+    validation: str | None = None
+    """A text that every value of the column must contain: in place of a formula."""
 
     @property
     def multiple(self) -> bool:
@@ -88,6 +91,8 @@ class LibrarySettings(Stored, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A new or changed file waits until a person approves it."""
     hides_unapproved: bool = False
     """With `approval`: the app does not see what is not approved."""
+    title_from_file: bool = False
+    """SharePoint sets the title of a new file from the file itself."""
     versions: bool = True
     """The library keeps the versions of its items."""
     odata_names: bool = False
@@ -140,6 +145,7 @@ class Effect(Stored, frozen=True, kw_only=True):
     time: str
     effect: str
     """``upload``, ``fields``, ``renamed``, ``deleted``, ``folder_created``, ``touched`` (by SharePoint),
+    ``checked_out``, ``checked_in``,
     ``session_created``, ``session_finished``, ``session_cancelled``, ``session_expired``."""
     by: Author
     item_id: str | None = None
@@ -156,6 +162,17 @@ class Effect(Stored, frozen=True, kw_only=True):
     """Those of them whose value is another one than before."""
     session: str | None = None
     request_id: str | None = None
+
+
+class ItemVersion(Stored, frozen=True, kw_only=True):
+    """An item as one version of it was."""
+
+    label: str
+    """``1.0``."""
+    modified: str
+    modified_by: Author
+    editor: str | None = None
+    fields: JsonObject = {}
 
 
 class Item(Stored, frozen=True, kw_only=True):
@@ -183,6 +200,13 @@ class Item(Stored, frozen=True, kw_only=True):
     modified_by: Author = "app"
     editor: str | None = None
     """The name of the person, where one made the last change."""
+    major: int = 1
+    minor: int = 0
+    history: tuple[ItemVersion, ...] = ()
+    """The oldest first; the last one is the current state."""
+    checked_out_by: Author | None = None
+    moderation: int = 0
+    """The value of ``_ModerationStatus``."""
     deleted: bool = False
     effect: Effect | None = None
     """The change that led to this record; written to the log after it (see `store`). None: shipped."""

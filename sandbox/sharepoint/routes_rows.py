@@ -128,6 +128,16 @@ async def patch_row(call: Call) -> Answer:
     return Answer(body=call.show.row(item, select=call.select, expand=call.expand))
 
 
+async def get_versions(call: Call) -> Answer:
+    """The versions of a list item, the newest first."""
+    item = _row(call).item
+    shown = [
+        call.show.row_version(item, version, fields="fields" in call.expand)
+        for version in reversed(item.history)
+    ]
+    return Answer(body={"@odata.context": call.show.context("sites/lists/items/versions"), "value": shown})
+
+
 async def delete_row(call: Call) -> Answer:
     """Delete a list item, with its file."""
     item = _row(call).item
@@ -139,5 +149,6 @@ async def delete_row(call: Call) -> Answer:
 ROUTES: Routes = {
     (ListTarget, "items"): {"GET": get_rows},
     (RowTarget, ""): {"GET": get_row, "PATCH": patch_row, "DELETE": delete_row},
+    (RowTarget, "versions"): {"GET": get_versions},
     (RowTarget, "fields"): {"GET": get_fields, "PATCH": patch_fields},
 }

@@ -54,7 +54,7 @@ def cost(method: str, action: str, *, has_token: bool) -> int:
     """The units of a request. `action`: what is wanted of the target; `has_token`: of a delta."""
     if action in ("permissions", "permissions/"):
         return 5
-    if method != "GET" or action in ("children", "items", "lists", "drives", "columns"):
+    if method != "GET" or action in ("children", "items", "lists", "drives", "columns", "versions"):
         return 2
     return 1 if action != "delta" or has_token else 2
 
