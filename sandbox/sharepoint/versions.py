@@ -74,7 +74,7 @@ def checked_in(item: Item, record: ListRecord, by: Author, *, published: bool) -
     if item.checked_out_by != by:
         raise GraphError(423, "resourceLocked", "The file is checked out for editing by another user.")
     item = replace(item, checked_out_by=None, version=item.version + 1)
-    if item.minor and (published or not record.settings.minor_versions):
+    if (item.minor and published) or not record.settings.minor_versions:
         item = _noted(replace(item, major=item.major + 1, minor=0), record)
     return item
 

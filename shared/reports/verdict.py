@@ -94,7 +94,11 @@ def needs_after(
     """
     by_name = {line.display_name: line for line in lines}
     left = [
-        need for need in needs if need.column not in by_name or not _decided(schema, by_name[need.column])
+        need
+        for need in needs
+        if need.code == codes.UNCLEAR
+        or need.column not in by_name
+        or not _decided(schema, by_name[need.column])
     ]
     asked = {need.column for need in left}
     for line in lines:

@@ -14,10 +14,12 @@ from events.types import FieldText, NeedsPerson, StoredItem
 from shared.columns import needs as codes
 from shared.columns.checks import check_value
 from shared.retry.errors import PermanentError, PostponeError, TransientError
+from shared.sharepoint.answers import GraphError
 from shared.sharepoint.fields import is_empty
-from shared.sharepoint.items import content_sha256, find_item, read_item
+from shared.sharepoint.items import Item, content_sha256, find_item, read_item
 from shared.sharepoint.names import stored_name
 from shared.sharepoint.notes import Memory
+from shared.sharepoint.publication import check_out, publish
 from shared.sharepoint.quickxor import quick_xor_hash
 from shared.sharepoint.uploads import ItemChangedError, NameTakenError, Uploader
 from shared.sharepoint.writing import FieldsRefusedError, FieldWriter, Written
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from shared.photo_store import BlobStore
     from shared.settings import Settings
     from shared.sharepoint.client import GraphClient
-    from shared.sharepoint.items import Item
     from shared.sharepoint.libraries import Libraries
     from shared.sharepoint.notes import Recall
 
@@ -44,6 +45,19 @@ _OTHER_BYTES: Final = (
 _ALTERED_BYTES: Final = (
     "SharePoint hat die Bilddatei beim Speichern verändert: Sie ist nicht mehr Byte für Byte das Original."
 )
+_CHECKED_OUT: Final = "Die Bilddatei ist ausgecheckt: Erst nach dem Einchecken sehen andere den neuen Stand."
+_NOT_APPROVED: Final = "Die Bibliothek verlangt eine Genehmigung: Jemand muss das Foto genehmigen."
+_REJECTED: Final = "Das Foto wurde in SharePoint abgelehnt."
+_HIDDEN: Final = (
+    "SharePoint does not show the file to the app. If the library requires approval, approve the file or"
+    " grant the app the role 'fullcontrol' on this site: it may see only what is approved"
+)
+_LOCKED: Final = 423
+_MODERATION_REJECTED: Final = 1
+_UNCLEAR: Final = (
+    "Hier steht ein anderer Wert, und die Bibliothek zeigt nicht, wer ihn geschrieben hat; er wurde nicht"
+    " überschrieben."
+)
 _EDITED: Final = "Wurde in SharePoint von Hand geändert; der neue Wert wurde nicht geschrieben."
 _BEYOND_GRAPH: Final = (
     "Microsoft Graph kann diese Spalte nicht schreiben, weil ihr interner Name mit einem Umlaut beginnt:"
@@ -58,6 +72,17 @@ class Filed(msgspec.Struct, frozen=True, kw_only=True):
     written: Written
     needs_person: list[NeedsPerson]
     """What a person changed and we left, what Graph cannot write."""
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True):
+    """Says what became of the bytes. `fresh`: we have just created the item."""
+
+    item: Item
+    outcome: _Outcome
+    fresh: bool = False
+    stored_hash: str | None = None
+    """Of an upload of ours, as SharePoint reports it."""
+    needs: list[NeedsPerson] = []
 
 
 class Filing:
@@ -110,7 +135,7 @@ class Filing:
                 if taken and kept_by_upload:
                     # Taken, not there, and taken again: an upload that has not ended keeps the name.
                     raise PostponeError(
-                        f"{error}; there is no file of that name, so an upload that has not ended keeps it",
+                        f"{error}; an upload that has not ended keeps the name, or {_HIDDEN}",
                         _RESERVED_SECONDS,
                     ) from error
                 reason = str(error)
@@ -141,44 +166,68 @@ class Filing:
 
         `interrupted`: an earlier delivery of this photo began to store the picture as the first.
         """
-        needs: list[NeedsPerson] = []
-        fresh = item is None
-        stored_hash: str | None = None
-        outcome: _Outcome = "unchanged"
-        if item is None:
-            outcome = "created"
-            made = await self._uploader.create(
-                photo.library.drive_id, recall.name, await picture.data(), photo.media_type
-            )
-            item = await self._after(photo, made)
-            stored_hash = item.quick_xor_hash
-        elif not await self._same_bytes(photo, item, recall, picture):
-            if self._altered(photo, item, recall):
-                outcome = "created" if interrupted and not recall.finished(item.item_id) else "unchanged"
-                needs.append(_altered_need())
-            elif recall.finished(item.item_id) or (item.touched_by_person and item.size):
-                needs.append(NeedsPerson(column=FILE, reason=_OTHER_BYTES, code=codes.FILE_REPLACED))
-            else:
-                outcome = "replaced"
-                made = await self._uploader.replace(
-                    photo.library.drive_id, item, await picture.data(), photo.media_type
-                )
-                item = await self._after(photo, made)
-                stored_hash = item.quick_xor_hash
-        elif interrupted and not recall.finished(item.item_id):
-            outcome = "created"
-        if outcome in ("created", "replaced") and not needs and await self._changed(photo, item, picture):
-            needs.append(_altered_need())
-        written = await self._fields(
-            photo, values, schema, item, recall, picture, fresh=fresh, stored_hash=stored_hash
+        file = await self._bytes(photo, recall, picture, item, interrupted=interrupted)
+        item = file.item
+        try:
+            written = await self._fields(photo, values, schema, file, recall, picture)
+        except PostponeError as error:
+            cause = error.__cause__
+            if item.checked_out or not (isinstance(cause, GraphError) and cause.status == _LOCKED):
+                raise
+            # The library may want a file checked out before it is changed. If a person has it, this says so.
+            await check_out(self._client, photo.library.drive_id, item)
+            later = await read_item(self._client, photo.library.drive_id, item.item_id)
+            if later is None:
+                raise ItemChangedError(f"{item.name} was removed meanwhile") from None
+            item, file = later, msgspec.structs.replace(file, item=later, fresh=False)
+            written = await self._fields(photo, values, schema, file, recall, picture)
+        shown = await publish(
+            self._client,
+            photo.library.drive_id,
+            msgspec.structs.replace(item, draft=written.draft if written.sent else item.draft),
         )
-        return _filed(schema, item, outcome, written, needs)
+        if shown.fields_etag != item.fields_etag and (shown.checked_out, shown.draft) == ("", False):
+            written = msgspec.structs.replace(written, etag=shown.fields_etag)
+        return _filed(schema, shown, file.outcome, written, file.needs + _visibility(shown))
+
+    async def _bytes(
+        self, photo: PhotoAnalyzed, recall: Recall, picture: _Picture, item: Item | None, *, interrupted: bool
+    ) -> _File:
+        """Upload the bytes if they are missing, and find out what a person has to know about them."""
+        drive_id = photo.library.drive_id
+        if item is None:
+            data = await picture.data()
+            made = await self._uploader.create(drive_id, recall.name, data, photo.media_type)
+            return await self._uploaded(photo, picture, made, "created", fresh=True)
+        first: _Outcome = "created" if interrupted and not recall.finished(item.item_id) else "unchanged"
+        if await self._same_bytes(photo, item, recall, picture):
+            return _File(item=item, outcome=first)
+        if self._altered(photo, item, recall):
+            return _File(item=item, outcome=first, needs=[_altered_need()])
+        if recall.finished(item.item_id) or (item.touched_by_person and item.size):
+            need = NeedsPerson(column=FILE, reason=_OTHER_BYTES, code=codes.FILE_REPLACED)
+            return _File(item=item, outcome="unchanged", needs=[need])
+        made = await self._uploader.replace(drive_id, item, await picture.data(), photo.media_type)
+        return await self._uploaded(photo, picture, made, "replaced", fresh=False)
+
+    async def _uploaded(
+        self, photo: PhotoAnalyzed, picture: _Picture, made: Item, outcome: _Outcome, *, fresh: bool
+    ) -> _File:
+        item = await self._after(photo, made)
+        changed = await self._changed(photo, item, picture)
+        return _File(
+            item=item,
+            outcome=outcome,
+            fresh=fresh,
+            stored_hash=item.quick_xor_hash,
+            needs=[_altered_need()] if changed else [],
+        )
 
     async def _after(self, photo: PhotoAnalyzed, made: Item) -> Item:
         """Read the item after the upload, with the fields that SharePoint set."""
         item = await read_item(self._client, photo.library.drive_id, made.item_id)
         if item is None:
-            raise ItemChangedError(f"{made.name} was removed right after the upload")
+            raise PostponeError(f"{made.name} was stored, but {_HIDDEN}", _RESERVED_SECONDS)
         return item
 
     @staticmethod
@@ -216,13 +265,11 @@ class Filing:
         photo: PhotoAnalyzed,
         values: dict[str, FieldText],
         schema: LibrarySchema,
-        item: Item,
+        file: _File,
         recall: Recall,
         picture: _Picture,
-        *,
-        fresh: bool,
-        stored_hash: str | None,
     ) -> Written:
+        item = file.item
         known = await picture.hash()
         try:
             return await self._writer.write(
@@ -233,8 +280,8 @@ class Filing:
                 recall,
                 photo_id=photo.photo_id,
                 quick_xor_hash=known,
-                stored_hash=stored_hash,
-                fresh=fresh,
+                stored_hash=file.stored_hash,
+                fresh=file.fresh,
             )
         except FieldsRefusedError:
             # Somebody may have changed the columns a moment ago. If not, find the column that is refused.
@@ -250,8 +297,8 @@ class Filing:
                 recall,
                 photo_id=photo.photo_id,
                 quick_xor_hash=known,
-                stored_hash=stored_hash,
-                fresh=fresh and again.fields_etag == item.fields_etag,
+                stored_hash=file.stored_hash,
+                fresh=file.fresh and again.fields_etag == item.fields_etag,
                 one_by_one=True,
             )
 
@@ -300,6 +347,16 @@ class _Picture:
         return self._hash
 
 
+def _visibility(item: Item) -> list[NeedsPerson]:
+    """Say why people do not see the photo as it is, if they do not."""
+    if item.checked_out:
+        return [NeedsPerson(column=FILE, reason=_CHECKED_OUT, code=codes.CHECKED_OUT)]
+    if item.moderation:
+        reason = _REJECTED if item.moderation == _MODERATION_REJECTED else _NOT_APPROVED
+        return [NeedsPerson(column=FILE, reason=reason, code=codes.APPROVAL)]
+    return []
+
+
 def _altered_need() -> NeedsPerson:
     return NeedsPerson(column=FILE, reason=_ALTERED_BYTES, code=codes.FILE_ALTERED)
 
@@ -323,7 +380,8 @@ def _filed(
 ) -> Filed:
     """Make the result for the event."""
     for names, reason, code in (
-        (written.kept, _EDITED, codes.EDITED),
+        ([name for name in written.kept if name not in written.unclear], _EDITED, codes.EDITED),
+        (sorted(written.unclear), _UNCLEAR, codes.UNCLEAR),
         (written.refused, _BEYOND_GRAPH, codes.NOT_WRITABLE),
     ):
         for name in names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from shared.sharepoint.client import GraphClient
+    from shared.sharepoint.wire import Publication
 
-_WITH_FIELDS: Final = {"$expand": "listItem($expand=fields)"}
+_WITH_FIELDS: Final = {
+    # Graph shows `publication` only if it is selected by name, and then everything else has to be, too.
+    "$select": "id,name,size,webUrl,eTag,cTag,file,createdBy,lastModifiedBy,publication",
+    "$expand": "listItem($expand=fields)",
+}
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,12 +45,22 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     """Graph's values by internal column name."""
     touched_by_person: bool
     """Whether the last change was a person's rather than an app's or SharePoint's own."""
+    creator: str | None = None
+    """The application id of who stored the file; None for a person."""
+    checked_out: Literal["", "us", "somebody"] = ""
+    """By whom it is checked out: others do not see what was written since."""
+    draft: bool = False
+    """The newest version is a minor one: readers of the library do not see it."""
+    moderation: int = 0
+    """SharePoint's ``_ModerationStatus``: 0 approved, 1 rejected, 2 pending, 3 draft."""
 
 
 def as_item(found: DriveItem) -> Item:
     """Convert a drive item of Graph."""
     row = found.list_item
     by = found.last_modified_by
+    version = str(row.fields.get("_UIVersionString", "")) if row else ""
+    moderation = row.fields.get("_ModerationStatus", 0) if row else 0
     return Item(
         item_id=found.id,
         name=found.name,
@@ -56,7 +71,23 @@ def as_item(found: DriveItem) -> Item:
         quick_xor_hash=found.file.hashes.quick_xor_hash if found.file and found.file.hashes else None,
         fields=row.fields if row else {},
         touched_by_person=by is not None and by.user is not None and by.application is None,
+        creator=found.created_by.app_id if found.created_by else None,
+        checked_out=_holder(found.publication),
+        draft=is_draft(version),
+        moderation=int(moderation) if str(moderation).isdigit() else 0,
     )
+
+
+def is_draft(version: str) -> bool:
+    """Return whether a version number is that of a draft: ``0.2``."""
+    return "." in version and not version.endswith(".0")
+
+
+def _holder(publication: Publication | None) -> Literal["", "us", "somebody"]:
+    if publication is None or publication.level != "checkout":
+        return ""
+    by = publication.checked_out_by
+    return "somebody" if by is not None and by.user is not None and by.application is None else "us"
 
 
 async def read_item(client: GraphClient, drive_id: str, item_id: str) -> Item | None:

@@ -115,6 +115,20 @@ class IdentitySet(Wire, frozen=True, kw_only=True):
     user: dict[str, Any] | None = None
     application: dict[str, Any] | None = None
 
+    @property
+    def app_id(self) -> str | None:
+        """Return the id of the application, if one did it."""
+        found = (self.application or {}).get("id")
+        return found if isinstance(found, str) else None
+
+
+class Publication(Wire, frozen=True, kw_only=True):
+    """https://learn.microsoft.com/graph/api/resources/publicationfacet."""
+
+    level: str | None = None
+    version_id: str | None = None
+    checked_out_by: IdentitySet | None = None
+
 
 class ListItem(Wire, frozen=True, kw_only=True):
     """https://learn.microsoft.com/graph/api/resources/listitem, with its fields expanded."""
@@ -122,6 +136,14 @@ class ListItem(Wire, frozen=True, kw_only=True):
     id: str | None = None
     e_tag: str | None = None
     odata_etag: str | None = msgspec.field(name="@odata.etag", default=None)
+    fields: dict[str, Any] = {}
+
+
+class ListItemVersion(Wire, frozen=True, kw_only=True):
+    """https://learn.microsoft.com/graph/api/resources/listitemversion, with its fields expanded."""
+
+    id: str = ""
+    last_modified_by: IdentitySet = IdentitySet()
     fields: dict[str, Any] = {}
 
 
@@ -142,7 +164,9 @@ class DriveItem(Wire, frozen=True, kw_only=True):
     file: FileFacet | None = None
     folder: dict[str, Any] | None = None
     deleted: dict[str, Any] | None = None
+    created_by: IdentitySet | None = None
     last_modified_by: IdentitySet | None = None
+    publication: Publication | None = None
     parent_reference: ParentReference | None = None
     list_item: ListItem | None = None
 
@@ -166,3 +190,5 @@ class FieldValueSet(Wire, frozen=True, kw_only=True):
     """The answer to a written field; the values themselves are read back with the item."""
 
     odata_etag: str | None = msgspec.field(name="@odata.etag", default=None)
+    version: str | None = msgspec.field(name="_UIVersionString", default=None)
+    """``1.0``, or ``0.2`` for a draft."""

@@ -14,8 +14,9 @@ from events.types import FieldText
 from shared.retry.errors import PermanentError, TransientError
 from shared.sharepoint.answers import GraphError
 from shared.sharepoint.client import segment
-from shared.sharepoint.fields import default_of, from_graph, is_empty, same, to_graph
-from shared.sharepoint.items import read_item
+from shared.sharepoint.fields import from_graph, is_empty, same, to_graph
+from shared.sharepoint.history import author_of, read_versions
+from shared.sharepoint.items import is_draft, read_item
 from shared.sharepoint.notes import Note
 from shared.sharepoint.uploads import ItemChangedError
 from shared.sharepoint.wire import FieldValueSet
@@ -46,6 +47,10 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     """Internal names of the columns that were written."""
     kept: dict[str, FieldText] = {}
     """By internal name: what a person put where we would have written something else."""
+    unclear: frozenset[str] = frozenset()
+    """Those of them of which nobody can tell who wrote them."""
+    draft: bool = False
+    """The write made a version that is not published."""
     refused: tuple[str, ...] = ()
     """Columns that Graph cannot write, by a limit of its own; they need a person."""
 
@@ -90,37 +95,44 @@ class FieldWriter:
             if kept and (later := await self._changed(library, item)):
                 item = later
                 continue
-            ours = self._known(schema, stored, recall, item.item_id) | send
+            unclear: frozenset[str] = frozenset()
+            if kept:
+                ours, unclear = await self._judged(library, schema, item, recall, kept)
+                send |= {name: wanted[name] for name in ours}
+                kept = {name: value for name, value in kept.items() if name not in ours}
+            known = self._known(schema, stored, recall, item.item_id) | send
             note = Note(
                 item_id=item.item_id,
-                values=ours,
+                values=known,
                 done=False,
                 photo_id=photo_id,
                 quick_xor_hash=quick_xor_hash,
                 stored_hash=stored_hash or recall.stored_hash,
             )
-            etag = item.fields_etag
+            etag, version = item.fields_etag, ""
             refused: list[str] = []
             try:
                 if send:
                     await recall.intend(note)
                     if one_by_one:
-                        etag, refused = await self._each(library, schema, item, send)
+                        etag, version, refused = await self._each(library, schema, item, send)
                     else:
-                        etag = await self._patch(library, schema, item.item_id, send, etag)
+                        etag, version = await self._patch(library, schema, item.item_id, send, etag)
             except ItemChangedError:
                 later = await self._changed(library, item)
                 item, fresh = later or item, False
                 continue
             for name in refused:
-                ours.pop(name, None)
+                known.pop(name, None)
             unsettled = recall.pending(item.item_id) or not recall.finished(item.item_id)
             if send or (unsettled and not recall.under_way(item.item_id, photo_id)):
-                await recall.finish(msgspec.structs.replace(note, values=ours, done=True))
+                await recall.finish(msgspec.structs.replace(note, values=known, done=True))
             return Written(
                 etag=etag,
                 sent=tuple(name for name in send if name not in refused),
                 kept=kept,
+                unclear=unclear,
+                draft=is_draft(version),
                 refused=tuple(name for name in values if (library.list_id, name) in self._unwritable),
             )
         raise TransientError(
@@ -133,6 +145,25 @@ class FieldWriter:
         if now is None:
             raise ItemChangedError(f"{item.name} was removed meanwhile")
         return now if now.fields_etag != item.fields_etag else None
+
+    async def _judged(
+        self,
+        library: LibraryRef,
+        schema: LibrarySchema,
+        item: Item,
+        recall: Recall,
+        kept: Mapping[str, FieldText],
+    ) -> tuple[list[str], frozenset[str]]:
+        """Find who wrote the values that differ: the columns that are ours, and those nobody can tell."""
+        versions = await read_versions(self._client, library, schema, item)
+        untouched = not recall.finished(item.item_id) and not recall.pending(item.item_id)
+        authors = {
+            name: author_of(column, versions, untouched=untouched)
+            for name in kept
+            if (column := schema.column(name)) is not None
+        }
+        ours = [name for name, author in authors.items() if author == "us"]
+        return ours, frozenset(name for name, author in authors.items() if author == "unknown")
 
     def _wanted(
         self, library: LibraryRef, schema: LibrarySchema, values: Mapping[str, FieldText]
@@ -166,8 +197,11 @@ class FieldWriter:
         item_id: str,
         send: Mapping[str, FieldText],
         etag: str,
-    ) -> str:
-        """Send one PATCH and return the new eTag. Raises ItemChangedError, FieldsRefusedError."""
+    ) -> tuple[str, str]:
+        """Send one PATCH and return the new eTag and the new version's number.
+
+        Raises ItemChangedError, FieldsRefusedError.
+        """
         doing = f"writing {len(send)} fields in {library.library!r}"
         try:
             answer = await self._client.send(
@@ -184,24 +218,25 @@ class FieldWriter:
             if error.status == 400:
                 raise FieldsRefusedError(str(error)) from error
             raise
-        return answer.decode(FieldValueSet, doing).odata_etag or ""
+        written = answer.decode(FieldValueSet, doing)
+        return written.odata_etag or "", written.version or ""
 
     async def _each(
         self, library: LibraryRef, schema: LibrarySchema, item: Item, send: Mapping[str, FieldText]
-    ) -> tuple[str, list[str]]:
+    ) -> tuple[str, str, list[str]]:
         """Write column by column, so that a refusal names its column.
 
-        Returns the eTag and the columns that Graph cannot write.
+        Returns the eTag, the version's number and the columns that Graph cannot write.
 
         Raises PermanentError naming every other refused column; what was accepted stays written.
         """
-        etag = item.fields_etag
+        etag, version = item.fields_etag, ""
         wrong: list[str] = []
         limits: list[str] = []
         for name, value in send.items():
             column = schema.column(name)
             try:
-                etag = await self._patch(library, schema, item.item_id, {name: value}, etag)
+                etag, version = await self._patch(library, schema, item.item_id, {name: value}, etag)
             except FieldsRefusedError as error:
                 if column is not None and _beyond_graph(column):
                     limits.append(name)
@@ -214,7 +249,7 @@ class FieldWriter:
                 f"the library {library.library!r} refuses {'; '.join(wrong)}."
                 " Check the column's settings in SharePoint, then replay the photo"
             )
-        return etag, limits
+        return etag, version, limits
 
 
 def decide(
@@ -242,14 +277,13 @@ def decide(
 
 
 def _ours(column: Column, now: FieldText, recall: Recall, item_id: str) -> bool:
-    """Return whether only we and SharePoint can have written the stored value."""
+    """Return whether our notes say that the stored value is ours, or nothing is stored."""
     if not is_empty(now) and any(same(column, value, now) for value in recall.ours(item_id, column.name)):
         return True
     if recall.certain(item_id, column.name):
         return False
-    # As SharePoint made it: an intent of ours may not have come to anything.
-    default = default_of(column)
-    return is_empty(now) or (not is_empty(default) and same(column, default, now))
+    # Nobody has written anything yet: an intent of ours may not have taken effect.
+    return is_empty(now)
 
 
 def _beyond_graph(column: Column) -> bool:

@@ -7,13 +7,18 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import pytest
 
 from shared.columns import needs
+from shared.retry.errors import PostponeError
+from shared.sharepoint.items import find_item
+from shared.sharepoint.writing import FieldWriter
 from tests.shared.sharepoint.desk import Desk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from events.types import FieldText, PhotoAnalyzed
     from shared.sharepoint.filing import Filed
 
 
@@ -67,3 +72,126 @@ async def test_a_person_who_replaces_an_altered_file_is_still_noticed(desk: Desk
         await altering.client.send("PUT", path, doing="replacing", data=b"retouched" * 200)
         again = await altering.filing.file(photo)
         assert [need.code for need in again.needs_person] == [needs.FILE_REPLACED]
+
+
+async def lose_the_upload(there: Desk, photo: PhotoAnalyzed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a worker die after its upload and before its fields."""
+
+    async def die(*_: object, **__: object) -> None:
+        raise ConnectionResetError("the worker died here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FieldWriter, "write", die)
+        with pytest.raises(ConnectionResetError):
+            await there.filing.file(photo)
+
+
+DEFAULTS: list[dict[str, Any]] = [
+    {"name": "Tag", "dateTime": {"format": "dateOnly"}, "defaultValue": {"formula": "=[today]"}},
+    {
+        "name": "Phase",
+        "choice": {"displayAs": "dropDownMenu", "choices": ["Rohbau", "Aushub"]},
+        "defaultValue": {"value": "Aushub"},
+    },
+]
+OURS: dict[str, FieldText] = {"Tag": "2024-05-12", "Phase": "Rohbau", "Title": "Aufstockung"}
+
+
+@pytest.mark.parametrize("versions", [True, False])
+async def test_a_value_that_sharepoint_computed_is_replaced_after_a_lost_answer(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, versions: bool
+) -> None:
+    name = f"Vorgaben{versions}"
+    async with library(desk, name, *DEFAULTS, title_from_file=True, versions=versions) as there:
+        photo = await there.photo(OURS)
+        await lose_the_upload(there, photo, monkeypatch)
+        filed = await there.filing.file(photo)
+        assert await there.stored(filed.item.item_id) == OURS
+        assert filed.needs_person == []
+
+
+@pytest.mark.parametrize("versions", [True, False])
+async def test_a_persons_value_is_theirs_even_if_it_is_the_columns_default(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, versions: bool
+) -> None:
+    """Comparing with the default would take it for SharePoint's."""
+    name = f"Person{versions}"
+    async with library(desk, name, *DEFAULTS, versions=versions) as there:
+        photo = await there.photo(OURS)
+        await lose_the_upload(there, photo, monkeypatch)
+        item_id = (await find_item(there.client, there.library.drive_id, _name(desk, name))).item_id
+        await desk.emulator.edit(item_id, Phase="Rohbau")
+        await desk.emulator.edit(item_id, Phase="Aushub", Tag="2024-05-13")
+        filed = await there.filing.file(photo)
+        assert filed.written.kept == (
+            {"Phase": "Aushub", "Tag": "2024-05-13"} if versions else filed.written.kept
+        )
+        assert {need.code for need in filed.needs_person} == {needs.EDITED}
+        assert (await there.stored(item_id))["Phase"] == "Aushub"
+
+
+async def test_without_versions_and_with_writes_of_ours_a_person_is_asked(desk: Desk) -> None:
+    async with library(desk, "Ohne", *DEFAULTS, PLACE, versions=False) as there:
+        data = os.urandom(500)
+        first = await there.filing.file(await there.photo({"Ort": "Seewen"}, data))
+        again = await there.filing.file(await there.photo(OURS, data, photo_id="p-2"))
+        assert again.written.unclear == {"Tag", "Phase"}
+        assert {(need.column, need.code) for need in again.needs_person} == {
+            ("Tag", needs.UNCLEAR),
+            ("Phase", needs.UNCLEAR),
+        }
+        assert (await there.stored(first.item.item_id))["Phase"] == "Aushub"
+
+
+@pytest.mark.parametrize("setting", ["requires_checkout", "minor_versions"])
+async def test_a_photo_is_checked_in_and_published_where_the_library_asks_for_it(
+    desk: Desk, setting: str
+) -> None:
+    async with library(desk, f"Sichtbar-{setting}", PLACE, **{setting: True}) as there:
+        data = os.urandom(500)
+        for number, place in enumerate(("Seewen", "Goldau")):
+            filed = await there.filing.file(await there.photo({"Ort": place}, data, photo_id=f"p-{number}"))
+            item = await there.item(filed.item.item_id)
+            assert (item.checked_out, item.draft) == ("", False)
+            assert item.fields["_UIVersionString"] == f"{number + 1}.0"
+            assert (item.fields["Ort"], filed.needs_person) == (place, [])
+            assert filed.item.etag == item.fields_etag, "the read-back must see it as untouched"
+        before = effects(desk, filed)
+        await there.filing.file(await there.photo({"Ort": "Goldau"}, data, photo_id="p-9"))
+        assert effects(desk, filed) == before
+
+
+async def test_a_draft_that_a_dead_worker_left_is_published(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with library(desk, "Entwurf", PLACE, minor_versions=True) as there:
+        photo = await there.photo({"Ort": "Seewen"})
+
+        async def die(*_: object) -> None:
+            raise ConnectionResetError("the worker died here")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("shared.sharepoint.filing.publish", die)
+            with pytest.raises(ConnectionResetError):
+                await there.filing.file(photo)
+        filed = await there.filing.file(photo)
+        assert not (await there.item(filed.item.item_id)).draft
+
+
+async def test_what_waits_for_approval_needs_a_person(desk: Desk) -> None:
+    async with library(desk, "Genehmigung", PLACE, approval=True) as there:
+        filed = await there.filing.file(await there.photo({"Ort": "Seewen"}))
+        assert [need.code for need in filed.needs_person] == [needs.APPROVAL]
+
+
+async def test_a_photo_that_waits_for_approval_unseen_by_the_app_waits_too(desk: Desk) -> None:
+    async with library(desk, "Verborgen", PLACE, approval=True, hides_unapproved=True) as there:
+        photo = await there.photo({"Ort": "Seewen"})
+        for _ in range(2):
+            with pytest.raises(PostponeError, match="requires approval, approve the file or grant"):
+                await there.filing.file(photo)
+
+
+def _name(desk: Desk, library_name: str) -> str:
+    [path] = (desk.emulator.folder / "library" / library_name).iterdir()
+    return path.name
