@@ -68,6 +68,7 @@ class ListOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     display_name: str
     columns: tuple[JsonObject, ...] = ()
+    template: str = "documentLibrary"
 
 
 class Admin:
@@ -164,7 +165,7 @@ class Admin:
             id=stable_id("list", order.display_name),
             name=order.display_name,
             display_name=order.display_name,
-            template="documentLibrary",
+            template=order.template,
             columns=SYSTEM_COLUMNS + tuple(_column(column) for column in order.columns),
             created=timestamp(time.time()),
         )

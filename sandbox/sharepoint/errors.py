@@ -81,6 +81,14 @@ def modified() -> GraphError:
     )
 
 
+def unknown_property(name: str, kind: str) -> GraphError:
+    """400: a name in ``$select`` that the type does not have (OData 4.01, part 2, 5.1.4)."""
+    return invalid(
+        f"Parsing OData Select and Expand failed: Could not find a property named '{name}' on type"
+        f" 'microsoft.graph.{kind}'."
+    )
+
+
 def denied() -> GraphError:
     """403: a good token that may not do this."""
     return GraphError(403, "accessDenied", "Access denied")

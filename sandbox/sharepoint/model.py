@@ -106,7 +106,8 @@ class ListRecord(Stored, frozen=True, kw_only=True):
     name: str
     """The part of the address, for example ``Freigegebene Dokumente``."""
     display_name: str
-    template: Literal["documentLibrary", "genericList"]
+    template: str
+    """``documentLibrary``, ``pictureLibrary``, ``mediaLibrary`` …; ``genericList`` has no files."""
     columns: tuple[Column, ...]
     created: str
     settings: LibrarySettings = LibrarySettings()
@@ -114,7 +115,7 @@ class ListRecord(Stored, frozen=True, kw_only=True):
     @property
     def is_library(self) -> bool:
         """Whether it has a drive."""
-        return self.template == "documentLibrary"
+        return self.template != "genericList"
 
     @property
     def root_id(self) -> str:

@@ -12,7 +12,7 @@ from sandbox.sharepoint import field_values, shipped, versions
 from sandbox.sharepoint.columns import WITHHELD_FACETS
 from sandbox.sharepoint.errors import invalid
 from sandbox.sharepoint.model import Item, JsonObject, ListRecord, drive_id, stable_id
-from sandbox.sharepoint.odata import Expansion, selected
+from sandbox.sharepoint.odata import Expansion, check_select, selected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,6 +142,7 @@ class Renderer:
         expand: Mapping[str, Expansion] | None = None,
     ) -> JsonObject:
         """A file or folder. Raises GraphError 400 for an expansion that does not exist."""
+        check_select(select, "driveItem")
         record = self._store.lists[item.list_id]
         body: JsonObject = {}
         if item.kind == "file" and not item.deleted:
@@ -194,6 +195,7 @@ class Renderer:
         expand: Mapping[str, Expansion] | None = None,
     ) -> JsonObject:
         """A list item. Raises GraphError 400 for an expansion that does not exist."""
+        check_select(select, "listItem")
         record = self._store.lists[item.list_id]
         content_type = "Ordner" if item.is_folder else "Dokument" if record.is_library else "Element"
         body: JsonObject = {

@@ -15,7 +15,7 @@ from sandbox.sharepoint.exchange import Answer, Routes
 from sandbox.sharepoint.faults import STRICT_SHARE_LATE_HASH
 from sandbox.sharepoint.items import check_conditions
 from sandbox.sharepoint.model import ConflictBehavior, Item, drive_id
-from sandbox.sharepoint.odata import option, pack_token, parse_top, unpack_token
+from sandbox.sharepoint.odata import option, pack_token, parse_top, refuse_skip, unpack_token
 from sandbox.sharepoint.versions import APPROVED
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ async def get_children(call: Call) -> Answer:
     folder = target.existing()
     if not folder.is_folder:
         raise invalid("The item is not a folder.")
+    refuse_skip(call.query)
     top = parse_top(option(call.query, "top"), default=_PAGE, limit=_LARGEST_PAGE)
     children = _ordered(call.service.store.children(folder.id), option(call.query, "orderby"))
     token = option(call.query, "skiptoken")
@@ -257,12 +258,37 @@ def uploaded(call: Call, item: Item, *, created: bool) -> Answer:
     return Answer(201 if created else 200, body)
 
 
+_SESSION: Final = frozenset({"item", "deferCommit"})
+_UPLOADABLE: Final = frozenset(
+    {
+        _CONFLICT,
+        "@odata.type",
+        "description",
+        "driveItemSource",
+        "fileSize",
+        "fileSystemInfo",
+        "mediaSource",
+        "name",
+    }
+)
+"""Source: driveItemUploadableProperties resource type, and the body of "driveItem: createUploadSession"."""
+
+
+def _check_properties(body: JsonObject, known: frozenset[str], kind: str) -> None:
+    """Refuse a property that the type does not have. Raises GraphError 400."""
+    for name in body:
+        if name not in known:
+            raise invalid(f"The property '{name}' does not exist on type 'microsoft.graph.{kind}'.")
+
+
 async def create_upload_session(call: Call) -> Answer:
     """Open an upload session. The conflict behaviour must be within ``item``; the default is *fail*."""
     body = await call.json()
     wanted = body.get("item", {})
     if not isinstance(wanted, dict) or _CONFLICT in body:
         raise invalid(f"The property '{_CONFLICT}' belongs inside 'item'.")
+    _check_properties(body, _SESSION, "createUploadSession")
+    _check_properties(wanted, _UPLOADABLE, "driveItemUploadableProperties")
     target = item_target(call)
     name = wanted.get("name")
     if target.item is not None and target.item.is_folder:

@@ -9,7 +9,15 @@ from sandbox.sharepoint.addressing import ListTarget, RowTarget
 from sandbox.sharepoint.errors import GraphError, invalid, not_found
 from sandbox.sharepoint.exchange import Answer, Routes
 from sandbox.sharepoint.items import check_conditions
-from sandbox.sharepoint.odata import Comparison, option, pack_token, parse_filter, parse_top, unpack_token
+from sandbox.sharepoint.odata import (
+    Comparison,
+    option,
+    pack_token,
+    parse_filter,
+    parse_top,
+    refuse_skip,
+    unpack_token,
+)
 from sandbox.sharepoint.routes_items import next_link
 from sandbox.sharepoint.shipped import SITE_ID
 
@@ -44,11 +52,20 @@ async def get_rows(call: Call) -> Answer:
     target = call.address.target
     if not isinstance(target, ListTarget):
         raise not_found()
+    refuse_skip(call.query)
     top = parse_top(option(call.query, "top"), default=200, limit=5_000)
     rows = call.service.store.rows(target.record.id)
     for term in parse_filter(option(call.query, "filter")):
         _check_index(call, target.record, term, len(rows))
         rows = [row for row in rows if term.holds(_value(call, target.record, row, term.name))]
+    if order := option(call.query, "orderby"):
+        name = order.split()[0]
+        _check_index(call, target.record, Comparison(name, ""), len(rows))
+        rows = sorted(
+            rows,
+            key=lambda row: str(_value(call, target.record, row, name) or ""),
+            reverse=order.endswith(" desc"),
+        )
     token = option(call.query, "skiptoken")
     if token is not None:
         after = unpack_token(token).get("after")

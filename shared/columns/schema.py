@@ -44,6 +44,12 @@ class Column(Record, frozen=True, kw_only=True):
     minimum: float | None = None
     maximum: float | None = None
     default: str | None = None
+    percent: bool = False
+    """A number that is shown as a percentage: 0.6 means 60 %."""
+    rich: bool = False
+    """A note in HTML: SharePoint wraps its text in markup."""
+    unique: bool = False
+    """No two items may have the same value."""
 
     @property
     def writable(self) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Graph lists hidden columns only if `hidden` is selected by name, and then every other property must be
 # selected too. Facets that v1.0 never reports for a list's columns are not selected.
 _SELECT: Final = (
-    "id,name,displayName,description,hidden,readOnly,required,defaultValue,"
+    "id,name,displayName,description,hidden,readOnly,required,defaultValue,enforceUniqueValues,"
     "text,choice,number,currency,dateTime,boolean,lookup,personOrGroup,calculated,geolocation"
 )
 
@@ -56,6 +56,8 @@ _SYSTEM: Final = frozenset(
 """Internal names that SharePoint gives every library. Nobody fills them, and Graph refuses to write most of
 them."""
 
+_PERCENT: Final = "(ein Anteil: 0.6 bedeutet 60 %)"
+"""Tells the analyzer how a percentage is written."""
 _UNLIMITED: Final = 1e300
 """SharePoint writes a missing bound as the largest double."""
 
@@ -81,21 +83,25 @@ def columns(definitions: Iterable[ColumnDefinition]) -> tuple[Column, ...]:
 
 def _column(definition: ColumnDefinition) -> Column:
     kind = _kind(definition)
-    choice, number = definition.choice, definition.number
+    choice, number, text = definition.choice, definition.number, definition.text
+    percent = bool(number and number.display_as == "percentage")
     return Column(
         name=definition.name,
         display_name=definition.display_name or definition.name,
         kind=kind,
-        description=definition.description or "",
+        description=" ".join(part for part in (definition.description, _PERCENT if percent else "") if part),
         choices=tuple(choice.choices or ()) if choice else (),
         allow_other=bool(choice and choice.allow_text_entry),
         required=bool(definition.required),
         read_only=bool(definition.read_only) or kind == "calculated",
         hidden=bool(definition.hidden),
-        max_length=definition.text.max_length if definition.text and kind == "text" else None,
+        max_length=text.max_length if text and kind == "text" else None,
         minimum=_bound(number.minimum) if number else None,
         maximum=_bound(number.maximum) if number else None,
         default=definition.default_value.value if definition.default_value else None,
+        percent=percent,
+        rich=bool(text and kind == "note" and text.text_type == "richText"),
+        unique=bool(definition.enforce_unique_values),
     )
 
 

@@ -7,6 +7,7 @@ Graph refuses them.
 
 from __future__ import annotations
 
+import html
 import math
 import re
 import unicodedata
@@ -19,7 +20,7 @@ from shared.columns.dates import as_value, moment
 from shared.retry.errors import PermanentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from events.types import FieldText
     from shared.columns.schema import Column, LibrarySchema
@@ -32,8 +33,12 @@ def is_empty(value: FieldText) -> bool:
     return value is None or value in ("", [])
 
 
-def to_graph(schema: LibrarySchema, fields: Mapping[str, FieldText]) -> dict[str, object]:
+def to_graph(
+    schema: LibrarySchema, fields: Mapping[str, FieldText], *, prefixed: Collection[str] = ()
+) -> dict[str, object]:
     """Make the body of a PATCH of fields. Empty values are left out.
+
+    `prefixed`: columns that SharePoint takes under its REST name, ``OData__x00c4_hnliche``.
 
     Raises PermanentError for a column that the library does not have or that may not be written, and for a
     value of another kind than the column's.
@@ -49,9 +54,10 @@ def to_graph(schema: LibrarySchema, fields: Mapping[str, FieldText]) -> dict[str
             raise PermanentError(
                 f"the column {column.display_name!r} of {schema.library!r} cannot be written"
             )
+        key = f"OData_{name}" if name in prefixed else name
         if column.kind == "multi_choice":
-            body[f"{name}@odata.type"] = "Collection(Edm.String)"
-        body[name] = _written(column, value, schema.time_zone)
+            body[f"{key}@odata.type"] = "Collection(Edm.String)"
+        body[key] = _written(column, value, schema.time_zone)
     return body
 
 
@@ -82,6 +88,9 @@ def same(column: Column, sent: FieldText, stored: FieldText) -> bool:
             return isinstance(sent, list) and isinstance(stored, list) and sorted(sent) == sorted(stored)
         case "date_time":
             return _instant(sent) == _instant(stored)
+        case "note" if column.rich:
+            # Markup does not keep line ends apart from blanks.
+            return _plain(sent).split() == _plain(stored).split()
         case "text" | "note" | "choice":
             return _plain(sent) == _plain(stored)
         case _:
@@ -111,6 +120,8 @@ def default_of(column: Column) -> FieldText:
 
 def _written(column: Column, value: FieldText, zone: str) -> object:
     match column.kind:
+        case "note" if column.rich and isinstance(value, str):
+            return html.escape(value, quote=False).replace("\n", "<br>")
         case "text" | "note" | "choice" if isinstance(value, str):
             return value
         case "multi_choice" if isinstance(value, list):
@@ -128,6 +139,8 @@ def _written(column: Column, value: FieldText, zone: str) -> object:
 
 def _read(column: Column, raw: Any, zone: str) -> FieldText:
     match column.kind:
+        case "note" if column.rich:
+            return None if raw is None else _without_markup(_text(raw)).replace("\u200b", "").strip()
         case "text" | "note" | "choice":
             return None if raw is None else _text(raw)
         case "multi_choice":

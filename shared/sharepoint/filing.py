@@ -6,6 +6,7 @@ with one file, because a new file is only created where there is none (``conflic
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
@@ -25,6 +26,8 @@ from shared.sharepoint.uploads import ItemChangedError, NameTakenError, Uploader
 from shared.sharepoint.writing import FieldsRefusedError, FieldWriter, Written
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from events.types import PhotoAnalyzed
     from shared.columns.schema import LibrarySchema
     from shared.photo_store import BlobStore
@@ -52,6 +55,9 @@ _HIDDEN: Final = (
     "SharePoint does not show the file to the app. If the library requires approval, approve the file or"
     " grant the app the role 'fullcontrol' on this site: it may see only what is approved"
 )
+_SERVER_ERROR: Final = 500
+_QUOTA: Final = 507
+_QUOTA_SECONDS: Final = 900.0
 _LOCKED: Final = 423
 _MODERATION_REJECTED: Final = 1
 _UNCLEAR: Final = (
@@ -59,8 +65,10 @@ _UNCLEAR: Final = (
     " überschrieben."
 )
 _EDITED: Final = "Wurde in SharePoint von Hand geändert; der neue Wert wurde nicht geschrieben."
+_TAKEN: Final = "Die Spalte verlangt eindeutige Werte, und ein anderes Element hat diesen Wert schon."
+_INVALID: Final = "Die Gültigkeitsprüfung der Spalte nimmt den gefundenen Wert nicht an."
 _BEYOND_GRAPH: Final = (
-    "Microsoft Graph kann diese Spalte nicht schreiben, weil ihr interner Name mit einem Umlaut beginnt:"
+    "Microsoft Graph kann diese Spalte nicht schreiben, weil ihr interner Name mit «_» beginnt:"
     " Wert von Hand eintragen oder die Spalte neu anlegen."
 )
 
@@ -197,7 +205,8 @@ class Filing:
         drive_id = photo.library.drive_id
         if item is None:
             data = await picture.data()
-            made = await self._uploader.create(drive_id, recall.name, data, photo.media_type)
+            with _about(photo.library.library):
+                made = await self._uploader.create(drive_id, recall.name, data, photo.media_type)
             return await self._uploaded(photo, picture, made, "created", fresh=True)
         first: _Outcome = "created" if interrupted and not recall.finished(item.item_id) else "unchanged"
         if await self._same_bytes(photo, item, recall, picture):
@@ -207,7 +216,9 @@ class Filing:
         if recall.finished(item.item_id) or (item.touched_by_person and item.size):
             need = NeedsPerson(column=FILE, reason=_OTHER_BYTES, code=codes.FILE_REPLACED)
             return _File(item=item, outcome="unchanged", needs=[need])
-        made = await self._uploader.replace(drive_id, item, await picture.data(), photo.media_type)
+        data = await picture.data()
+        with _about(photo.library.library):
+            made = await self._uploader.replace(drive_id, item, data, photo.media_type)
         return await self._uploaded(photo, picture, made, "replaced", fresh=False)
 
     async def _uploaded(
@@ -347,6 +358,26 @@ class _Picture:
         return self._hash
 
 
+@contextmanager
+def _about(library: str) -> Iterator[None]:
+    """Name the library in what its uploads raise.
+
+    Raises PostponeError for a full quota: it says nothing about other libraries, and lasts until somebody
+    makes room.
+    """
+    try:
+        yield
+    except GraphError as error:
+        if error.status < _SERVER_ERROR:
+            raise
+        sentence = f"the library {library!r}: {error}"
+        if error.status == _QUOTA:
+            raise PostponeError(sentence, _QUOTA_SECONDS) from error
+        raise GraphError(
+            sentence, status=error.status, retry_after=error.retry_after, codes=error.codes
+        ) from error
+
+
 def _visibility(item: Item) -> list[NeedsPerson]:
     """Say why people do not see the photo as it is, if they do not."""
     if item.checked_out:
@@ -388,6 +419,16 @@ def _filed(
             column = schema.column(name)
             display_name = column.display_name if column else name
             needs.append(NeedsPerson(column=display_name, reason=reason, code=code))
+    for name in written.rejected:
+        column = schema.column(name)
+        taken = column is not None and column.unique
+        needs.append(
+            NeedsPerson(
+                column=column.display_name if column else name,
+                reason=_TAKEN if taken else _INVALID,
+                code=codes.REJECTED,
+            )
+        )
     return Filed(
         item=StoredItem(
             item_id=item.item_id,

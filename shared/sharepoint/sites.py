@@ -16,7 +16,11 @@ from shared.sharepoint.wire import Drive, Site, SiteList
 if TYPE_CHECKING:
     from shared.sharepoint.client import GraphClient
 
-_LIBRARY_TEMPLATES: Final = frozenset({"documentLibrary", "pictureLibrary", "mySiteDocumentLibrary"})
+_NO_LIBRARIES: Final = frozenset(
+    {"genericList", "tasks", "survey", "links", "announcements", "contacts", "events", "issueTracking"}
+)
+"""Templates of lists without files (listInfo resource type). What is not among them is a library if it has a
+drive: documents, pictures, assets."""
 _PAGES: Final = frozenset({"sitepages", "pages", "lists", "_layouts", "_api"})
 """What follows a site in the addresses that browsers show, beside libraries."""
 
@@ -124,7 +128,7 @@ async def find_library(client: GraphClient, site: Site, asked: str, library: str
     `asked` is the site as it was written. Raises PermanentError naming the libraries that there are.
     """
     doing = f"looking up the library {library[:100]!r} in {_short(asked)}"
-    libraries = [
+    lists = [
         entry
         async for entry in client.pages(
             f"/sites/{segment(site.id)}/lists",
@@ -132,19 +136,20 @@ async def find_library(client: GraphClient, site: Site, asked: str, library: str
             doing=doing,
             params={"$select": "id,name,displayName,webUrl,list"},
         )
-        if entry.list is None or (entry.list.template in _LIBRARY_TEMPLATES and not entry.list.hidden)
+        if entry.list is None or not entry.list.hidden
     ]
     wanted = library.strip().casefold()
+    lists = [entry for entry in lists if not entry.list or entry.list.template not in _NO_LIBRARIES]
     # The display name first: another library's address may carry the same word.
-    found = next((e for e in libraries if (e.display_name or "").casefold() == wanted), None) or next(
-        (e for e in libraries if wanted in ((e.name or "").casefold(), _last_part(e.web_url))), None
+    found = next((e for e in lists if (e.display_name or "").casefold() == wanted), None) or next(
+        (e for e in lists if wanted in ((e.name or "").casefold(), _last_part(e.web_url))), None
     )
-    if found is None:
-        names = ", ".join(sorted(entry.display_name or entry.name or entry.id for entry in libraries))
+    drive = await _drive(client, site, found, doing) if found else None
+    if found is None or drive is None:
+        names = ", ".join(sorted(e.display_name or e.name or e.id for e in lists if _is_library(e)))
         raise PermanentError(
             f"the site {_short(asked)} has no library {library[:100]!r}; it has: {names or 'none'}"
         )
-    drive = await client.get(f"/sites/{segment(site.id)}/lists/{segment(found.id)}/drive", Drive, doing=doing)
     return LibraryRef(
         site_id=site.id,
         list_id=found.id,
@@ -153,6 +158,24 @@ async def find_library(client: GraphClient, site: Site, asked: str, library: str
         library=found.display_name or library,
         web_url=found.web_url or drive.web_url or "",
     )
+
+
+def _is_library(entry: SiteList) -> bool:
+    """Return whether a list's template says that it is a library: for documents, pictures, assets, pages."""
+    template = entry.list.template if entry.list else None
+    return template is None or template.casefold().endswith("library")
+
+
+async def _drive(client: GraphClient, site: Site, found: SiteList, doing: str) -> Drive | None:
+    """Read the drive of a list; None if it is not a library."""
+    try:
+        return await client.get(
+            f"/sites/{segment(site.id)}/lists/{segment(found.id)}/drive", Drive, doing=doing
+        )
+    except GraphError as error:
+        if error.status in (400, 404):
+            return None
+        raise
 
 
 def _perhaps_a_library(address: SiteAddress) -> str:
@@ -166,7 +189,7 @@ def _perhaps_a_library(address: SiteAddress) -> str:
 
 def _usual_depth(names: list[str]) -> int:
     """Return how many parts a site's path has, if it is not a subsite."""
-    return 2 if names[0].casefold() in ("sites", "teams") else 0
+    return 2 if names[0].casefold() in ("sites", "teams", "personal") else 0
 
 
 def _instead(address: SiteAddress, names: list[str], library: int) -> str:

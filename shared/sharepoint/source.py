@@ -6,7 +6,9 @@ Two forms::
     sharepoint:/sites/Bau/Referenzfotos/2024/a.jpg  what people write: site, library, path (percent-encoded)
 
 The second also with a host, ``sharepoint://host/sites/Bau/…``; without one it is on the host of
-SHAREPOINT_SITE. An address that ends with the library is the whole library, to be listed.
+SHAREPOINT_SITE.
+A OneDrive is ``sharepoint://contoso-my.sharepoint.com/personal/NAME/Documents/…``.
+An address that ends with the library is the whole library, to be listed.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def parse(url: str) -> ByIds | ByPath:
     if parts.scheme == "sharepoint" and not parts.query and ".." not in names:
         if not parts.netloc and not parts.path.startswith("/") and len(names) == 2:
             return ByIds(drive_id=names[0], item_id=names[1])
-        depth = 2 if names[:1] in (["sites"], ["teams"]) else 0
+        depth = 2 if names and names[0].casefold() in ("sites", "teams", "personal") else 0
         if (parts.netloc or parts.path.startswith("/")) and len(names) > depth:
             where = "/" + "/".join(names[:depth])
             return ByPath(

@@ -53,6 +53,7 @@ class Drive(Wire, frozen=True, kw_only=True):
 class TextFacet(Wire, frozen=True, kw_only=True):
     allow_multiple_lines: bool | None = None
     max_length: int | None = None
+    text_type: str | None = None
 
 
 class ChoiceFacet(Wire, frozen=True, kw_only=True):
@@ -62,6 +63,7 @@ class ChoiceFacet(Wire, frozen=True, kw_only=True):
 
 
 class NumberFacet(Wire, frozen=True, kw_only=True):
+    display_as: str | None = None
     minimum: float | None = None
     maximum: float | None = None
 
@@ -83,6 +85,7 @@ class ColumnDefinition(Wire, frozen=True, kw_only=True):
     hidden: bool | None = None
     read_only: bool | None = None
     required: bool | None = None
+    enforce_unique_values: bool | None = None
     default_value: DefaultValue | None = None
     text: TextFacet | None = None
     choice: ChoiceFacet | None = None

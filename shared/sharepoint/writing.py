@@ -51,6 +51,8 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     """Those of them of which nobody can tell who wrote them."""
     draft: bool = False
     """The write made a version that is not published."""
+    rejected: dict[str, str] = {}
+    """Columns whose value the library does not accept (unique values, validation), with its sentence."""
     refused: tuple[str, ...] = ()
     """Columns that Graph cannot write, by a limit of its own; they need a person."""
 
@@ -61,6 +63,8 @@ class FieldWriter:
     def __init__(self, client: GraphClient) -> None:
         self._client = client
         self._unwritable: set[tuple[str, str]] = set()
+        self._prefixed: set[tuple[str, str]] = set()
+        """Columns that this library takes under their REST name only."""
 
     async def write(
         self,
@@ -111,27 +115,29 @@ class FieldWriter:
             )
             etag, version = item.fields_etag, ""
             refused: list[str] = []
+            rejected: dict[str, str] = {}
             try:
                 if send:
                     await recall.intend(note)
                     if one_by_one:
-                        etag, version, refused = await self._each(library, schema, item, send)
+                        etag, version, refused, rejected = await self._each(library, schema, item, send)
                     else:
                         etag, version = await self._patch(library, schema, item.item_id, send, etag)
             except ItemChangedError:
                 later = await self._changed(library, item)
                 item, fresh = later or item, False
                 continue
-            for name in refused:
+            for name in (*refused, *rejected):
                 known.pop(name, None)
             unsettled = recall.pending(item.item_id) or not recall.finished(item.item_id)
             if send or (unsettled and not recall.under_way(item.item_id, photo_id)):
                 await recall.finish(msgspec.structs.replace(note, values=known, done=True))
             return Written(
                 etag=etag,
-                sent=tuple(name for name in send if name not in refused),
+                sent=tuple(name for name in send if name not in refused and name not in rejected),
                 kept=kept,
                 unclear=unclear,
+                rejected=rejected,
                 draft=is_draft(version),
                 refused=tuple(name for name in values if (library.list_id, name) in self._unwritable),
             )
@@ -203,12 +209,13 @@ class FieldWriter:
         Raises ItemChangedError, FieldsRefusedError.
         """
         doing = f"writing {len(send)} fields in {library.library!r}"
+        prefixed = [name for name in send if (library.list_id, name) in self._prefixed]
         try:
             answer = await self._client.send(
                 "PATCH",
                 f"/drives/{segment(library.drive_id)}/items/{segment(item_id)}/listItem/fields",
                 doing=doing,
-                json=to_graph(schema, send),
+                json=to_graph(schema, send, prefixed=prefixed),
                 headers={"If-Match": etag} if etag else None,
             )
         except GraphError as error:
@@ -223,24 +230,35 @@ class FieldWriter:
 
     async def _each(
         self, library: LibraryRef, schema: LibrarySchema, item: Item, send: Mapping[str, FieldText]
-    ) -> tuple[str, str, list[str]]:
+    ) -> tuple[str, str, list[str], dict[str, str]]:
         """Write column by column, so that a refusal names its column.
 
-        Returns the eTag, the version's number and the columns that Graph cannot write.
+        Returns the eTag, the version's number, the columns that Graph cannot write, and those whose value the
+        library rejects, with its sentence.
 
         Raises PermanentError naming every other refused column; what was accepted stays written.
         """
         etag, version = item.fields_etag, ""
         wrong: list[str] = []
         limits: list[str] = []
+        rejected: dict[str, str] = {}
         for name, value in send.items():
             column = schema.column(name)
             try:
                 etag, version = await self._patch(library, schema, item.item_id, {name: value}, etag)
             except FieldsRefusedError as error:
-                if column is not None and _beyond_graph(column):
-                    limits.append(name)
-                    self._unwritable.add((library.list_id, name))
+                if name.startswith("_") and (library.list_id, name) not in self._prefixed:
+                    # SharePoint's REST interface calls such a column OData__…; Graph may, too.
+                    self._prefixed.add((library.list_id, name))
+                    try:
+                        etag, version = await self._patch(library, schema, item.item_id, {name: value}, etag)
+                    except FieldsRefusedError:
+                        self._prefixed.discard((library.list_id, name))
+                        self._unwritable.add((library.list_id, name))
+                        limits.append(name)
+                    continue
+                if column is not None and _is_persons(column, error):
+                    rejected[name] = str(error)
                     continue
                 shown = column.display_name if column else name
                 wrong.append(f"the column {shown!r} ({name}): {error}")
@@ -249,7 +267,7 @@ class FieldWriter:
                 f"the library {library.library!r} refuses {'; '.join(wrong)}."
                 " Check the column's settings in SharePoint, then replay the photo"
             )
-        return etag, version, limits
+        return etag, version, limits, rejected
 
 
 def decide(
@@ -286,6 +304,9 @@ def _ours(column: Column, now: FieldText, recall: Recall, item_id: str) -> bool:
     return is_empty(now)
 
 
-def _beyond_graph(column: Column) -> bool:
-    """Return whether a refusal is a known limit: names that begin with ``_x00c4_``."""
-    return column.name.startswith("_") and not column.required
+def _is_persons(column: Column, error: FieldsRefusedError) -> bool:
+    """Return whether a person has to find another value: the library wants unique ones, or validates them.
+
+    Graph v1.0 does not show a column's validation, so the refusal's words are all there is.
+    """
+    return column.unique or "validation" in str(error).casefold()

@@ -176,9 +176,16 @@ def _converted(one: Asked, value: Any) -> tuple[FieldText, str | None]:
             value = " ".join(value.split())
         case "note", str():
             value = value.strip()
+        case "number", int() | float() if column.percent and _is_in_hundreds(column, value):
+            value = value / 100
     if not isinstance(value, str | bool | int | float | list):
         return None, "Diese Art von Wert passt nicht in die Spalte."
     return value, check_value(column, value)
+
+
+def _is_in_hundreds(column: Column, value: float) -> bool:
+    """Return whether a percentage is written as 60 where the column holds 0.6."""
+    return abs(value) > 1 and (column.maximum is None or value > column.maximum)
 
 
 def _value_schema(one: Asked) -> JsonObject:

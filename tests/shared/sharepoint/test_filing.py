@@ -190,7 +190,7 @@ async def test_an_edit_between_our_read_and_our_write_wins(
     patch = FieldWriter._patch
     edits = [{"Bauphase": "Planung"}, {}]
 
-    async def late(self: FieldWriter, *arguments: object, **named: object) -> str:
+    async def late(self: FieldWriter, *arguments: object, **named: object) -> tuple[str, str]:
         if edits.pop(0):
             await desk.emulator.edit(filed.item.item_id, Bauphase="Planung")
         return await patch(self, *arguments, **named)  # type: ignore[arg-type]  # passed on as they came

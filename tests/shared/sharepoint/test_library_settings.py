@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from events.types import Target
 from shared.columns import needs
-from shared.retry.errors import PostponeError
+from shared.retry.errors import PermanentError, PostponeError
+from shared.sharepoint.answers import GraphError
 from shared.sharepoint.items import find_item
 from shared.sharepoint.writing import FieldWriter
 from tests.shared.sharepoint.desk import Desk
@@ -119,7 +121,9 @@ async def test_a_persons_value_is_theirs_even_if_it_is_the_columns_default(
     async with library(desk, name, *DEFAULTS, versions=versions) as there:
         photo = await there.photo(OURS)
         await lose_the_upload(there, photo, monkeypatch)
-        item_id = (await find_item(there.client, there.library.drive_id, _name(desk, name))).item_id
+        item = await find_item(there.client, there.library.drive_id, _name(desk, name))
+        assert item is not None
+        item_id = item.item_id
         await desk.emulator.edit(item_id, Phase="Rohbau")
         await desk.emulator.edit(item_id, Phase="Aushub", Tag="2024-05-13")
         filed = await there.filing.file(photo)
@@ -190,6 +194,72 @@ async def test_a_photo_that_waits_for_approval_unseen_by_the_app_waits_too(desk:
         for _ in range(2):
             with pytest.raises(PostponeError, match="requires approval, approve the file or grant"):
                 await there.filing.file(photo)
+
+
+@pytest.mark.parametrize("odata_names", [True, False])
+async def test_a_required_column_with_an_underscore_stops_no_photo(desk: Desk, *, odata_names: bool) -> None:
+    column = {"name": "_x00c4_hnliche", "displayName": "Ähnliche", "text": {}, "required": True}
+    async with library(desk, f"Strich{odata_names}", column, PLACE, odata_names=odata_names) as there:
+        filed = await there.filing.file(await there.photo({"_x00c4_hnliche": "x", "Ort": "Seewen"}))
+        stored = await there.stored(filed.item.item_id)
+        assert (stored["Ort"], stored.get("_x00c4_hnliche")) == ("Seewen", "x" if odata_names else None)
+        assert [need.code for need in filed.needs_person] == ([] if odata_names else [needs.NOT_WRITABLE])
+
+
+async def test_a_value_that_must_be_unique_or_valid_is_a_persons_to_find(desk: Desk) -> None:
+    number = {"name": "Nummer", "text": {}, "enforceUniqueValues": True}
+    short = {"name": "Kuerzel", "text": {}, "validation": "-"}
+    async with library(desk, "Regeln", number, short, PLACE) as there:
+        await there.filing.file(await there.photo({"Nummer": "7"}))
+        filed = await there.filing.file(await there.photo({"Nummer": "7", "Kuerzel": "x", "Ort": "Seewen"}))
+        assert {(need.column, need.code) for need in filed.needs_person} == {
+            ("Nummer", needs.REJECTED),
+            ("Kuerzel", needs.REJECTED),
+        }
+        assert (await there.stored(filed.item.item_id)) == {"Ort": "Seewen"}
+
+
+async def test_a_rich_note_comes_back_as_the_text_that_was_written(desk: Desk) -> None:
+    column = {"name": "Text", "text": {"allowMultipleLines": True, "textType": "richText"}}
+    async with library(desk, "Rich", column) as there:
+        photo = await there.photo({"Text": "Holz & Beton <neu>.\nZweite Zeile"})
+        filed = await there.filing.file(photo)
+        before = effects(desk, filed)
+        again = await there.filing.file(photo)
+        assert (effects(desk, again), again.needs_person) == (before, [])
+        raw = (await there.item(filed.item.item_id)).fields["Text"]
+        assert "Holz &amp; Beton &lt;neu&gt;.<br>Zweite Zeile" in raw
+
+
+async def test_a_percentage_says_that_it_is_a_share(desk: Desk) -> None:
+    column = {"name": "Anteil", "number": {"displayAs": "percentage", "maximum": 1.0}}
+    async with library(desk, "Prozent", column) as there:
+        found = there.live.schema.column("Anteil")
+        assert found is not None
+        assert found.percent
+        assert "0.6 bedeutet 60 %" in found.description
+
+
+@pytest.mark.parametrize("template", ["pictureLibrary", "mediaLibrary", "anything"])
+async def test_whatever_has_a_drive_is_a_library(desk: Desk, template: str) -> None:
+    name = f"Art-{template}"
+    await desk.emulator.admin("POST", "/lists", {"displayName": name, "template": template})
+    target = Target(library=name)
+    assert (await desk.libraries.resolve(target)).library == name
+    with pytest.raises(PermanentError, match="has no library 'Bauprojekte'"):
+        await desk.libraries.resolve(Target(library="Bauprojekte"))
+
+
+async def test_a_full_library_postpones_its_photos_and_is_named(desk: Desk) -> None:
+    async with library(desk, "Voll", PLACE) as full:
+        await desk.emulator.fault(kind="507", method="PUT", match="/content")
+        with pytest.raises(PostponeError, match=r"the library 'Voll': .*storage quota is used up"):
+            await full.filing.file(await full.photo({}))
+        await desk.emulator.admin("DELETE", "/fault")
+        await desk.emulator.fault(kind="500", method="PUT", match="/content")
+        with pytest.raises(GraphError, match="the library 'Voll': "):
+            await full.filing.file(await full.photo({}))
+        await desk.emulator.admin("DELETE", "/fault")
 
 
 def _name(desk: Desk, library_name: str) -> str:

@@ -121,7 +121,7 @@ async def test_a_taken_name_without_a_file_is_an_upload_that_has_not_ended(
         raise NameTakenError("The specified item name already exists.")
 
     monkeypatch.setattr(Uploader, "create", taken)
-    with pytest.raises(PostponeError, match="there is no file of that name"):
+    with pytest.raises(PostponeError, match="an upload that has not ended keeps the name"):
         await worker(desk, None).file(await desk.photo({}))
 
 
