@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -299,3 +300,11 @@ def test_whatever_a_model_says_only_values_that_fit_get_through(answer: dict[str
         assert where is not None
         assert check_value(where, field.value) is None
         assert 0 <= field.confidence <= 1
+
+
+@pytest.mark.parametrize(("said", "value"), [(60, 0.6), (0.6, 0.6), (1, 1), (100, 1.0)])
+def test_a_percentage_is_a_share_however_the_model_writes_it(said: float, value: float) -> None:
+    share = msgspec.structs.replace(column("Anteil", "number"), percent=True)
+    answer = {SUMMARY: "Ein Dach.", "Anteil": _said(said)}
+    reading = read_answer(_asked(share), json.dumps(answer))
+    assert reading.fields["Anteil"].value == value
