@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SchemaExtractor(Agent[PhotoSubmitted, SchemaExtracted]):
-    """From a photo and where it shall go to the library itself and its columns."""
+    """Finds the target library of a photo and reads its columns."""
 
     name = "schema_extractor"
     dependencies: ClassVar[frozenset[str]] = frozenset({DEPENDENCY})
@@ -33,14 +33,14 @@ class SchemaExtractor(Agent[PhotoSubmitted, SchemaExtracted]):
         await self._client.open()
 
     async def close(self) -> None:
-        """Close it."""
+        """Close the session."""
         await self._libraries.close()
         await self._client.close()
 
     async def handle(self, event: PhotoSubmitted) -> SchemaExtracted:
         """Resolve the target and read its columns, both remembered for SCHEMA_TTL seconds.
 
-        Raises PermanentError if there is no such site or library; the sentence names those that there are.
+        Raises PermanentError if there is no such site or library; the sentence names those that exist.
         """
         library = await self._libraries.resolve(event.target)
         live = await self._libraries.schema(library)

@@ -1,9 +1,10 @@
-"""Puts the photo and its fields into the library: the same picture is one item, however often it comes."""
+"""Stores the photo and its fields in the library. The same picture is one item, however often it comes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from events.keys import all_lanes
 from events.types import PhotoAnalyzed, PhotoUploaded
 from shared.delivery.agent import Agent
 from shared.photo_store import BlobStore
@@ -11,6 +12,8 @@ from shared.sharepoint.client import DEPENDENCY, GraphClient
 from shared.sharepoint.filing import Filing
 from shared.sharepoint.libraries import Libraries
 from shared.sharepoint.names import check_template
+from shared.sharepoint.open_sessions import OpenSessions
+from shared.sharepoint.uploads import Uploader
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SharepointUploader(Agent[PhotoAnalyzed, PhotoUploaded]):
-    """From a described photo to an item in SharePoint."""
+    """Turns a described photo into an item in SharePoint."""
 
     name = "sharepoint_uploader"
     dependencies: ClassVar[frozenset[str]] = frozenset({DEPENDENCY})
@@ -29,7 +32,9 @@ class SharepointUploader(Agent[PhotoAnalyzed, PhotoUploaded]):
         store = BlobStore(settings.photo_store_url)
         self._client = GraphClient(settings)
         self._libraries = Libraries(self._client, store, settings)
-        self._filing = Filing(self._client, store, self._libraries, settings)
+        sessions = OpenSessions(redis, all_lanes(settings.lanes)[0])
+        uploader = Uploader(self._client, sessions=sessions)
+        self._filing = Filing(self._client, store, self._libraries, settings, uploader=uploader)
 
     async def open(self) -> None:
         """Open the session with Graph. Raises PermanentError if FILE_NAME_TEMPLATE cannot be used."""
@@ -37,12 +42,12 @@ class SharepointUploader(Agent[PhotoAnalyzed, PhotoUploaded]):
         await self._client.open()
 
     async def close(self) -> None:
-        """Close it."""
+        """Close the session."""
         await self._libraries.close()
         await self._client.close()
 
     async def handle(self, event: PhotoAnalyzed) -> PhotoUploaded:
-        """Store what is not stored yet. `created`, `replaced` and `unchanged` are about the bytes.
+        """Store what is not stored yet. `created`, `replaced` and `unchanged` describe the bytes.
 
         Raises PermanentError naming the column if a value does not fit the library as it is now.
         """

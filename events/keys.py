@@ -68,6 +68,10 @@ class Keys:
         """Hash: a photo's way so far; expires."""
         return f"{self.prefix}photo:{photo_id}"
 
+    def upload(self, name: str) -> str:
+        """The address of an upload session that is open (a secret); expires with the session."""
+        return f"{self.prefix}upload:{name}"
+
     def published(self, event: str) -> str:
         """The marker of an event already published (`events.intake.marker`); expires with the window."""
         return f"{self.prefix}published:{event}"

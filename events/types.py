@@ -83,6 +83,8 @@ class NeedsPerson(Record, frozen=True, kw_only=True):
     column: str
     """The column's display name."""
     reason: str
+    code: str = ""
+    """The reason as one fixed English word, for programs; the sentence may change. Empty: not classified."""
 
 
 class Analysis(Record, frozen=True, kw_only=True):

@@ -14,7 +14,15 @@ from aiohttp import web
 from sandbox.sharepoint.columns import SYSTEM_COLUMNS
 from sandbox.sharepoint.errors import GraphError
 from sandbox.sharepoint.faults import FaultOrder
-from sandbox.sharepoint.model import Column, Item, JsonObject, ListRecord, stable_id, timestamp
+from sandbox.sharepoint.model import (
+    Column,
+    Item,
+    JsonObject,
+    LibrarySettings,
+    ListRecord,
+    stable_id,
+    timestamp,
+)
 from sandbox.sharepoint.names import check_name
 
 if TYPE_CHECKING:
@@ -60,6 +68,7 @@ class ListOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     display_name: str
     columns: tuple[JsonObject, ...] = ()
+    template: str = "documentLibrary"
 
 
 class Admin:
@@ -82,6 +91,7 @@ class Admin:
             web.post(PREFIX + "/edit", self.edit),
             web.post(PREFIX + "/lists", self.add_list),
             web.put(PREFIX + "/lists/{list}/columns", self.put_column),
+            web.put(PREFIX + "/lists/{list}/settings", self.set_up),
             web.delete(PREFIX + "/lists/{list}/columns/{name}", self.remove_column),
             web.post(PREFIX + "/expire/{what:tokens|sessions|delta}", self.expire),
         ]
@@ -155,7 +165,7 @@ class Admin:
             id=stable_id("list", order.display_name),
             name=order.display_name,
             display_name=order.display_name,
-            template="documentLibrary",
+            template=order.template,
             columns=SYSTEM_COLUMNS + tuple(_column(column) for column in order.columns),
             created=timestamp(time.time()),
         )
@@ -171,6 +181,13 @@ class Admin:
             columns.append(column)
         self._service.store.save_list(msgspec.structs.replace(record, columns=tuple(columns)))
         return _json({"columns": [each.name for each in columns]})
+
+    async def set_up(self, request: web.Request) -> web.Response:
+        """Set up a library; see `LibrarySettings` for the body. What is not named gets its default."""
+        record = self._list(request.match_info["list"])
+        settings = await _read(request, LibrarySettings)
+        self._service.store.save_list(msgspec.structs.replace(record, settings=settings))
+        return _json({"settings": msgspec.to_builtins(settings)})
 
     async def remove_column(self, request: web.Request) -> web.Response:
         """Remove a column; values stay, unseen."""
@@ -206,7 +223,7 @@ class Admin:
             for name in (order.name or "").split("/"):
                 item = store.child(item.id, name) if item is not None else None
         if item is None or item.deleted or item.kind == "root":
-            raise _refused("there is no such item: give item_id, or library and name")
+            raise _refused("there is no such item: send item_id, or library and name")
         return item
 
 
@@ -233,7 +250,10 @@ def _column(body: JsonObject) -> Column:
                 "read_only": body.get("readOnly", facet == "calculated"),
                 "required": body.get("required", False),
                 "unique": body.get("enforceUniqueValues", False),
-                "default": default.get("value") if isinstance(default, dict) else None,
+                "default": default.get("value", default.get("formula"))
+                if isinstance(default, dict)
+                else None,
+                "validation": body.get("validation"),
             },
             Column,
         )

@@ -19,7 +19,7 @@ _MEDIA_TYPES = {".heic": "image/heic", ".webp": "image/webp", ".mpo": "image/mpo
 
 
 def describe(path: Path, name: str) -> Content:
-    """Size, hashes and what the picture says of itself, of the file at `path` that shall be called `name`."""
+    """Read size, hashes and the picture's metadata of the file at `path`, to be stored as `name`."""
     sha256 = hashlib.sha256()
     quick_xor = QuickXor()
     size = 0

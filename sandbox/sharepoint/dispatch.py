@@ -64,7 +64,7 @@ def subject_of(store: Store, path: str) -> str:
 
 
 def fault_error(hit: Hit) -> GraphError:
-    """The refusal that an ordered or daily fault gives."""
+    """Make the refusal for an ordered or daily fault."""
     status = int(hit.kind)
     headers = {} if hit.retry_after is None else {"Retry-After": f"{hit.retry_after:g}"}
     code = hit.code or _CODES.get(status, "generalException" if status >= 500 else "invalidRequest")
@@ -189,10 +189,10 @@ async def _one(call: Call, request: _BatchRequest, statuses: Mapping[str, int]) 
         )
         return error_answer(error, single)
     faults = call.service.faults
-    shown = f"/v1.0/{single.path}"
-    hit = faults.draw(single.method, shown, subject_of(call.service.store, single.path))
+    address = f"/v1.0/{single.path}"
+    hit = faults.draw(single.method, address, subject_of(call.service.store, single.path))
     if hit is not None and hit.kind.isdigit() and hit.when == "before":
-        faults.log(hit, method=single.method, path=shown, request_id=single.request_id)
+        faults.log(hit, method=single.method, path=address, request_id=single.request_id)
         return error_answer(fault_error(hit), single)
     return await serve(single)
 

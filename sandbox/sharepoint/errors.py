@@ -60,10 +60,32 @@ def name_taken() -> GraphError:
     return GraphError(409, "nameAlreadyExists", "An item with the same name already exists under the parent.")
 
 
+def being_uploaded(*, replaces: bool) -> GraphError:
+    """409 nameAlreadyExists too, but about an upload session that is open; only the message differs.
+
+    Sources: microsoft-graph-docs-contrib issues 412 (a new file) and 6558 (a file that exists).
+    """
+    message = (
+        "An upload session already exists for this file"
+        if replaces
+        else "A file with the same name is currently being uploaded."
+        " Change the filename and try to save again."
+    )
+    return GraphError(409, "nameAlreadyExists", message)
+
+
 def modified() -> GraphError:
-    """412: the item is not what If-Match says any more."""
+    """412: the item is not in the state that If-Match names any more."""
     return GraphError(
         412, "resourceModified", "ETag does not match current item's value", "entityTagDoesNotMatch"
+    )
+
+
+def unknown_property(name: str, kind: str) -> GraphError:
+    """400: a name in ``$select`` that the type does not have (OData 4.01, part 2, 5.1.4)."""
+    return invalid(
+        f"Parsing OData Select and Expand failed: Could not find a property named '{name}' on type"
+        f" 'microsoft.graph.{kind}'."
     )
 
 

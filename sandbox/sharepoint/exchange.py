@@ -93,6 +93,12 @@ class Call:
                 raise GraphError(413, "invalidRequest", "The request is too large.")
         if not data:
             return {}
+        kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise invalid(
+                "Write requests (excluding DELETE) must contain the Content-Type header declaration"
+                " application/json."
+            )
         try:
             return msgspec.json.decode(data, type=dict[str, object])
         except (msgspec.DecodeError, UnicodeDecodeError):

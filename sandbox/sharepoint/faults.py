@@ -1,6 +1,6 @@
 """What goes wrong on purpose: faults that somebody ordered, and in strict mode the daily ones by seed.
 
-A client that waits as long as ``Retry-After`` says always gets through: in strict mode one subject (an item,
+A client that waits as long as ``Retry-After`` asks always gets through: in strict mode one subject (an item,
 else the path) is hit at most once in `_SPARED` seconds, and a client that comes back too early is refused
 again, as by the real service.
 """

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
+from sandbox.sharepoint import versions
 from sandbox.sharepoint.columns import SYSTEM_NAMES, UNWRITABLE_FACETS
 from sandbox.sharepoint.errors import GraphError, invalid
 from sandbox.sharepoint.shipped import SITE_TIME_ZONE
@@ -66,7 +67,7 @@ def write(store: Store, record: ListRecord, item: Item, body: JsonObject, *, by_
         if "@odata." in key:
             continue
         column, target = _column(record, key, by_person=by_person)
-        sent.append(key)
+        sent.append(column.name if target == column.name else key)
         if column.name == "FileLeafRef":
             if not isinstance(value, str):
                 raise invalid(f"Field '{key}' takes text.")
@@ -80,6 +81,7 @@ def write(store: Store, record: ListRecord, item: Item, body: JsonObject, *, by_
             if str(types.get(key, "")).removeprefix("#") != f"Collection({expected})":
                 raise invalid("Invalid request")
         fields[target] = _value(store, column, value)
+        _check_rules(store, item, column, target, fields[target])
     changed = tuple(
         name for name in sent if name == "FileLeafRef" or fields.get(name) != item.fields.get(name)
     )
@@ -95,6 +97,12 @@ def read(store: Store, record: ListRecord, item: Item, select: tuple[str, ...] |
         for name in (column.name, column.name + _LOOKUP):
             if name in item.fields and item.fields[name] != []:
                 values[name] = _shown(column, item.fields[name])
+    if record.settings.odata_names:
+        custom = {column.name for column in record.columns} - SYSTEM_NAMES
+        values = {
+            f"OData_{name}" if name.startswith("_") and name in custom else name: value
+            for name, value in values.items()
+        }
     if select is None:
         hidden = {column.name for column in record.columns if column.hidden}
         return {name: value for name, value in values.items() if name not in hidden}
@@ -114,18 +122,38 @@ def read(store: Store, record: ListRecord, item: Item, select: tuple[str, ...] |
     return {name: values[name] for name in select if values.get(name) is not None}
 
 
-def with_defaults(record: ListRecord) -> JsonObject:
-    """The values that a new item begins with."""
-    fields: JsonObject = {}
-    for column in record.columns:
-        if column.default is not None:
-            is_boolean = column.facet == "boolean"
-            fields[column.name] = column.default == "1" if is_boolean else column.default
+def with_defaults(record: ListRecord, name: str) -> JsonObject:
+    """Compute the values that a new file begins with. `name`: the file's."""
+    fields = {
+        column.name: _default(column, column.default)
+        for column in record.columns
+        if column.default is not None
+    }
+    if record.settings.title_from_file:
+        fields["Title"] = name.rpartition(".")[0]
     return fields
+
+
+def _default(column: Column, text: str) -> object:
+    """Convert a column's default; ``[today]`` and ``=TODAY()`` are the day on which the file arrives."""
+    match column.facet:
+        case "boolean":
+            return text == "1"
+        case "number" | "currency":
+            return float(text)
+        case "dateTime":
+            today = text.strip("=").casefold() in ("[today]", "today()")
+            moment = datetime.now(UTC).isoformat() if today else text
+            return _date(None, column, moment)
+        case _:
+            return [choice for choice in text.split(";#") if choice] if column.multiple else text
 
 
 def _column(record: ListRecord, key: str, *, by_person: bool) -> tuple[Column, str]:
     """The column a key writes, and the name its value is kept under. Raises GraphError 400."""
+    refused = key.startswith("_") and key not in SYSTEM_NAMES and not by_person
+    if record.settings.odata_names and key.startswith("OData__"):
+        key = key.removeprefix("OData_")
     column = record.column(key)
     target = key
     if column is None and key.endswith(_LOOKUP):
@@ -134,7 +162,7 @@ def _column(record: ListRecord, key: str, *, by_person: bool) -> tuple[Column, s
             column = None
     elif column is not None and column.facet in ("lookup", "personOrGroup"):
         target = key + _LOOKUP
-    if column is None or (key.startswith("_x") and not by_person):
+    if column is None or refused:
         raise invalid(f"Field '{key}' is not recognized")
     if column.read_only or column.name in SYSTEM_NAMES:
         raise invalid(f"Field '{key}' is read-only", "propertyNotUpdateable")
@@ -143,6 +171,18 @@ def _column(record: ListRecord, key: str, *, by_person: bool) -> tuple[Column, s
     if target != key:
         raise invalid(f"Field '{key}' cannot be set directly; use '{target}'.")
     return column, target
+
+
+def _check_rules(store: Store, item: Item, column: Column, target: str, value: object) -> None:
+    """Hold a value against what the column's owner wants of it. Raises GraphError 400.
+
+    Sentence for unique values: msgraph-sdk-dotnet issue 790. That of a validation is the owner's own.
+    """
+    others = (row for row in store.rows(item.list_id) if row.id != item.id) if column.unique else ()
+    if any(row.fields.get(target) == value for row in others):
+        raise invalid("One or more fields with unique constraints already has the provided value.")
+    if column.validation is not None and column.validation not in str(value):
+        raise invalid(f"The validation of field '{column.name}' failed.")
 
 
 def _value(store: Store, column: Column, value: object) -> object:
@@ -160,9 +200,9 @@ def _text(_store: Store, column: Column, value: object) -> object:
     if not isinstance(value, str):
         raise invalid(f"Field '{column.name}' takes text.")
     several = column.settings.get("allowMultipleLines")
-    most = _NOTE_LENGTH if several else column.settings.get("maxLength", 255)
-    if isinstance(most, int) and len(value) > most:
-        raise invalid(f"The value of field '{column.name}' is longer than {most} characters.")
+    limit = _NOTE_LENGTH if several else column.settings.get("maxLength", 255)
+    if isinstance(limit, int) and len(value) > limit:
+        raise invalid(f"The value of field '{column.name}' is longer than {limit} characters.")
     return value
 
 
@@ -189,7 +229,7 @@ def _number(_store: Store, column: Column, value: object) -> object:
     return value
 
 
-def _date(_store: Store, column: Column, value: object) -> object:
+def _date(_store: Store | None, column: Column, value: object) -> object:
     try:
         moment = datetime.fromisoformat(value if isinstance(value, str) else "")
     except ValueError:
@@ -227,7 +267,9 @@ _CONVERTERS: Final[Mapping[str, Callable[[Store, Column, object], object]]] = {
 
 
 def _shown(column: Column, value: object) -> object:
-    """A value as it is read: numbers are doubles."""
+    """A value as it is read: numbers are doubles, a note in HTML is wrapped and loses its line ends."""
+    if column.settings.get("textType") == "richText" and isinstance(value, str):
+        return f'<div class="ExternalClass0A1B2C">{" ".join(value.split())}</div>'
     return float(value) if column.facet in ("number", "currency") and isinstance(value, int) else value
 
 
@@ -243,7 +285,8 @@ def _system_values(store: Store, record: ListRecord, item: Item) -> JsonObject:
         "AuthorLookupId": _user(item.created_by),
         "Modified": item.modified,
         "EditorLookupId": _user(item.modified_by),
-        "_UIVersionString": f"{item.version}.0",
+        "_UIVersionString": versions.label(item),
+        "_ModerationStatus": item.moderation,
         "Attachments": False,
         "Edit": "",
         "ItemChildCount": "0",

@@ -45,7 +45,7 @@ class Grants:
         if self._path.exists():
             self._grants = msgspec.json.decode(self._path.read_bytes(), type=dict[str, Grant])
 
-    def give(self, grant: Grant) -> None:
+    def add(self, grant: Grant) -> None:
         """Let an app read or write the site."""
         self._grants[grant.id] = grant
         self._save()

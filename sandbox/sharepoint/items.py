@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec.structs import replace
 
-from sandbox.sharepoint import field_values, names
+from sandbox.sharepoint import field_values, names, versions
+from sandbox.sharepoint.contents import describe
 from sandbox.sharepoint.errors import invalid, modified, name_taken
 from sandbox.sharepoint.model import Author, ConflictBehavior, Content, Item, JsonObject, item_id, timestamp
 from sandbox.sharepoint.shipped import SITE_PATH
@@ -46,6 +47,13 @@ def _now() -> str:
     return timestamp(time.time())
 
 
+def _alter(incoming: Path, added: int, name: str) -> Content:
+    """Make a new file longer, as SharePoint makes some JPEGs (microsoft-graph-docs-contrib issue 8903)."""
+    with incoming.open("ab") as file:
+        file.write(bytes(added))
+    return describe(incoming, name)
+
+
 class Items:
     """Makes, changes and removes items; every change is one effect."""
 
@@ -70,8 +78,12 @@ class Items:
         """
         item = target.item
         check_conditions(item, headers)
+        if item is not None:
+            versions.check_writable(item, target.record, "app")
         if item is not None and (item.is_folder or conflict == "fail"):
             raise name_taken()
+        if added := target.record.settings.alters_bytes:
+            content = _alter(incoming, added, target.item.name if target.item else target.missing[-1])
         if item is not None and conflict == "replace":
             changed = replace(
                 item,
@@ -161,6 +173,7 @@ class Items:
     ) -> Item:
         """Write values. Raises GraphError 400, or 409 where a rename is among them and the name is taken."""
         record = self._store.lists[item.list_id]
+        versions.check_writable(item, record, by)
         written = field_values.write(self._store, record, item, body, by_person=by == "person")
         if written.new_name is not None:
             parent = self._store.items[item.parent_id] if item.parent_id else item
@@ -176,6 +189,16 @@ class Items:
         return self._save(
             changed, "fields", by=by, request_id=request_id, fields=written.sent, changed=written.changed
         )
+
+    def check_out(self, item: Item, *, request_id: str, by: Author = "app") -> Item:
+        """Check a file out. Raises GraphError 423."""
+        return self._save(versions.checked_out(item, by), "checked_out", by=by, request_id=request_id)
+
+    def check_in(self, item: Item, *, published: bool, request_id: str, by: Author = "app") -> Item:
+        """Check a file in. Raises GraphError 400 or 423."""
+        record = self._store.lists[item.list_id]
+        item = versions.checked_in(item, record, by, published=published)
+        return self._save(item, "checked_in", by=by, request_id=request_id)
 
     def touch(self, item: Item, *, request_id: str) -> Item:
         """What SharePoint does by itself after an upload: another version, the same values and bytes."""
@@ -227,7 +250,7 @@ class Items:
             list_id=record.id,
             parent_id=parent.id,
             name=name,
-            fields=field_values.with_defaults(record) if kind == "file" else {},
+            fields=field_values.with_defaults(record, name) if kind == "file" else {},
             content=content,
             created=now,
             modified=now,
@@ -256,6 +279,9 @@ class Items:
     def _save(
         self, item: Item, effect: str, *, by: Author = "app", incoming: Path | None = None, **details: object
     ) -> Item:
+        if effect in ("upload", "fields", "renamed"):
+            known = item.id in self._store.items
+            item = versions.recorded(item, self._store.lists[item.list_id], new=not known)
         noted = self._store.effect(
             effect,
             by=by,

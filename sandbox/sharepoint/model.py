@@ -64,6 +64,9 @@ class Column(Stored, frozen=True, kw_only=True):
     required: bool = False
     unique: bool = False
     default: str | None = None
+    """As a column definition has it: a value, or a formula such as ``=[today]``."""
+    validation: str | None = None
+    """A text that every value of the column must contain: in place of a formula."""
 
     @property
     def multiple(self) -> bool:
@@ -73,6 +76,29 @@ class Column(Stored, frozen=True, kw_only=True):
         )
 
 
+class LibrarySettings(Stored, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a site's owner has switched on in a library, and what SharePoint then does by itself."""
+
+    one_session_per_name: bool = True
+    """A second upload session for a name is refused while the first is open."""
+    alters_bytes: int = 0
+    """Bytes that SharePoint appends to a new file, as it does when it writes columns into it."""
+    requires_checkout: bool = False
+    """A new or changed file stays checked out to who wrote it until it is checked in."""
+    minor_versions: bool = False
+    """A new or changed file is a draft until it is published as a major version."""
+    approval: bool = False
+    """A new or changed file waits until a person approves it."""
+    hides_unapproved: bool = False
+    """With `approval`: the app does not see what is not approved."""
+    title_from_file: bool = False
+    """SharePoint sets the title of a new file from the file itself."""
+    versions: bool = True
+    """The library keeps the versions of its items."""
+    odata_names: bool = False
+    """A column whose internal name begins with ``_`` is read and written as ``OData__…``."""
+
+
 class ListRecord(Stored, frozen=True, kw_only=True):
     """A list of the site; a library is a list whose template is ``documentLibrary``."""
 
@@ -80,14 +106,16 @@ class ListRecord(Stored, frozen=True, kw_only=True):
     name: str
     """The part of the address, for example ``Freigegebene Dokumente``."""
     display_name: str
-    template: Literal["documentLibrary", "genericList"]
+    template: str
+    """``documentLibrary``, ``pictureLibrary``, ``mediaLibrary`` …; ``genericList`` has no files."""
     columns: tuple[Column, ...]
     created: str
+    settings: LibrarySettings = LibrarySettings()
 
     @property
     def is_library(self) -> bool:
         """Whether it has a drive."""
-        return self.template == "documentLibrary"
+        return self.template != "genericList"
 
     @property
     def root_id(self) -> str:
@@ -118,6 +146,7 @@ class Effect(Stored, frozen=True, kw_only=True):
     time: str
     effect: str
     """``upload``, ``fields``, ``renamed``, ``deleted``, ``folder_created``, ``touched`` (by SharePoint),
+    ``checked_out``, ``checked_in``,
     ``session_created``, ``session_finished``, ``session_cancelled``, ``session_expired``."""
     by: Author
     item_id: str | None = None
@@ -134,6 +163,17 @@ class Effect(Stored, frozen=True, kw_only=True):
     """Those of them whose value is another one than before."""
     session: str | None = None
     request_id: str | None = None
+
+
+class ItemVersion(Stored, frozen=True, kw_only=True):
+    """An item as one version of it was."""
+
+    label: str
+    """``1.0``."""
+    modified: str
+    modified_by: Author
+    editor: str | None = None
+    fields: JsonObject = {}
 
 
 class Item(Stored, frozen=True, kw_only=True):
@@ -161,6 +201,13 @@ class Item(Stored, frozen=True, kw_only=True):
     modified_by: Author = "app"
     editor: str | None = None
     """The name of the person, where one made the last change."""
+    major: int = 1
+    minor: int = 0
+    history: tuple[ItemVersion, ...] = ()
+    """The oldest first; the last one is the current state."""
+    checked_out_by: Author | None = None
+    moderation: int = 0
+    """The value of ``_ModerationStatus``."""
     deleted: bool = False
     effect: Effect | None = None
     """The change that led to this record; written to the log after it (see `store`). None: shipped."""

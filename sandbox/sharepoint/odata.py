@@ -6,11 +6,11 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sandbox.sharepoint.errors import invalid
+from sandbox.sharepoint.errors import invalid, unknown_property
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,13 +112,13 @@ def parse_filter(text: str | None) -> tuple[Comparison, ...]:
     return tuple(terms)
 
 
-def parse_top(text: str | None, *, default: int, most: int) -> int:
+def parse_top(text: str | None, *, default: int, limit: int) -> int:
     """The page size. Raises GraphError 400."""
     if text is None:
         return default
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise invalid(f"Invalid value '{text[:20]}' for the query option $top: expected a positive number.")
-    return min(int(text), most)
+    return min(int(text), limit)
 
 
 def pack_token(**content: object) -> str:
@@ -134,6 +134,63 @@ def unpack_token(token: str) -> dict[str, object]:
         )
     except (binascii.Error, UnicodeError, ValueError, msgspec.DecodeError):
         raise invalid("The provided paging or delta token is malformed.") from None
+
+
+_PROPERTIES: Final = {
+    "driveItem": frozenset(
+        {
+            "id", "name", "description", "webUrl", "webDavUrl", "eTag", "cTag", "size", "createdBy",
+            "createdDateTime", "lastModifiedBy", "lastModifiedDateTime", "parentReference", "file", "folder",
+            "image", "photo", "location", "video", "audio", "deleted", "root", "shared", "sharepointIds",
+            "fileSystemInfo", "publication", "content", "malware", "package", "pendingOperations",
+            "remoteItem", "searchResult", "specialFolder", "bundle", "listItem", "children", "versions",
+            "thumbnails", "permissions", "@microsoft.graph.downloadUrl",
+        }
+    ),
+    "listItem": frozenset(
+        {
+            "id", "name", "description", "webUrl", "eTag", "createdBy", "createdDateTime", "lastModifiedBy",
+            "lastModifiedDateTime", "parentReference", "contentType", "sharepointIds", "fields", "driveItem",
+            "versions", "analytics", "deleted",
+        }
+    ),
+    "columnDefinition": frozenset(
+        {
+            "id", "name", "displayName", "description", "columnGroup", "hidden", "indexed", "readOnly",
+            "required", "enforceUniqueValues", "defaultValue", "text", "choice", "number", "currency",
+            "dateTime", "boolean", "lookup", "personOrGroup", "calculated", "geolocation",
+            "hyperlinkOrPicture", "term", "thumbnail", "contentApprovalStatus", "type", "validation",
+            "isDeletable", "isReorderable", "isSealed", "propagateChanges", "sourceColumn",
+            "sourceContentType",
+        }
+    ),
+    "list": frozenset(
+        {
+            "id", "name", "displayName", "description", "webUrl", "eTag", "createdBy", "createdDateTime",
+            "lastModifiedBy", "lastModifiedDateTime", "parentReference", "list", "sharepointIds", "system",
+            "columns", "contentTypes", "drive", "items", "operations", "subscriptions",
+        }
+    ),
+}  # fmt: skip
+"""The properties that each resource type's page lists (learn.microsoft.com, Microsoft Graph v1.0)."""
+
+
+def check_select(select: tuple[str, ...] | None, kind: str) -> None:
+    """Refuse a $select of what the type does not have. Raises GraphError 400."""
+    for name in select or ():
+        if name not in _PROPERTIES[kind]:
+            raise unknown_property(name, kind)
+
+
+def refuse_skip(query: Mapping[str, str]) -> None:
+    """Refuse ``$skip``, which files and list items do not take. Raises GraphError 400.
+
+    Source: "Paging Microsoft Graph data": pages are followed by their link.
+    """
+    if option(query, "skip") is not None:
+        raise invalid(
+            "$skip is not supported on this API. Only URLs returned by the API can be used to page."
+        )
 
 
 def selected(body: Mapping[str, object], select: tuple[str, ...] | None) -> dict[str, object]:

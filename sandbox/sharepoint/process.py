@@ -50,7 +50,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GraphStartError(Exception):
-    """The emulator did not come up; the message holds what it said."""
+    """Raised when the emulator does not start; the message holds its output."""
 
 
 @dataclass(slots=True)

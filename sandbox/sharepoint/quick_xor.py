@@ -1,4 +1,4 @@
-"""quickXorHash, the only content hash SharePoint gives.
+"""quickXorHash, the only content hash that SharePoint reports.
 
 160 bits; byte number i is XORed in at bit ``11 * i mod 160``, and at the end the length (64 bit, little
 endian) is XORed into the last eight bytes. Source: Microsoft's description in "hashes resource type".

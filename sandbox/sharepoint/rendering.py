@@ -6,17 +6,19 @@ import time
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 
-from sandbox.sharepoint import field_values, shipped
+from msgspec.structs import replace
+
+from sandbox.sharepoint import field_values, shipped, versions
 from sandbox.sharepoint.columns import WITHHELD_FACETS
 from sandbox.sharepoint.errors import invalid
 from sandbox.sharepoint.model import Item, JsonObject, ListRecord, drive_id, stable_id
-from sandbox.sharepoint.odata import Expansion, selected
+from sandbox.sharepoint.odata import Expansion, check_select, selected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sandbox.sharepoint.items import Items
-    from sandbox.sharepoint.model import Column
+    from sandbox.sharepoint.model import Column, ItemVersion
     from sandbox.sharepoint.store import Store
     from sandbox.sharepoint.tokens import Tokens
 
@@ -140,6 +142,7 @@ class Renderer:
         expand: Mapping[str, Expansion] | None = None,
     ) -> JsonObject:
         """A file or folder. Raises GraphError 400 for an expansion that does not exist."""
+        check_select(select, "driveItem")
         record = self._store.lists[item.list_id]
         body: JsonObject = {}
         if item.kind == "file" and not item.deleted:
@@ -162,6 +165,8 @@ class Renderer:
             },
             **self._facets(item),
         }
+        if select is not None and "publication" in select and item.kind == "file":
+            body["publication"] = versions.publication(item)
         body = selected(body, select)
         for name, expansion in (expand or {}).items():
             if name == "listItem" and item.kind != "root":
@@ -190,6 +195,7 @@ class Renderer:
         expand: Mapping[str, Expansion] | None = None,
     ) -> JsonObject:
         """A list item. Raises GraphError 400 for an expansion that does not exist."""
+        check_select(select, "listItem")
         record = self._store.lists[item.list_id]
         content_type = "Ordner" if item.is_folder else "Dokument" if record.is_library else "Element"
         body: JsonObject = {
@@ -229,6 +235,18 @@ class Renderer:
                 body["driveItem"] = self.drive_item(item, select=expansion.select, expand=expansion.expand)
             else:
                 raise invalid(f"Could not find a property named '{name}' to expand.")
+        return body
+
+    def row_version(self, item: Item, version: ItemVersion, *, fields: bool) -> JsonObject:
+        """A version of a list item."""
+        body: JsonObject = {
+            "id": version.label,
+            "lastModifiedBy": self._identity(version.modified_by, version.editor),
+            "lastModifiedDateTime": version.modified,
+        }
+        if fields:
+            shown = replace(item, fields=version.fields, modified_by=version.modified_by)
+            body["fields"] = self.fields(shown, None)
         return body
 
     def fields(self, item: Item, select: tuple[str, ...] | None) -> JsonObject:

@@ -15,7 +15,8 @@ from sandbox.sharepoint.exchange import Answer, Routes
 from sandbox.sharepoint.faults import STRICT_SHARE_LATE_HASH
 from sandbox.sharepoint.items import check_conditions
 from sandbox.sharepoint.model import ConflictBehavior, Item, drive_id
-from sandbox.sharepoint.odata import option, pack_token, parse_top, unpack_token
+from sandbox.sharepoint.odata import option, pack_token, parse_top, refuse_skip, unpack_token
+from sandbox.sharepoint.versions import APPROVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MAX_SIMPLE_UPLOAD: Final = 250 * 1024 * 1024
 _CONFLICT: Final = "@microsoft.graph.conflictBehavior"
 _PAGE: Final = 200
-_MOST: Final = 999
+_LARGEST_PAGE: Final = 999
 _FUNCTION: Final = re.compile(r"delta\(token='([^']*)'\)")
 _ORDERS: Final = {
     "name": lambda item: item.name.casefold(),
@@ -53,9 +54,20 @@ def conflict_behavior(value: object, default: ConflictBehavior) -> ConflictBehav
     return cast("ConflictBehavior", value)
 
 
+def _visible(call: Call, item: Item) -> Item:
+    """The item, if the app may see it: one that waits for approval may be hidden. Raises GraphError 404.
+
+    Source: microsoft-graph-docs pull request 10153 (``Sites.Manage.All`` shows it).
+    """
+    settings = call.service.store.lists[item.list_id].settings
+    if settings.hides_unapproved and item.moderation != APPROVED:
+        raise not_found("Item not found")
+    return item
+
+
 async def get_item(call: Call) -> Answer:
     """A drive item."""
-    item = item_target(call).existing()
+    item = _visible(call, item_target(call).existing())
     if call.headers.get("If-None-Match") in (item.etag, item.ctag):
         return Answer(304)
     body = call.show.drive_item(item, select=call.select, expand=call.expand)
@@ -71,7 +83,8 @@ async def get_children(call: Call) -> Answer:
     folder = target.existing()
     if not folder.is_folder:
         raise invalid("The item is not a folder.")
-    top = parse_top(option(call.query, "top"), default=_PAGE, most=_MOST)
+    refuse_skip(call.query)
+    top = parse_top(option(call.query, "top"), default=_PAGE, limit=_LARGEST_PAGE)
     children = _ordered(call.service.store.children(folder.id), option(call.query, "orderby"))
     token = option(call.query, "skiptoken")
     start = 0
@@ -129,7 +142,7 @@ async def get_delta(call: Call) -> Answer:
     function = _FUNCTION.fullmatch(call.address.action)
     token = option(call.query, "skiptoken") or (function[1] if function else option(call.query, "token"))
     after, first = _delta_start(call, path, token)
-    top = parse_top(option(call.query, "top"), default=_PAGE, most=_MOST)
+    top = parse_top(option(call.query, "top"), default=_PAGE, limit=_LARGEST_PAGE)
     changes = store.changes(target.record.id, after) if after is not None else []
     if first:
         changes = [item for item in changes if not item.deleted]
@@ -158,7 +171,7 @@ def _delta_rows(call: Call, items: Iterable[Item]) -> list[JsonObject]:
 def _delta_start(call: Call, path: str, token: str | None) -> tuple[int | None, bool]:
     """After which change to begin (None: after all), and whether it is the first enumeration.
 
-    Raises GraphError 410, with the address to begin anew, for a token that is too old.
+    Raises GraphError 410, with the address to start again at, for a token that is too old.
     """
     if not token:
         return -1, True
@@ -245,12 +258,37 @@ def uploaded(call: Call, item: Item, *, created: bool) -> Answer:
     return Answer(201 if created else 200, body)
 
 
+_SESSION: Final = frozenset({"item", "deferCommit"})
+_UPLOADABLE: Final = frozenset(
+    {
+        _CONFLICT,
+        "@odata.type",
+        "description",
+        "driveItemSource",
+        "fileSize",
+        "fileSystemInfo",
+        "mediaSource",
+        "name",
+    }
+)
+"""Source: driveItemUploadableProperties resource type, and the body of "driveItem: createUploadSession"."""
+
+
+def _check_properties(body: JsonObject, known: frozenset[str], kind: str) -> None:
+    """Refuse a property that the type does not have. Raises GraphError 400."""
+    for name in body:
+        if name not in known:
+            raise invalid(f"The property '{name}' does not exist on type 'microsoft.graph.{kind}'.")
+
+
 async def create_upload_session(call: Call) -> Answer:
     """Open an upload session. The conflict behaviour must be within ``item``; the default is *fail*."""
     body = await call.json()
     wanted = body.get("item", {})
     if not isinstance(wanted, dict) or _CONFLICT in body:
         raise invalid(f"The property '{_CONFLICT}' belongs inside 'item'.")
+    _check_properties(body, _SESSION, "createUploadSession")
+    _check_properties(wanted, _UPLOADABLE, "driveItemUploadableProperties")
     target = item_target(call)
     name = wanted.get("name")
     if target.item is not None and target.item.is_folder:
@@ -282,7 +320,7 @@ async def create_child(call: Call) -> Answer:
     body = await call.json()
     name = body.get("name")
     if not isinstance(body.get("folder"), dict) or not isinstance(name, str) or not parent.is_folder:
-        raise invalid("Only folders can be created here: give 'name' and 'folder'.")
+        raise invalid("Only folders can be created here: send 'name' and 'folder'.")
     folder = call.service.items.make_folder(
         target.record,
         parent,
@@ -318,10 +356,29 @@ async def delete_item(call: Call) -> Answer:
     return Answer(204)
 
 
+async def check_out(call: Call) -> Answer:
+    """Check a file out."""
+    call.service.items.check_out(item_target(call).existing(), request_id=call.request_id)
+    return Answer(204)
+
+
+async def check_in(call: Call) -> Answer:
+    """Check a file in; ``checkInAs: published`` makes a major version of it."""
+    body = await call.json()
+    wanted = body.get("checkInAs", "unspecified")
+    if wanted not in ("published", "unspecified"):
+        raise invalid("checkInAs is 'published' or 'unspecified'.")
+    item = call.service.store.items[item_target(call).existing().id]
+    call.service.items.check_in(item, published=wanted == "published", request_id=call.request_id)
+    return Answer(204)
+
+
 ROUTES: Routes = {
     (ItemTarget, ""): {"GET": get_item, "PATCH": patch_item, "DELETE": delete_item},
     (ItemTarget, "children"): {"GET": get_children, "POST": create_child},
     (ItemTarget, "delta"): {"GET": get_delta},
     (ItemTarget, "content"): {"GET": get_content, "PUT": put_content},
+    (ItemTarget, "checkout"): {"POST": check_out},
+    (ItemTarget, "checkin"): {"POST": check_in},
     (ItemTarget, "createUploadSession"): {"POST": create_upload_session},
 }

@@ -41,10 +41,10 @@ async def create(call: Call) -> Answer:
     except msgspec.ValidationError as error:
         raise invalid(f"The permission cannot be read: {error}") from None
     if len(order.granted_to_identities) != 1 or not order.roles:
-        raise invalid("A permission names one application and at least one role.")
+        raise invalid("A permission names one application and one role or more.")
     app = order.granted_to_identities[0].application
     grant = Grant(app=app.id, roles=order.roles, name=app.display_name)
-    call.service.grants.give(grant)
+    call.service.grants.add(grant)
     return Answer(201, {"@odata.context": call.show.context("sites/permissions/$entity"), **_shown(grant)})
 
 

@@ -9,7 +9,15 @@ from sandbox.sharepoint.addressing import ListTarget, RowTarget
 from sandbox.sharepoint.errors import GraphError, invalid, not_found
 from sandbox.sharepoint.exchange import Answer, Routes
 from sandbox.sharepoint.items import check_conditions
-from sandbox.sharepoint.odata import Comparison, option, pack_token, parse_filter, parse_top, unpack_token
+from sandbox.sharepoint.odata import (
+    Comparison,
+    option,
+    pack_token,
+    parse_filter,
+    parse_top,
+    refuse_skip,
+    unpack_token,
+)
 from sandbox.sharepoint.routes_items import next_link
 from sandbox.sharepoint.shipped import SITE_ID
 
@@ -44,11 +52,20 @@ async def get_rows(call: Call) -> Answer:
     target = call.address.target
     if not isinstance(target, ListTarget):
         raise not_found()
-    top = parse_top(option(call.query, "top"), default=200, most=5_000)
+    refuse_skip(call.query)
+    top = parse_top(option(call.query, "top"), default=200, limit=5_000)
     rows = call.service.store.rows(target.record.id)
     for term in parse_filter(option(call.query, "filter")):
         _check_index(call, target.record, term, len(rows))
         rows = [row for row in rows if term.holds(_value(call, target.record, row, term.name))]
+    if order := option(call.query, "orderby"):
+        name = order.split()[0]
+        _check_index(call, target.record, Comparison(name, ""), len(rows))
+        rows = sorted(
+            rows,
+            key=lambda row: str(_value(call, target.record, row, name) or ""),
+            reverse=order.endswith(" desc"),
+        )
     token = option(call.query, "skiptoken")
     if token is not None:
         after = unpack_token(token).get("after")
@@ -105,13 +122,13 @@ async def patch_fields(call: Call) -> Answer:
     item = _row(call).item
     check_conditions(item, call.headers)
     item = call.service.items.patch_fields(item, body, request_id=call.request_id)
-    shown = {
+    body = {
         "@odata.context": call.show.context("sites/lists/items/fields/$entity"),
         **call.show.fields(item, call.select),
     }
     if call.service.faults.stale(call.method, f"/v1.0/{call.path}", call.request_id):
         call.service.items.touch(item, request_id=call.request_id)
-    return Answer(body=shown)
+    return Answer(body=body)
 
 
 async def patch_row(call: Call) -> Answer:
@@ -128,6 +145,16 @@ async def patch_row(call: Call) -> Answer:
     return Answer(body=call.show.row(item, select=call.select, expand=call.expand))
 
 
+async def get_versions(call: Call) -> Answer:
+    """The versions of a list item, the newest first."""
+    item = _row(call).item
+    shown = [
+        call.show.row_version(item, version, fields="fields" in call.expand)
+        for version in reversed(item.history)
+    ]
+    return Answer(body={"@odata.context": call.show.context("sites/lists/items/versions"), "value": shown})
+
+
 async def delete_row(call: Call) -> Answer:
     """Delete a list item, with its file."""
     item = _row(call).item
@@ -139,5 +166,6 @@ async def delete_row(call: Call) -> Answer:
 ROUTES: Routes = {
     (ListTarget, "items"): {"GET": get_rows},
     (RowTarget, ""): {"GET": get_row, "PATCH": patch_row, "DELETE": delete_row},
+    (RowTarget, "versions"): {"GET": get_versions},
     (RowTarget, "fields"): {"GET": get_fields, "PATCH": patch_fields},
 }

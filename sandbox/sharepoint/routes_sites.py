@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sandbox.sharepoint.addressing import DriveTarget, ListTarget, Root, SiteTarget
 from sandbox.sharepoint.errors import invalid, not_found
 from sandbox.sharepoint.exchange import Answer, Routes
-from sandbox.sharepoint.odata import option, parse_filter, selected
+from sandbox.sharepoint.odata import check_select, option, parse_filter, selected
 
 if TYPE_CHECKING:
     from sandbox.sharepoint.exchange import Call
@@ -52,6 +52,7 @@ async def get_site(call: Call) -> Answer:
 async def get_lists(call: Call) -> Answer:
     """The site's lists and libraries."""
     records = call.service.store.lists.values()
+    check_select(call.select, "list")
     return _collection(call, "sites/lists", [call.show.list_(record) for record in records])
 
 
@@ -78,6 +79,7 @@ def _columns(call: Call, record: ListRecord, *, hidden: bool) -> list[JsonObject
 
 async def get_columns(call: Call) -> Answer:
     """A list's columns; hidden ones only if ``$select`` names ``hidden``."""
+    check_select(call.select, "columnDefinition")
     hidden = "hidden" in (call.select or ())
     return _collection(call, "sites/lists/columns", _columns(call, _list_of(call), hidden=hidden))
 

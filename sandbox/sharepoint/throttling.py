@@ -1,4 +1,4 @@
-"""The budget of resource units per minute, and the headers in which SharePoint tells of it.
+"""Keeps the budget of resource units per minute, and the headers in which SharePoint reports it.
 
 Source: "Avoid getting throttled or blocked in SharePoint Online": 1 unit for a single item, delta with a
 token and a download, 2 for listing and writing, 5 for permissions; ``RateLimit-*`` headers once 80 % are
@@ -54,7 +54,7 @@ def cost(method: str, action: str, *, has_token: bool) -> int:
     """The units of a request. `action`: what is wanted of the target; `has_token`: of a delta."""
     if action in ("permissions", "permissions/"):
         return 5
-    if method != "GET" or action in ("children", "items", "lists", "drives", "columns"):
+    if method != "GET" or action in ("children", "items", "lists", "drives", "columns", "versions"):
         return 2
     return 1 if action != "delta" or has_token else 2
 

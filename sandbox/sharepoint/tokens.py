@@ -30,7 +30,7 @@ CLIENT_SECRET: Final = "local-only-secret"
 """Opens nothing but this emulator."""
 SCOPE: Final = "https://graph.microsoft.com/.default"
 LIFETIME: Final = 3599
-"""Seconds; what Entra gives."""
+"""Seconds; the lifetime that Entra ID grants."""
 _ADMINISTRATORS_LIFETIME: Final = 24 * 3600
 """Seconds; longer than Entra's, as it is given at the start."""
 
@@ -38,7 +38,7 @@ _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
-    """What a token says."""
+    """Holds the claims of a token."""
 
     aud: str
     appid: str

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from sandbox.sharepoint import names
 from sandbox.sharepoint.addressing import ItemTarget, resolve
 from sandbox.sharepoint.contents import describe
-from sandbox.sharepoint.errors import GraphError, invalid, name_taken, not_found
+from sandbox.sharepoint.errors import GraphError, being_uploaded, invalid, name_taken, not_found
 from sandbox.sharepoint.faults import STRICT_SHARE_DYING_SESSION
 from sandbox.sharepoint.items import check_conditions
 from sandbox.sharepoint.model import ConflictBehavior, Item, JsonObject, UploadSession, timestamp
@@ -74,6 +74,8 @@ class Uploads:
         if target.item is None:
             names.check_name(target.missing[-1])
         name = target.item.name if target.item else "/".join(target.missing)
+        if target.record.settings.one_session_per_name and self._is_open(target, name):
+            raise being_uploaded(replaces=target.item is not None)
         now = time.time()
         dies = self._faults.chance(STRICT_SHARE_DYING_SESSION) and self._faults.spare(f"session {name}")
         session = UploadSession(
@@ -91,6 +93,13 @@ class Uploads:
         self._store.save_session(session)
         self._note(session, "session_created", request_id=request_id)
         return session
+
+    def _is_open(self, target: ItemTarget, name: str) -> bool:
+        """Return whether a session for that name is open."""
+        return any(
+            session.parent_id == target.parent.id and session.name.casefold() == name.casefold()
+            for session in self._store.sessions.values()
+        )
 
     def get(self, session_id: str) -> UploadSession:
         """A session that is alive. Raises GraphError 404."""
@@ -114,7 +123,7 @@ class Uploads:
         return len(over)
 
     def status(self, session: UploadSession) -> JsonObject:
-        """What a fragment's answer and a GET tell: until when, and which bytes are missing."""
+        """Make the answer to a fragment and to a GET: when the session ends, and which bytes are missing."""
         complete = session.total is not None and session.received >= session.total
         return {
             "expirationDateTime": timestamp(session.expires),

@@ -1,4 +1,4 @@
-"""Whether a value may stand in a column: asked before it is sent, and again of what is read back."""
+"""Checks whether a value fits a column, before it is sent and again when it is read back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def check_value(column: Column, value: FieldText) -> str | None:
-    """What is wrong with `value` for `column`, as a German sentence for the report; None if nothing is.
+    """Describe what is wrong with `value` for `column`, as a German sentence for the report; None if it fits.
 
     The values of each kind: text for ``text``, ``note`` and ``choice``, a list of texts for
     ``multi_choice``, a number, a boolean, ``YYYY-MM-DD`` for ``date`` (the day in the site's zone), and

@@ -1,4 +1,4 @@
-"""Dates and times as columns want them, counted in the site's time zone."""
+"""Converts dates and times to what columns take, counted in the site's time zone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOON = time(12)
 
 
 def moment(text: str, zone: str) -> datetime | None:
-    """The point in time that an RFC 3339 date or date and time means; None if it is neither.
+    """Read an RFC 3339 date or date and time as a point in time; None if it is neither.
 
     Without an offset it is local time in `zone` (IANA name). A bare date means its noon there, which is
     that day in every other zone people photograph in.
@@ -28,7 +28,7 @@ def moment(text: str, zone: str) -> datetime | None:
 
 
 def as_value(column: Column, when: datetime, zone: str) -> str:
-    """`when` for the column: the day in the site's zone for ``date``, UTC for ``date_time``, else words."""
+    """Convert `when`: the day in the site's zone for ``date``, UTC for ``date_time``, else text."""
     local = when.astimezone(ZoneInfo(zone))
     match column.kind:
         case "date":

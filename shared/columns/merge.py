@@ -1,4 +1,4 @@
-"""Which source wins for which field, and what is left for a person.
+"""Decides which source wins for which field, and what is left for a person.
 
 ==================================  =====================================================
 column about                        its value, the first of
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from events.types import FieldText, FieldValue, Hints, NeedsPerson
+from shared.columns import needs as codes
 from shared.columns.checks import check_value
 from shared.columns.dates import as_value, moment
 from shared.columns.topics import topic_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from shared.columns.schema import Column, LibrarySchema
 
 NOT_SEEN: Final = frozenset({"project", "place", "taken_at", "photographer", "reviewed"})
-"""Topics that no picture tells: an analyzer is not asked about them, and not listened to."""
+"""Topics that no picture shows. An analyzer is not asked about them, and its values for them are ignored."""
 
 # No camera that writes EXIF is older, and a clock never set says 1970 or 1980.
 _OLDEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
@@ -45,7 +46,7 @@ _AHEAD: Final = timedelta(hours=14)
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about a photo, by where it comes from."""
+    """Holds what is known about a photo, by where it comes from."""
 
     hints: Hints = Hints()
     exif_taken_at: str | None = None
@@ -60,7 +61,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Merged(msgspec.Struct, frozen=True, kw_only=True):
-    """A value for every column that has one, and the columns a person must look at."""
+    """Holds a value for every column that has one, and the columns a person must look at."""
 
     fields: dict[str, FieldValue]
     """By internal column name; every value passes `check_value`."""
@@ -89,7 +90,7 @@ def merge(schema: LibrarySchema, sources: Sources, *, now: datetime | None = Non
 
 
 def _candidates(column: Column, schema: LibrarySchema, sources: Sources, now: datetime) -> list[FieldValue]:
-    """The values a column may take, best first; those that do not fit it included."""
+    """List the values a column may take, best first, including those that do not fit it."""
     hints, zone = sources.hints, schema.time_zone
     seen = sources.vision.get(column.name)
     match topic_of(column):
@@ -103,7 +104,7 @@ def _candidates(column: Column, schema: LibrarySchema, sources: Sources, now: da
                 FieldValue(value=as_value(column, hint, zone) if hint else None, source="hint"),
             ]
         case "place":
-            # as a choice a position would only be refused, and the refusal would tell it
+            # as a choice a position would only be refused, and the refusal would reveal it
             position = sources.exif_position if column.kind in ("text", "note") else None
             return [
                 FieldValue(value=_in_words(column, hints.place), source="hint"),
@@ -124,7 +125,7 @@ def _candidates(column: Column, schema: LibrarySchema, sources: Sources, now: da
 
 
 def _in_words(column: Column, text: str | None) -> FieldText:
-    """`text` as the column takes it: the choice it means, or itself (for `check_value` to judge)."""
+    """Convert `text` for the column: the choice it means, or itself (`check_value` judges it)."""
     text = (text or "").strip()
     if not text:
         return None
@@ -138,7 +139,7 @@ def _in_words(column: Column, text: str | None) -> FieldText:
 
 
 def _library_default(column: Column) -> FieldText:
-    """The column's default, which arrives as text, as a value of its kind."""
+    """Convert the column's default, which arrives as text, to a value of its kind."""
     text = column.default
     if text is None:
         return None
@@ -157,23 +158,25 @@ def _library_default(column: Column) -> FieldText:
 
 
 def _wrong(column: Column, value: FieldText) -> str | None:
-    """What keeps a value out of the column; emptiness does too, required or not."""
+    """Describe why a value does not fit the column. An empty value never fits, required or not."""
     if value is None or value in ("", []):
         return "kein Wert"
     return check_value(column, value)
 
 
 def _need(column: Column, candidates: list[FieldValue]) -> NeedsPerson | None:
-    """Why an empty column is left to a person, if it is."""
+    """Say why an empty column is left to a person; None if it is not."""
     given = [one for one in candidates if one.value is not None]
     if given:
         reason = f"«{_shown(given[0].value)}» passt nicht: {_wrong(column, given[0].value)}"
+        code = codes.DOES_NOT_FIT
     elif column.required:
         missing = _MISSING.get(topic_of(column) or "", "Die Bildanalyse nennt keinen Wert.")
         reason = f"Pflichtfeld ohne Wert: {missing}"
+        code = codes.MISSING
     else:
         return None
-    return NeedsPerson(column=column.display_name, reason=reason)
+    return NeedsPerson(column=column.display_name, reason=reason, code=code)
 
 
 def _shown(value: FieldText) -> str:

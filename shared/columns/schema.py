@@ -1,4 +1,4 @@
-"""The columns of a SharePoint library, normalised: what the analyzer fills and the uploader writes."""
+"""Describes the columns of a SharePoint library, which the analyzer fills and the uploader writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ColumnKind: TypeAlias = Literal[
 
 
 class Column(Record, frozen=True, kw_only=True):
-    """One column. `name` is the internal name Graph wants; people know it as `display_name`."""
+    """Describes one column. `name` is the internal name Graph wants; people know it as `display_name`."""
 
     name: str
     display_name: str
@@ -46,10 +46,14 @@ class Column(Record, frozen=True, kw_only=True):
     percent: bool = False
     """A number that people read as a percentage: 60 % is stored as 0.6."""
     default: str | None = None
+    rich: bool = False
+    """A note in HTML: SharePoint wraps its text in markup."""
+    unique: bool = False
+    """No two items may have the same value."""
 
     @property
     def writable(self) -> bool:
-        """Whether we may send a value: not hidden, not read-only, of a kind Graph lets us write."""
+        """Return whether we may send a value: not hidden, not read-only, of a kind Graph lets us write."""
         return not (self.hidden or self.read_only) and self.kind not in (
             "lookup",
             "person",
@@ -59,7 +63,7 @@ class Column(Record, frozen=True, kw_only=True):
 
 
 class LibrarySchema(Record, frozen=True, kw_only=True):
-    """All columns of one library as they were at one moment."""
+    """Holds all columns of one library as they were at one moment."""
 
     library: str
     columns: tuple[Column, ...]
@@ -67,16 +71,16 @@ class LibrarySchema(Record, frozen=True, kw_only=True):
     """The site's zone (IANA), in which a date-only column counts its days."""
 
     def digest(self) -> SchemaDigest:
-        """The schema's identity: the same columns give the same digest, in whatever order they came."""
+        """Compute the schema's identity: the same columns have the same digest, in any order."""
         ordered = sorted(self.columns, key=lambda column: column.name)
         body = msgspec.json.encode([self.library, self.time_zone, ordered], order="deterministic")
         return SchemaDigest(hashlib.sha256(body).hexdigest())
 
     def column(self, name: str) -> Column | None:
-        """The column of that internal name."""
+        """Find the column of that internal name."""
         return next((column for column in self.columns if column.name == name), None)
 
     @property
     def writable(self) -> tuple[Column, ...]:
-        """The columns we may fill, in the library's order."""
+        """Return the columns we may fill, in the library's order."""
         return tuple(column for column in self.columns if column.writable)

@@ -1,4 +1,4 @@
-"""What a column is about, told by its name: libraries differ, the words people use for columns hardly do."""
+"""Finds what a column is about by its name. Libraries differ, but people use the same words for columns."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ _BY_NAME: Final = {fold(name): topic for topic, names in SYNONYMS.items() for na
 
 
 def topic_of(column: Column) -> Topic | None:
-    """What the column is about, by its display name, then by its internal one; None for anything else."""
+    """Find what the column is about by its display name, then by its internal name; None if it is unknown."""
     for name in (column.display_name, _decoded(column.name)):
         if topic := _BY_NAME.get(fold(name)):
             return topic
@@ -124,5 +124,5 @@ def topic_of(column: Column) -> Topic | None:
 
 
 def _decoded(internal: str) -> str:
-    """An internal name with SharePoint's ``_xHHHH_`` escapes turned back into characters."""
+    """Decode an internal name with SharePoint's ``_xHHHH_`` escapes turned back into characters."""
     return re.sub(r"_x([0-9a-fA-F]{4})_", lambda match: chr(int(match[1], 16)), internal)

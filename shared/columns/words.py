@@ -1,4 +1,4 @@
-"""Comparing German words as people type them: case, umlauts and punctuation do not count."""
+"""Compares German words as people type them: case, umlauts and punctuation do not count."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CLOSE: Final = 0.85
 
 
 def fold(text: str) -> str:
-    """The text without case, accents, punctuation and spaces; ``ä``, ``ae`` and ``a`` become one.
+    """Return the text without case, accents, punctuation and spaces; ``ä``, ``ae`` and ``a`` become one.
 
     For comparing only: two different words that fold alike ("Bauer", "Baur") are rare among a column's
     choices, and `match_choice` takes an exact match first.
@@ -38,7 +38,7 @@ def fold(text: str) -> str:
 
 
 def match_choice(text: str, choices: Sequence[str], *, close: bool = False) -> str | None:
-    """The choice that `text` means, or None. `close` also forgives a slip of a letter or two.
+    """Find the choice that `text` means, or None. `close` also forgives a slip of a letter or two.
 
     A close match must have the same digits ("C24" is not "C30") and no equally close rival.
     """
@@ -66,12 +66,12 @@ def match_choice(text: str, choices: Sequence[str], *, close: bool = False) -> s
 
 
 def first_choice(wanted: Iterable[str], choices: Sequence[str]) -> str | None:
-    """The choice that the first of the `wanted` words that is among the choices means."""
+    """Return the choice for the first of the `wanted` words that is among the choices."""
     return next((found for word in wanted if (found := match_choice(word, choices))), None)
 
 
 def unsure_word(values: Iterable[str]) -> str | None:
-    """The one of the values that says nobody knows yet, as it is written; None if none does."""
+    """Return the value that means "nobody knows yet", as it is written; None if there is none."""
     return next((value for value in values if fold(value) in _UNSURE), None)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from events.types import NeedsPerson
+from shared.columns import needs as codes
 from shared.columns.checks import check_value
 from shared.reports import german
 from shared.reports.photo_report import FieldReport
 from shared.retry.errors import PermanentError
 from shared.sharepoint.fields import default_of, is_empty, same
-from shared.sharepoint.filing import EDITED
+from shared.sharepoint.filing import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from events.types import FieldText, FieldValue
     from shared.columns.schema import Column, LibrarySchema
 
-FILE = "Datei"
-"""What the photo's bytes are called where a column's name would stand."""
 _OTHER_BYTES = "Die Datei in SharePoint ist nicht das eingereichte Original: Ihre Prüfsumme weicht ab."
 _COLUMN_GONE = "Diese Spalte hat die Bibliothek nicht mehr, oder sie lässt sich nicht mehr füllen."
 
@@ -42,7 +41,7 @@ def compare(
     person, and what it wrote.
     """
     listed = {need.column for need in needs}
-    kept = {need.column for need in needs if need.reason == EDITED}
+    kept = {need.column for need in needs if need.code == codes.EDITED}
     lines = []
     for column in schema.columns:
         found, now = fields.get(column.name), stored.get(column.name)
@@ -95,15 +94,20 @@ def needs_after(
     """
     by_name = {line.display_name: line for line in lines}
     left = [
-        need for need in needs if need.column not in by_name or not _decided(schema, by_name[need.column])
+        need
+        for need in needs
+        if need.code == codes.UNCLEAR
+        or need.column not in by_name
+        or not _decided(schema, by_name[need.column])
     ]
     asked = {need.column for need in left}
     for line in lines:
-        reason = _reason(schema.column(line.column), line)
-        if reason and line.display_name not in asked:
-            left.append(NeedsPerson(column=line.display_name, reason=reason))
-    if file_same is False and FILE not in asked:
-        left.append(NeedsPerson(column=FILE, reason=_OTHER_BYTES))
+        found = _reason(schema.column(line.column), line)
+        if found and line.display_name not in asked:
+            reason, code = found
+            left.append(NeedsPerson(column=line.display_name, reason=reason, code=code))
+    if file_same is False and not any(need.code in codes.FILE_CODES for need in left):
+        left.append(NeedsPerson(column=FILE, reason=_OTHER_BYTES, code=codes.FILE_DIFFERS))
     return left
 
 
@@ -171,16 +175,17 @@ def _decided(schema: LibrarySchema, line: FieldReport) -> bool:
     return is_empty(line.value) and (is_empty(default) or not same(column, default, line.stored))
 
 
-def _reason(column: Column | None, line: FieldReport) -> str | None:
-    """Why a line needs a person; None if it does not."""
+def _reason(column: Column | None, line: FieldReport) -> tuple[str, str] | None:
+    """Say why a line needs a person, as sentence and code; None if it does not."""
     if column is None or not column.writable:
-        return _COLUMN_GONE
+        return _COLUMN_GONE, codes.COLUMN_GONE
     if line.cause == "altered":
-        return (
-            f"SharePoint hat {_quoted(line, line.stored)} gespeichert, gesendet wurde"
-            f" {_quoted(line, line.sent)}."
-        )
-    return _problem(column, line.stored)
+        stored, sent = _quoted(line, line.stored), _quoted(line, line.sent)
+        return f"SharePoint hat {stored} gespeichert, gesendet wurde {sent}.", codes.ALTERED
+    problem = _problem(column, line.stored)
+    if problem is None:
+        return None
+    return problem, codes.MISSING if is_empty(line.stored) else codes.DOES_NOT_FIT
 
 
 def _quoted(line: FieldReport, value: FieldText) -> str:

@@ -1,9 +1,10 @@
-"""What Graph answers when it refuses, as one sentence and one exception.
+"""Turns a refusal of Graph's into one sentence and one exception.
 
 Bodies are written ``{"error": {"code", "message", "innerError": {"code", …}}}``, also with
 ``innererror``, with codes nested to any depth; the sign-in endpoint writes
-``{"error", "error_description"}``. Nothing branches on the message, but for advice: that hangs on the number
-that Entra ID puts into it.
+``{"error", "error_description"}``. The message decides only where codes say too
+little: the advice depends on the number that Entra ID writes into it, and a 409 about a name that is taken
+has the same code as one about an upload that is under way.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _WHAT_TO_DO: Final[Mapping[int, str]] = {
     401: "it does not take our token: check AZURE_TENANT_ID, and GRAPH_URL if this is a national cloud",
     403: "grant the app write access to this site (Sites.Selected, role write)",
     413: "the file is larger than SharePoint accepts here",
-    423: "somebody has the file checked out or open: it can be written once they are done",
+    423: "somebody has the file checked out or open: it can be written when they have finished",
     429: "SharePoint is throttling this app",
     507: "the site's storage quota is used up: make room or raise it",
 }
@@ -58,7 +59,7 @@ _AADSTS: Final[Mapping[int, str]] = {
 
 
 class GraphError(HttpStatusError):
-    """An answer of Graph's that is not what was asked for, with every code of its body."""
+    """Graph answered with an error. Holds every code of the answer's body."""
 
     def __init__(
         self,
@@ -68,23 +69,25 @@ class GraphError(HttpStatusError):
         retry_after: float | None = None,
         codes: tuple[str, ...] = (),
         location: str | None = None,
+        reason: str = "",
     ) -> None:
-        """`codes`: from the outermost inwards. `location`: where a 410 says to begin again."""
+        """`codes`: the outermost first. `location`: where a listing starts again after a 410."""
         super().__init__(message, status=status, retry_after=retry_after, code=codes[0] if codes else None)
         self.codes = codes
         self.location = location
+        self.reason = reason
 
 
 def error_of(
     doing: str, status: int, headers: Mapping[str, str], body: bytes, *, advice: str | None = None
 ) -> GraphError:
-    """The exception for an answer. `doing` begins the sentence: ``reading the columns of Referenzfotos``.
+    """Make the exception for an answer. `doing` begins its sentence: ``reading the columns of Photos``.
 
-    `advice`: what to do if the answer gives no closer hint.
+    `advice`: what to do if the answer itself has no better hint.
     """
     codes, message = _read(body)
-    said = " ".join(part for part in ("/".join(codes), f"({message})" if message else "") if part)
-    sentence = f"{doing}: SharePoint answered {status}{' ' + said if said else ''}"
+    words = " ".join(part for part in ("/".join(codes), f"({message})" if message else "") if part)
+    sentence = f"{doing}: SharePoint answered {status}{' ' + words if words else ''}"
     if advice := entra_advice(message) or advice or _WHAT_TO_DO.get(status):
         sentence += f"; {advice}"
     if request_id := headers.get("request-id"):
@@ -95,17 +98,27 @@ def error_of(
         retry_after=retry_after(headers),
         codes=codes,
         location=headers.get("Location"),
+        reason=message,
     )
 
 
-def entra_advice(said: str) -> str | None:
-    """What to do about a refusal of Entra ID's, by the AADSTS number in its words."""
-    number = re.search(r"\bAADSTS(\d{4,9})\b", said)
+def is_being_uploaded(error: GraphError) -> bool:
+    """Return whether a 409 is about an upload session that is open, and not about a file that is there.
+
+    Sources of the two sentences: microsoft-graph-docs-contrib issues 412 and 6558.
+    """
+    said = error.reason.casefold()
+    return error.status == 409 and ("being uploaded" in said or "upload session already exists" in said)
+
+
+def entra_advice(message: str) -> str | None:
+    """Find out what to do about a refusal of Entra ID, by the AADSTS number in its message."""
+    number = re.search(r"\bAADSTS(\d{4,9})\b", message)
     return _AADSTS.get(int(number[1])) if number else None
 
 
 def _read(body: bytes) -> tuple[tuple[str, ...], str]:
-    """The codes, outermost first, and the message. Both empty if the body is not an error of Graph's."""
+    """Read the codes, outermost first, and the message. Both are empty if it is no error of Graph."""
     try:
         document = msgspec.json.decode(body)
     except msgspec.DecodeError:
@@ -128,7 +141,7 @@ def _read(body: bytes) -> tuple[tuple[str, ...], str]:
 
 
 def shorten(message: object) -> str:
-    """The first sentence or two; addresses in it lose their query, where tokens live."""
+    """Cut a message to its first sentences and remove the queries of its addresses: they may hold tokens."""
     if not isinstance(message, str):
         return ""
     line = " ".join(message.split())

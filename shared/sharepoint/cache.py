@@ -1,4 +1,4 @@
-"""What was just asked need not be asked again, and what is being asked need not be asked twice."""
+"""A cache with a time to live that merges concurrent look-ups of one key."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 
 _REFUSAL_SECONDS: Final = 10.0
-"""How long a PermanentError is remembered: a batch for a library that does not exist asks once, and who then
-makes the library does not wait for long."""
+"""How long a PermanentError is remembered. A batch of photos for a library that does not exist asks once, and
+somebody who then creates the library does not wait long."""
 
 
-class Fresh(Generic[V]):
-    """Values by key, each for `ttl` seconds; one call at a time per key, shared by all who ask."""
+class TtlCache(Generic[V]):
+    """Keeps values by key for `ttl` seconds. Concurrent callers of one key share one look-up."""
 
     def __init__(self, ttl: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._ttl = ttl
@@ -29,27 +29,27 @@ class Fresh(Generic[V]):
         self._asked: dict[Hashable, asyncio.Task[V]] = {}
 
     async def get(self, key: Hashable, ask: Callable[[], Coroutine[None, None, V]]) -> V:
-        """The value of a key, asked for if there is none or it is too old."""
+        """Return the value of a key. Call `ask` if there is none or it is too old."""
         until, kept = self._kept.get(key, (0.0, None))
         if kept is not None and self._clock() < until:
             if isinstance(kept, PermanentError):
-                # A new one each time: an exception raised twice collects both tracebacks.
+                # A new exception each time, because one that is raised twice collects both tracebacks.
                 raise PermanentError(*kept.args)
             return kept
         task = self._asked.get(key)
         if task is None:
             task = self._asked[key] = asyncio.create_task(self._ask(key, ask))
-            # If everybody who waited has gone, nobody else looks at its exception.
+            # Read the exception here: perhaps no caller waits any more, and asyncio would log it.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        # Shielded: one who gives up must not take the answer from the others.
+        # Shielded, because a caller that is cancelled must not cancel the look-up of the others.
         return await asyncio.shield(task)
 
     def forget(self, key: Hashable) -> None:
-        """Ask again next time."""
+        """Remove a key, so that the next `get` asks again."""
         self._kept.pop(key, None)
 
     async def close(self) -> None:
-        """Stop what is being asked."""
+        """Cancel the look-ups that are running."""
         for task in list(self._asked.values()):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):

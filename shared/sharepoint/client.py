@@ -1,8 +1,9 @@
-"""The one door to Microsoft Graph.
+"""Sends all requests to Microsoft Graph.
 
-No call is repeated here: attempts and waits are the machinery's. The only second tries are after a 401, with
-a new token, and aiohttp's own on a kept connection that turns out closed (not for POST and PATCH). Network
-errors pass through as they are; what Graph refuses is a GraphError. The bearer token goes to Graph's own
+No call is repeated here, because the delivery engine decides about attempts and waits. There are two
+exceptions: after a 401 the call is sent once more with a new token, and aiohttp repeats a call on a kept
+connection that was already closed (not POST and PATCH). Network errors pass through unchanged; a refusal of
+Graph is a GraphError. The bearer token goes to Graph's own
 address and nowhere else: a pre-authenticated URL (download, upload session) carries its own permission, and
 gets no header of ours.
 """
@@ -45,7 +46,7 @@ _CHUNK: Final = 262_144
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back: status, headers (names in any case), body."""
+    """Holds an answer: status, headers (names in any case), body."""
 
     status: int
     headers: Any
@@ -53,7 +54,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
     def decode(self, kind: type[T], doing: str) -> T:
-        """The body as `kind`. Raises TransientError if it is something else: a proxy's page, half a body."""
+        """Decode the body as `kind`. Raises TransientError if it is something else (a proxy's page)."""
         try:
             return msgspec.json.decode(self.body, type=kind)
         except msgspec.DecodeError as error:
@@ -61,9 +62,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GraphClient:
-    """One session with Graph for a whole process. Use it as an async context, or `open` and `close` it.
+    """Holds one HTTP session with Graph for a process. Use it as a context, or call `open` and `close`.
 
-    `doing` is how an error of that call begins: ``reading the columns of Referenzfotos``.
+    `doing` is the beginning of an error's sentence: ``reading the columns of Referenzfotos``.
     """
 
     def __init__(self, settings: Settings, *, grants: Grants | None = None, pace: Pace | None = None) -> None:
@@ -73,18 +74,18 @@ class GraphClient:
         self._grants = grants
         self._session: aiohttp.ClientSession | None = None
         self._tokens: Tokens | None = None
-        # The form that SharePoint asks of apps, so that it can tell who is calling:
+        # SharePoint asks apps to name themselves in this form:
         # NONISV|company|app/version (learn.microsoft.com, "Avoid getting throttled").
         self._agent = f"NONISV|Erni|FotoAgency/{version('erni-foto-agency')}"
 
     async def open(self) -> None:
-        """Make the session. Raises PermanentError if credentials are missing from the settings."""
+        """Open the session. Raises PermanentError if credentials are missing from the settings."""
         session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS
             ),
             headers={"User-Agent": self._agent},
-            # A cookie of SharePoint's would be a permission that travels by itself.
+            # A cookie of SharePoint would be a second permission, which we do not control.
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         try:
@@ -95,7 +96,7 @@ class GraphClient:
         self._session = session
 
     async def close(self) -> None:
-        """Close the session; more than once does no harm."""
+        """Close the session. A second call does nothing."""
         tokens, self._tokens = self._tokens, None
         session, self._session = self._session, None
         if tokens is not None:
@@ -111,7 +112,7 @@ class GraphClient:
         await self.close()
 
     async def sign_in(self) -> None:
-        """Have a token, as every call has it by itself: for who wants to know whether that works."""
+        """Fetch a token now. Calls do this by themselves; `erni doctor` uses it to test the sign-in."""
         _, tokens = self._opened()
         with dependency(DEPENDENCY):
             await tokens.get()
@@ -126,7 +127,7 @@ class GraphClient:
     async def pages(
         self, path: str, kind: type[T], *, doing: str, params: Mapping[str, str] | None = None
     ) -> AsyncIterator[T]:
-        """Every member of a collection, following ``@odata.nextLink``."""
+        """Yield every member of a collection, following ``@odata.nextLink``."""
         page = await self.get(path, Page, doing=doing, params=params)
         while True:
             for raw in page.value:
@@ -150,10 +151,10 @@ class GraphClient:
         headers: Mapping[str, str] | None = None,
         accept: Collection[int] = (),
     ) -> Answer:
-        """One request to Graph with our token. Any 2xx is fine, and the statuses in `accept`.
+        """Send one request to Graph with our token. Any 2xx and the statuses in `accept` are good answers.
 
-        Raises GraphError otherwise, HttpStatusError 429 without sending while SharePoint wants quiet,
-        and what aiohttp raises when the network fails.
+        Raises GraphError for another answer, HttpStatusError 429 without sending while SharePoint has asked
+        us to wait, and the errors of aiohttp when the network fails.
         """
         with dependency(DEPENDENCY):
             url = self._address(path, params)
@@ -196,13 +197,13 @@ class GraphClient:
         headers: Mapping[str, str] | None = None,
         accept: Collection[int] = (),
     ) -> Answer:
-        """One request to a pre-authenticated URL, without our token. Raises as `send` does."""
+        """Send one request to a pre-authenticated URL, without our token. Raises as `send` does."""
         with dependency(DEPENDENCY):
             answer = await self._exchange(method, URL(url, encoded=True), data, headers or {})
             return _wanted(answer, doing, accept)
 
     async def stream(self, path: str, *, doing: str) -> AsyncGenerator[bytes, None]:
-        """The bytes behind a ``…/content`` path: Graph redirects, and we follow without our token."""
+        """Yield the bytes of a ``…/content`` path. Graph redirects; we follow without our token."""
         with dependency(DEPENDENCY):
             first = await self.send("GET", path, doing=doing, accept=(302,))
             location = first.headers.get("Location")
@@ -221,7 +222,7 @@ class GraphClient:
         self, method: str, url: URL, data: bytes | None, headers: Mapping[str, str]
     ) -> Answer:
         session, _ = self._opened()
-        # As a stream: aiohttp writes large bytes objects in one go, which holds up the event loop.
+        # As a stream, because aiohttp writes a large bytes object at once, which blocks the event loop.
         body = io.BytesIO(data) if data is not None else None
         async with session.request(
             method,
@@ -239,7 +240,7 @@ class GraphClient:
         return self._session, self._tokens
 
     def _address(self, path: str, params: Mapping[str, str] | None) -> URL:
-        """The full URL. Raises PermanentError for a link away from Graph, which would get our token."""
+        """Make the full URL. Raises PermanentError for a link to another host, which would get our token."""
         if path.startswith("/"):
             address = self._base + path
         else:
@@ -259,16 +260,16 @@ class GraphClient:
 
 
 def _wanted(answer: Answer, doing: str, accept: Collection[int]) -> Answer:
-    """The answer, if it is one of those that were asked for. Raises GraphError or PostponeError."""
+    """Return the answer if its status is a good one. Raises GraphError or PostponeError."""
     if answer.status < 300 or answer.status in accept:
         return answer
     error = error_of(doing, answer.status, answer.headers, answer.body)
     if answer.status == 423:
-        # Open or checked out by a person: that ends, and asking every few seconds does not hasten it.
+        # A person has the file open or checked out. It takes minutes, so frequent attempts are useless.
         raise PostponeError(str(error), error.retry_after or _LOCKED_SECONDS) from error
     raise error
 
 
 def segment(text: str) -> str:
-    """An id or a name as one segment of a path."""
+    """Quote an id or a name as one segment of a path."""
     return quote(text, safe="!,")

@@ -1,7 +1,7 @@
-"""Graph's columns, in our terms.
+"""Reads a library's columns and describes them in our terms.
 
-What v1.0 of Graph does not tell (hyperlink, managed metadata, thumbnail …) arrives as a column without a
-facet. Its kind is ``unsupported`` then, never guessed. SharePoint's own columns are left out.
+Graph v1.0 does not report the type of some columns (hyperlink, managed metadata, thumbnail …): they arrive
+without a facet. Their kind is ``unsupported``; it is never guessed. SharePoint's own columns are left out.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from shared.columns.schema import ColumnKind
     from shared.sharepoint.client import GraphClient
 
-# Hidden columns are only told when `hidden` is selected by name, and then everything else has to be, too.
-# Facets that v1.0 leaves out of a list's columns are not asked for: they would not come.
+# Graph lists hidden columns only if `hidden` is selected by name, and then every other property must be
+# selected too. Facets that v1.0 never reports for a list's columns are not selected.
 _SELECT: Final = (
-    "id,name,displayName,description,hidden,readOnly,required,defaultValue,"
+    "id,name,displayName,description,hidden,readOnly,required,defaultValue,enforceUniqueValues,"
     "text,choice,number,currency,dateTime,boolean,lookup,personOrGroup,calculated,geolocation"
 )
 
@@ -53,14 +53,17 @@ _SYSTEM: Final = frozenset(
         "VirusStatus", "WorkflowInstanceID", "WorkflowVersion", "xd_ProgID", "xd_Signature",
     }
 )  # fmt: skip
-"""Internal names that SharePoint gives every library. Nobody fills them, and Graph refuses most of them."""
+"""Internal names that SharePoint gives every library. Nobody fills them, and Graph refuses to write most of
+them."""
 
+_PERCENT: Final = "(ein Anteil: 0.6 bedeutet 60 %)"
+"""Tells the analyzer how a percentage is written."""
 _UNLIMITED: Final = 1e300
 """SharePoint writes a missing bound as the largest double."""
 
 
 async def read_columns(client: GraphClient, library: LibraryRef) -> tuple[Column, ...]:
-    """The library's columns, in its order, hidden and read-only ones included and marked."""
+    """Read the library's columns in its order. Hidden and read-only ones are included and marked."""
     definitions = [
         definition
         async for definition in client.pages(
@@ -74,41 +77,44 @@ async def read_columns(client: GraphClient, library: LibraryRef) -> tuple[Column
 
 
 def columns(definitions: Iterable[ColumnDefinition]) -> tuple[Column, ...]:
-    """Graph's column definitions as ours, without SharePoint's own."""
+    """Convert Graph's column definitions. SharePoint's own columns are left out."""
     return tuple(_column(definition) for definition in definitions if definition.name not in _SYSTEM)
 
 
 def _column(definition: ColumnDefinition) -> Column:
     kind = _kind(definition)
-    choice, number = definition.choice, definition.number
+    choice, number, text = definition.choice, definition.number, definition.text
+    percent = bool(number and number.display_as == "percentage")
     return Column(
         name=definition.name,
         display_name=definition.display_name or definition.name,
         kind=kind,
-        description=definition.description or "",
+        description=" ".join(part for part in (definition.description, _PERCENT if percent else "") if part),
         choices=tuple(choice.choices or ()) if choice else (),
         allow_other=bool(choice and choice.allow_text_entry),
         required=bool(definition.required),
         read_only=bool(definition.read_only) or kind == "calculated",
         hidden=bool(definition.hidden),
-        max_length=definition.text.max_length if definition.text and kind == "text" else None,
+        max_length=text.max_length if text and kind == "text" else None,
         minimum=_bound(number.minimum) if number else None,
         maximum=_bound(number.maximum) if number else None,
-        percent=bool(number and number.display_as == "percentage"),
         default=definition.default_value.value if definition.default_value else None,
+        percent=percent,
+        rich=bool(text and kind == "note" and text.text_type == "richText"),
+        unique=bool(definition.enforce_unique_values),
     )
 
 
 def _kind(definition: ColumnDefinition) -> ColumnKind:
-    """The kind that the one facet says. None that we know, or more than one, is unsupported."""
-    told: list[ColumnKind] = []
+    """Find the kind by the one facet. A column with no facet we know, or with several, is unsupported."""
+    kinds: list[ColumnKind] = []
     if definition.text is not None:
-        told.append("note" if definition.text.allow_multiple_lines else "text")
+        kinds.append("note" if definition.text.allow_multiple_lines else "text")
     if definition.choice is not None:
-        # Graph tells several values from one only by how the choice is displayed.
-        told.append("multi_choice" if definition.choice.display_as == "checkBoxes" else "choice")
+        # Graph shows that a choice takes several values only by how it is displayed.
+        kinds.append("multi_choice" if definition.choice.display_as == "checkBoxes" else "choice")
     if definition.date_time is not None:
-        told.append("date" if definition.date_time.format == "dateOnly" else "date_time")
+        kinds.append("date" if definition.date_time.format == "dateOnly" else "date_time")
     others: tuple[tuple[object, ColumnKind], ...] = (
         (definition.number, "number"),
         (definition.currency, "number"),
@@ -122,8 +128,8 @@ def _kind(definition: ColumnDefinition) -> ColumnKind:
         (definition.thumbnail, "unsupported"),
         (definition.content_approval_status, "unsupported"),
     )
-    told += [kind for facet, kind in others if facet is not None]
-    return told[0] if len(told) == 1 else "unsupported"
+    kinds += [kind for facet, kind in others if facet is not None]
+    return kinds[0] if len(kinds) == 1 else "unsupported"
 
 
 def _bound(value: float | None) -> float | None:

@@ -1,12 +1,13 @@
-"""Our values as Graph wants them written, Graph's values as we know them, and whether two are the same.
+"""Converts our values to Graph's and back, and compares them.
 
-Dates: SharePoint keeps a day as the midnight of the site's zone and tells it in UTC. We write noon of that
-zone, which is the same day however the zones are set. Several choices need the type beside the value, or
+Dates: SharePoint stores a day as midnight in the site's zone and reports it in UTC. We write noon of that
+zone, which is the same day in every zone a site may have. Several choices need the type beside the value, or
 Graph refuses them.
 """
 
 from __future__ import annotations
 
+import html
 import math
 import re
 import unicodedata
@@ -19,7 +20,7 @@ from shared.columns.dates import as_value, moment
 from shared.retry.errors import PermanentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from events.types import FieldText
     from shared.columns.schema import Column, LibrarySchema
@@ -28,12 +29,16 @@ _MARKUP: Final = re.compile(r"</?(?:div|p|br|span)\b[^>]*>", re.IGNORECASE)
 
 
 def is_empty(value: FieldText) -> bool:
-    """Whether a value says nothing. Nothing is sent for it, so that it never clears what is there."""
+    """Return whether a value is empty. Empty values are not sent, so they never clear a stored value."""
     return value is None or value in ("", [])
 
 
-def to_graph(schema: LibrarySchema, fields: Mapping[str, FieldText]) -> dict[str, object]:
-    """The body of a PATCH of fields; empty values are left out.
+def to_graph(
+    schema: LibrarySchema, fields: Mapping[str, FieldText], *, prefixed: Collection[str] = ()
+) -> dict[str, object]:
+    """Make the body of a PATCH of fields. Empty values are left out.
+
+    `prefixed`: columns that SharePoint takes under its REST name, ``OData__x00c4_hnliche``.
 
     Raises PermanentError for a column that the library does not have or that may not be written, and for a
     value of another kind than the column's.
@@ -49,14 +54,15 @@ def to_graph(schema: LibrarySchema, fields: Mapping[str, FieldText]) -> dict[str
             raise PermanentError(
                 f"the column {column.display_name!r} of {schema.library!r} cannot be written"
             )
+        key = f"OData_{name}" if name in prefixed else name
         if column.kind == "multi_choice":
-            body[f"{name}@odata.type"] = "Collection(Edm.String)"
-        body[name] = _written(column, value, schema.time_zone)
+            body[f"{key}@odata.type"] = "Collection(Edm.String)"
+        body[key] = _written(column, value, schema.time_zone)
     return body
 
 
 def from_graph(schema: LibrarySchema, raw: Mapping[str, Any]) -> dict[str, FieldText]:
-    """The values of an item's ``fields``, for every column of a kind we write; None where there is none."""
+    """Read an item's ``fields``: a value for every column of a kind we write, None where none is stored."""
     return {
         # A name that begins with an underscore may come back with SharePoint REST's prefix.
         column.name: _read(column, raw.get(column.name, raw.get(f"OData_{column.name}")), schema.time_zone)
@@ -66,9 +72,9 @@ def from_graph(schema: LibrarySchema, raw: Mapping[str, Any]) -> dict[str, Field
 
 
 def same(column: Column, sent: FieldText, stored: FieldText) -> bool:
-    """Whether what was sent is what is stored, as a person would see it.
+    """Return whether the stored value is the sent one, as a person would see it.
 
-    Where nothing was sent, whatever is stored is right. Differences that SharePoint makes by itself do not
+    If nothing was sent, every stored value is right. Differences that SharePoint makes by itself do not
     count: line ends, blanks at the ends, the order of choices, markup around a plain note.
     """
     if is_empty(sent):
@@ -82,6 +88,9 @@ def same(column: Column, sent: FieldText, stored: FieldText) -> bool:
             return isinstance(sent, list) and isinstance(stored, list) and sorted(sent) == sorted(stored)
         case "date_time":
             return _instant(sent) == _instant(stored)
+        case "note" if column.rich:
+            # Markup does not keep line ends apart from blanks.
+            return _plain(sent).split() == _plain(stored).split()
         case "text" | "note" | "choice":
             return _plain(sent) == _plain(stored)
         case _:
@@ -89,7 +98,7 @@ def same(column: Column, sent: FieldText, stored: FieldText) -> bool:
 
 
 def default_of(column: Column) -> FieldText:
-    """The value that SharePoint gives a new item, as far as it can be told; None for none or a formula."""
+    """Return the default value of a new item; None if there is none or it cannot be predicted (a formula)."""
     text = column.default
     if not text:
         return None
@@ -111,6 +120,8 @@ def default_of(column: Column) -> FieldText:
 
 def _written(column: Column, value: FieldText, zone: str) -> object:
     match column.kind:
+        case "note" if column.rich and isinstance(value, str):
+            return html.escape(value, quote=False).replace("\n", "<br>")
         case "text" | "note" | "choice" if isinstance(value, str):
             return value
         case "multi_choice" if isinstance(value, list):
@@ -128,6 +139,8 @@ def _written(column: Column, value: FieldText, zone: str) -> object:
 
 def _read(column: Column, raw: Any, zone: str) -> FieldText:
     match column.kind:
+        case "note" if column.rich:
+            return None if raw is None else _without_markup(_text(raw)).replace("\u200b", "").strip()
         case "text" | "note" | "choice":
             return None if raw is None else _text(raw)
         case "multi_choice":
@@ -142,7 +155,7 @@ def _read(column: Column, raw: Any, zone: str) -> FieldText:
 
 
 def _text(raw: Any) -> str:
-    """Text; of a link, which Graph gives as an object, its address without query."""
+    """Read text. A link arrives as an object: its address without the query is returned."""
     if isinstance(raw, dict):
         return urlsplit(str(raw.get("Url", "")))._replace(query="", fragment="").geturl()
     return str(raw)
@@ -153,7 +166,7 @@ def _numeric(value: object) -> bool:
 
 
 def _instant(value: FieldText) -> datetime | None:
-    """To the second: SharePoint keeps no fractions."""
+    """Read a moment to the second, because SharePoint stores no fractions."""
     when = moment(value, "UTC") if isinstance(value, str) else None
     return when.astimezone(UTC).replace(microsecond=0) if when else None
 
@@ -167,7 +180,7 @@ def _plain(value: FieldText) -> str:
 
 
 class _Words(HTMLParser):
-    """The text of a note that SharePoint wrapped in markup."""
+    """Collects the text of a note that SharePoint wrapped in markup."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

@@ -1,4 +1,4 @@
-"""The target library of a photo, resolved, with its columns as they are now."""
+"""Finds the target library of a photo and reads its columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from events.identities import SchemaDigest, StoreUrl
 from shared.columns.schema import LibrarySchema
 from shared.retry.errors import PermanentError
-from shared.sharepoint.cache import Fresh
+from shared.sharepoint.cache import TtlCache
 from shared.sharepoint.columns import read_columns
 from shared.sharepoint.sites import find_library, find_site
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class LiveSchema(msgspec.Struct, frozen=True, kw_only=True):
-    """A library's columns as they were read, at most SCHEMA_TTL seconds ago."""
+    """Holds a library's columns as they were read at most SCHEMA_TTL seconds ago."""
 
     schema: LibrarySchema
     digest: SchemaDigest
@@ -33,7 +33,7 @@ class LiveSchema(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Libraries:
-    """Libraries and their columns, remembered for SCHEMA_TTL seconds. One per process."""
+    """Finds libraries and reads their columns; remembers both for SCHEMA_TTL seconds. A process has one."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class Libraries:
         self._client = client
         self._store = store
         self._settings = settings
-        self._resolved: Fresh[LibraryRef] = Fresh(settings.schema_ttl, clock=clock)
-        self._schemas: Fresh[LiveSchema] = Fresh(settings.schema_ttl, clock=clock)
+        self._resolved: TtlCache[LibraryRef] = TtlCache(settings.schema_ttl, clock=clock)
+        self._schemas: TtlCache[LiveSchema] = TtlCache(settings.schema_ttl, clock=clock)
 
     async def resolve(self, target: Target | None) -> LibraryRef:
-        """The library of a target; what the target leaves open is taken from the settings.
+        """Find the library of a target. What the target does not name is taken from the settings.
 
         Raises PermanentError if no site is named anywhere, or if site or library do not exist.
         """
@@ -67,15 +67,15 @@ class Libraries:
             )
         return await self._resolved.get((site, library), lambda: self._find(site, library))
 
-    async def schema(self, library: LibraryRef, *, anew: bool = False) -> LiveSchema:
-        """The library's columns, stored under their digest. `anew`: ask even if they were just read."""
+    async def schema(self, library: LibraryRef, *, refresh: bool = False) -> LiveSchema:
+        """Read the library's columns and store them under their digest. `refresh`: do not use the cache."""
         key = (library.site_id, library.list_id)
-        if anew:
+        if refresh:
             self._schemas.forget(key)
         return await self._schemas.get(key, lambda: self._read(library))
 
     async def close(self) -> None:
-        """Stop what is being asked."""
+        """Cancel the look-ups that are running."""
         await self._resolved.close()
         await self._schemas.close()
 

@@ -1,7 +1,8 @@
-"""A library as the source of photos: what is in it, and what is new or changed since last time.
+"""Lists a library as the source of photos: what is in it, and what is new or changed since last time.
 
-Only delta is complete while others write (learn.microsoft.com, "driveItem: delta"). It also tells of items
-whose fields alone have changed, our own writes among them, so a photo counts as changed by its bytes.
+Only delta is complete while others write (learn.microsoft.com, "driveItem: delta"). It also reports items
+whose fields alone have changed, and that includes our own writes. So a photo counts as changed when its
+bytes have changed.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ _DOING: Final = "listing the library's changes"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One file of a library."""
+    """Describes one file of a library."""
 
     item_id: str
     name: str
     path: str
-    """Below the library's top folder, with the name; empty if Graph does not tell."""
+    """Below the library's top folder, with the name; empty if Graph does not report it."""
     size: int
     """Bytes."""
     media_type: str
@@ -46,12 +47,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_photo(self) -> bool:
-        """Whether it is an image, as far as SharePoint knows."""
+        """Return whether SharePoint says that it is an image."""
         return self.media_type.startswith("image/")
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """What a library's delta told: the files that are there, new or touched, and those that are gone."""
+    """Holds what a library's delta reported: the files that are new or changed, and those that are gone."""
 
     entries: tuple[Entry, ...]
     deleted: frozenset[str]
@@ -63,7 +64,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def changes(client: GraphClient, drive_id: str, since: str | None = None) -> Changes:
-    """All files of a library, or those touched since the delta link `since`; folders are left out.
+    """List all files of a library, or those changed since the delta link `since`; folders are left out.
 
     When Graph has forgotten `since` (410) everything is listed again.
     """
@@ -75,7 +76,7 @@ async def changes(client: GraphClient, drive_id: str, since: str | None = None) 
         except GraphError as error:
             if error.status != 410:
                 raise
-            # It says where to begin again; without, at the beginning.
+            # The answer names the address to start again at; without one, start at the beginning.
             link = error.location or f"/drives/{segment(drive_id)}/root/delta"
             complete = True
     raise TransientError(f"{_DOING}: SharePoint asked {_RESYNCS + 1} times to begin again (410)")
@@ -126,7 +127,7 @@ def _entry(drive_id: str, item: DriveItem) -> Entry:
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What a watch knows: where delta goes on, and the version of every photo that was handed over."""
+    """Holds what a watch knows: where delta goes on, and the version of every photo that was handed over."""
 
     delta_link: str
     versions: dict[str, str]
@@ -134,10 +135,10 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watch:
-    """The new and changed photos of one library, each handed over once; remembered in the photo store.
+    """Finds the new and changed photos of one library, each once; the photo store remembers them.
 
-    ``found = await watch.look()``, publish them, then ``await watch.keep()``: who dies in between finds them
-    again.
+    ``found = await watch.look()``, publish them, then ``await watch.keep()``. A process that dies in between
+    finds them again.
     """
 
     def __init__(self, client: GraphClient, store: BlobStore, drive_id: str) -> None:
@@ -148,7 +149,7 @@ class Watch:
         self._next: Seen | None = None
 
     async def look(self, *, again: bool = False) -> list[Entry]:
-        """Photos whose bytes are new since the last `keep`, or `again` all of them, in Graph's order."""
+        """Find the photos whose bytes are new since the last `keep`, or `again` all of them."""
         seen = Seen(delta_link="", versions={}) if again else await self._seen()
         found = await changes(self._client, self._drive_id, seen.delta_link or None)
         versions = (
@@ -165,7 +166,7 @@ class Watch:
         return photos
 
     async def keep(self) -> None:
-        """What the last `look` found has been handed over."""
+        """Remember that what the last `look` found has been handed over."""
         if self._next is not None:
             await self._store.replace(self._key, msgspec.json.encode(self._next))
             self._next = None

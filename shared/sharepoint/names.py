@@ -1,4 +1,4 @@
-"""The name under which a photo is stored: from the template, safe for SharePoint, the same every time.
+"""Makes the name under which a photo is stored: from the template, safe for SharePoint, the same every time.
 
 The name ends in the content's hash, so that two pictures never share one, and the same picture always has
 its own. Values come from events: they are cleaned by the rules for names in SharePoint and OneDrive
@@ -58,10 +58,10 @@ def check_template(template: str) -> None:
 
 
 def stored_name(template: str, photo: PhotoFetched, zone: str) -> str:
-    """The name of a photo in the library. A template without the hash gets it at the end.
+    """Make the name of a photo in the library. A template without the hash gets it at the end.
 
-    `zone` is the site's (IANA), for a date that is told in another one. Raises PermanentError for a template
-    that `check_template` refuses.
+    `zone` is the site's (IANA), for a date that was written in another one. Raises PermanentError for a
+    template that `check_template` refuses.
     """
     check_template(template)
     extension = _EXTENSIONS.get(photo.media_type, "bin")
@@ -92,7 +92,7 @@ def stored_name(template: str, photo: PhotoFetched, zone: str) -> str:
 
 
 def clean(text: str) -> str:
-    """`text` without what a SharePoint name may not hold; may be empty. Doing it twice changes nothing."""
+    """Remove from `text` what a SharePoint name may not hold. The result may be empty."""
     # Cf are invisible marks (right-to-left, zero width), Cs and Cn are no characters at all.
     kept = "".join(
         c
@@ -107,7 +107,7 @@ def clean(text: str) -> str:
 
 
 def _date(photo: PhotoFetched, zone: str) -> str:
-    """The day it was taken: what the camera says, else what the upstream says, if it is a possible day."""
+    """Find the day it was taken: the camera's, else the submitter's, if it is a possible day."""
     latest = datetime.now(UTC) + timedelta(days=1)
     for text in (photo.exif.taken_at, photo.hints.taken_at):
         when = moment(text, zone) if text else None

@@ -1,4 +1,4 @@
-"""What we last wrote to an item, so that what a person has edited since is told apart from it.
+"""Notes what we last wrote to an item, so that a person's later edit can be recognised.
 
 The library itself gets no column for that. Notes lie in the photo store, one folder for each picture in a
 library::
@@ -44,14 +44,14 @@ _WRITE_SECONDS: Final = 600
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """The name of a picture in a library, and the photo that brought it first."""
+    """Holds the name of a picture in a library, and the photo that brought it first."""
 
     name: str
     photo_id: str
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
-    """One write, intended or done."""
+    """Describes one write, intended or done."""
 
     item_id: str
     values: dict[str, FieldText]
@@ -61,10 +61,12 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     """Whose delivery wrote it."""
     quick_xor_hash: str
     """Of the bytes we uploaded."""
+    stored_hash: str | None = None
+    """Of what SharePoint made of these bytes; None in notes that do not know it."""
 
 
 class Recall:
-    """The notes about one picture in one library."""
+    """Reads and adds the notes about one picture in one library."""
 
     def __init__(self, store: BlobStore, folder: str) -> None:
         self._store = store
@@ -110,24 +112,30 @@ class Recall:
 
     @property
     def item_id(self) -> str | None:
-        """The item that the last note is about."""
+        """Return the item that the last note is about."""
         return next((note.item_id for note in reversed(self._notes.values())), None)
 
     @property
     def quick_xor_hash(self) -> str | None:
-        """Of the picture's bytes, if it was noted."""
+        """Return the hash of the picture's bytes, if it was noted."""
         return next((note.quick_xor_hash for note in reversed(self._notes.values())), None)
 
+    @property
+    def stored_hash(self) -> str | None:
+        """Return the hash of what SharePoint made of the bytes we uploaded, if it was noted."""
+        known = (note.stored_hash for note in reversed(self._notes.values()))
+        return next((found for found in known if found is not None), None)
+
     def finished(self, item_id: str) -> bool:
-        """Whether a write to that item was ever finished."""
+        """Return whether a write to that item was ever finished."""
         return any(note.done and note.item_id == item_id for note in self._notes.values())
 
     def pending(self, item_id: str) -> bool:
-        """Whether an intent stands that is not known to have come to anything."""
+        """Return whether there is an intent whose write may not have happened."""
         return any(not note.done for note in self._current(item_id))
 
     def under_way(self, item_id: str, photo_id: str) -> bool:
-        """Whether another photo's delivery may be writing to the item right now."""
+        """Return whether another photo's delivery may be writing to the item right now."""
         recent = time.time_ns() - _WRITE_SECONDS * 1_000_000_000
         return any(
             not note.done
@@ -138,19 +146,19 @@ class Recall:
         )
 
     def ours(self, item_id: str, column: str) -> list[FieldText]:
-        """The values that column may have from us, the latest last. Empty: we never wrote it."""
+        """Return the values that column may have from us, the latest last. Empty: we never wrote it."""
         return [note.values[column] for note in self._current(item_id) if column in note.values]
 
     def certain(self, item_id: str, column: str) -> bool:
-        """Whether a write of that column was finished; else it may still be as SharePoint made it."""
+        """Return whether a write of that column was finished. Else its value may be SharePoint's."""
         return any(note.done and column in note.values for note in self._current(item_id))
 
     async def intend(self, note: Note) -> None:
-        """Note what is about to be written."""
+        """Add a note of what will be written next."""
         await self._add(note)
 
     async def finish(self, note: Note) -> None:
-        """Note what now stands in the item from us, and remove what that replaces."""
+        """Add a note of our values that are now in the item, and remove the notes that it replaces."""
         old = list(self._notes)
         await self._add(note)
         for key in old:
@@ -158,7 +166,7 @@ class Recall:
             del self._notes[key]
 
     def _current(self, item_id: str) -> list[Note]:
-        """The last done note about the item and what was intended after it."""
+        """Return the last done note about the item and the intents after it."""
         found: list[Note] = []
         for note in self._notes.values():
             if note.item_id == item_id:
@@ -172,7 +180,7 @@ class Recall:
         self._notes[key] = note
 
     async def _read(self, key: str, kind: type[_T]) -> _T | None:
-        """A blob, or None if it cannot be read. Raises BlobMissingError."""
+        """Read a blob; None if it cannot be decoded. Raises BlobMissingError."""
         data = await self._store.get(SCHEME + key)
         try:
             return msgspec.json.decode(data, type=kind)
@@ -182,7 +190,7 @@ class Recall:
 
 
 class Memory:
-    """All notes, in the photo store."""
+    """Finds the notes in the photo store."""
 
     def __init__(self, store: BlobStore) -> None:
         self._store = store
@@ -190,7 +198,7 @@ class Memory:
     async def recall(
         self, library: LibraryRef, sha256: Sha256, *, name: str, photo_id: PhotoId
     ) -> tuple[Recall, bool]:
-        """What is noted about a picture, and whether it is new here.
+        """Read the notes about a picture, and whether it is new here.
 
         A new picture claims `name`; of two that do so at once one wins, and both use its name. Later
         submissions keep that name, whatever theirs would be: the same picture is one item.

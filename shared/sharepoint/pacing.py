@@ -1,9 +1,10 @@
-"""Slow down before SharePoint says 429, and keep still while it has asked for quiet.
+"""Slows down before SharePoint answers 429, and sends nothing while it has asked us to wait.
 
 SharePoint counts resource units per minute for the whole app. From 80 % on, each answer carries
 ``RateLimit-Limit``, ``-Remaining`` and ``-Reset`` (seconds), the same figures for all our processes. Each
-process spreads what remains over the time that remains, and takes only its part of it: how much faster the
-figure falls than it spends itself tells how many share it. So processes need not talk to each other.
+process spreads what remains over the time that remains, and takes only its part of it. It compares how fast
+the figure falls with what it spends itself, and so estimates how many processes share the budget. Processes
+need not talk to each other.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
 LONGEST_WAIT: Final = 10.0
-"""Seconds that a call waits for its turn. Beyond, it fails as SharePoint itself would have made it fail, and
-the machinery postpones the photo instead of sitting on it."""
+"""Seconds that a call waits for its turn. A longer wait is an error like the one that SharePoint would
+answer, and the delivery engine postpones the photo instead of blocking a place."""
 _LONGEST_QUIET: Final = 600.0
 _RESERVE: Final = 0.02
 """The part of the budget that is left alone: calls of other processes are under way when we look."""
@@ -29,7 +30,7 @@ _MEMORY: Final = 0.2
 
 
 class Pace:
-    """One process's tempo towards SharePoint. Every call takes its `turn` first and `note`s the answer."""
+    """Sets the pace of one process. Every call waits for its `turn` first and `note`s the answer."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Pace:
 
     @property
     def gap(self) -> float:
-        """Seconds between two resource units at present; 0 while there is plenty left."""
+        """Return the seconds between two resource units at present; 0 while there is plenty left."""
         return self._gap if self._clock() < self._gap_until else 0.0
 
     async def turn(self, units: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""quickXorHash, the only content hash that SharePoint gives for a file.
+"""quickXorHash, the only content hash that SharePoint reports for a file.
 
 Byte *i* of the file is combined by XOR into a ring of 160 bits at bit 11·*i*; then the length, as 64 bits
 little-endian, into the last eight bytes (learn.microsoft.com, "QuickXorHash Algorithm"). 11·160 is a

@@ -1,4 +1,4 @@
-"""From what people write (a site, a library) to the ids that Graph wants."""
+"""Finds the ids that Graph wants from what people write: a site and a library."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from shared.sharepoint.wire import Drive, Site, SiteList
 if TYPE_CHECKING:
     from shared.sharepoint.client import GraphClient
 
-_LIBRARY_TEMPLATES: Final = frozenset({"documentLibrary", "pictureLibrary", "mySiteDocumentLibrary"})
+_NO_LIBRARIES: Final = frozenset(
+    {"genericList", "tasks", "survey", "links", "announcements", "contacts", "events", "issueTracking"}
+)
+"""Templates of lists without files (listInfo resource type). What is not among them is a library if it has a
+drive: documents, pictures, assets."""
 _PAGES: Final = frozenset({"sitepages", "pages", "lists", "_layouts", "_api"})
 """What follows a site in the addresses that browsers show, beside libraries."""
 
 
 class SiteAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """A site as it was written. Without a host it is on that of the configured site."""
+    """Holds a site as it was written. Without a host it is on the host of the configured site."""
 
     host: str | None = None
     path: str = ""
@@ -80,7 +84,7 @@ def _read(text: str) -> SiteAddress:
 
 
 async def find_site(client: GraphClient, text: str, *, main: str = "") -> Site:
-    """The site of that address. Raises PermanentError if there is none.
+    """Find the site of that address. Raises PermanentError if there is none.
 
     `main` is the configured site, whose host serves addresses without one. (The tenant could be asked for its
     host, but not by an app that may see single sites only.)
@@ -104,9 +108,9 @@ async def find_site(client: GraphClient, text: str, *, main: str = "") -> Site:
     except GraphError as error:
         if error.status in (403, 404):
             # An app that may see single sites gets the same 403 for one that is not there.
-            said = " ".join([str(error.status), *error.codes[:1]])
+            answer = " ".join([str(error.status), *error.codes[:1]])
             raise PermanentError(
-                f"there is no site {_short(text)}, or the app may not see it (SharePoint answered {said}):"
+                f"there is no site {_short(text)}, or the app may not see it (SharePoint answered {answer}):"
                 " check the address, then that the app has been granted this site (Sites.Selected)"
                 f"{_perhaps_a_library(address)}"
             ) from error
@@ -119,12 +123,12 @@ async def find_site(client: GraphClient, text: str, *, main: str = "") -> Site:
 
 
 async def find_library(client: GraphClient, site: Site, asked: str, library: str) -> LibraryRef:
-    """The library of that name in a site, its display name or the last part of its address in any case.
+    """Find the library of a site by its display name or the last part of its address, in any case.
 
     `asked` is the site as it was written. Raises PermanentError naming the libraries that there are.
     """
     doing = f"looking up the library {library[:100]!r} in {_short(asked)}"
-    libraries = [
+    lists = [
         entry
         async for entry in client.pages(
             f"/sites/{segment(site.id)}/lists",
@@ -132,19 +136,20 @@ async def find_library(client: GraphClient, site: Site, asked: str, library: str
             doing=doing,
             params={"$select": "id,name,displayName,webUrl,list"},
         )
-        if entry.list is None or (entry.list.template in _LIBRARY_TEMPLATES and not entry.list.hidden)
+        if entry.list is None or not entry.list.hidden
     ]
     wanted = library.strip().casefold()
+    lists = [entry for entry in lists if not entry.list or entry.list.template not in _NO_LIBRARIES]
     # The display name first: another library's address may carry the same word.
-    found = next((e for e in libraries if (e.display_name or "").casefold() == wanted), None) or next(
-        (e for e in libraries if wanted in ((e.name or "").casefold(), _last_part(e.web_url))), None
+    found = next((e for e in lists if (e.display_name or "").casefold() == wanted), None) or next(
+        (e for e in lists if wanted in ((e.name or "").casefold(), _last_part(e.web_url))), None
     )
-    if found is None:
-        names = ", ".join(sorted(entry.display_name or entry.name or entry.id for entry in libraries))
+    drive = await _drive(client, site, found, doing) if found else None
+    if found is None or drive is None:
+        names = ", ".join(sorted(e.display_name or e.name or e.id for e in lists if _is_library(e)))
         raise PermanentError(
             f"the site {_short(asked)} has no library {library[:100]!r}; it has: {names or 'none'}"
         )
-    drive = await client.get(f"/sites/{segment(site.id)}/lists/{segment(found.id)}/drive", Drive, doing=doing)
     return LibraryRef(
         site_id=site.id,
         list_id=found.id,
@@ -155,8 +160,26 @@ async def find_library(client: GraphClient, site: Site, asked: str, library: str
     )
 
 
+def _is_library(entry: SiteList) -> bool:
+    """Return whether a list's template says that it is a library: for documents, pictures, assets, pages."""
+    template = entry.list.template if entry.list else None
+    return template is None or template.casefold().endswith("library")
+
+
+async def _drive(client: GraphClient, site: Site, found: SiteList, doing: str) -> Drive | None:
+    """Read the drive of a list; None if it is not a library."""
+    try:
+        return await client.get(
+            f"/sites/{segment(site.id)}/lists/{segment(found.id)}/drive", Drive, doing=doing
+        )
+    except GraphError as error:
+        if error.status in (400, 404):
+            return None
+        raise
+
+
 def _perhaps_a_library(address: SiteAddress) -> str:
-    """What to try if the address has more parts than sites usually have: it may be a subsite's as well."""
+    """Say what to try if the address has more parts than sites usually have. It may also be a subsite."""
     names = address.path.split("/")
     depth = _usual_depth(names)
     if not address.path or len(names) <= depth:
@@ -165,12 +188,12 @@ def _perhaps_a_library(address: SiteAddress) -> str:
 
 
 def _usual_depth(names: list[str]) -> int:
-    """Of how many parts a site's path consists, if it is no subsite's."""
-    return 2 if names[0].casefold() in ("sites", "teams") else 0
+    """Return how many parts a site's path has, if it is not a subsite."""
+    return 2 if names[0].casefold() in ("sites", "teams", "personal") else 0
 
 
 def _instead(address: SiteAddress, names: list[str], library: int) -> str:
-    """Site and library of an address whose `library`-th part is the library."""
+    """Say which settings to use for an address whose `library`-th part is the library."""
     return (
         f"the site ends before it: set SHAREPOINT_SITE={_written(address, names[:library])} and"
         f" SHAREPOINT_LIBRARY={names[library]}"
@@ -187,5 +210,5 @@ def _last_part(web_url: str | None) -> str:
 
 
 def _short(text: str) -> str:
-    """A site's address for a sentence, without query or userinfo."""
+    """Quote a site's address for a sentence, without query or userinfo."""
     return repr(text.partition("?")[0].rpartition("@")[2][:200])

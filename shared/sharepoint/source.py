@@ -1,12 +1,14 @@
-"""A SharePoint file as the source of a photo: the ``sharepoint:`` address and the bytes behind it.
+"""Downloads photos from SharePoint by their ``sharepoint:`` address.
 
 Two forms::
 
-    sharepoint:<drive id>/<item id>                 what a listing gives: survives renaming and moving
+    sharepoint:<drive id>/<item id>                 what a listing returns: survives renaming and moving
     sharepoint:/sites/Bau/Referenzfotos/2024/a.jpg  what people write: site, library, path (percent-encoded)
 
 The second also with a host, ``sharepoint://host/sites/Bau/…``; without one it is on the host of
-SHAREPOINT_SITE. An address that ends with the library is the whole library, to be listed.
+SHAREPOINT_SITE.
+A OneDrive is ``sharepoint://contoso-my.sharepoint.com/personal/NAME/Documents/…``.
+An address that ends with the library is the whole library, to be listed.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from shared.retry.errors import PermanentError
-from shared.sharepoint.cache import Fresh
+from shared.sharepoint.cache import TtlCache
 from shared.sharepoint.client import GraphClient
 from shared.sharepoint.items import content, content_at
 from shared.sharepoint.sites import find_library, find_site
@@ -33,7 +35,7 @@ SCHEME: Final = "sharepoint:"
 
 
 class ByIds(msgspec.Struct, frozen=True, kw_only=True):
-    """A file by Graph's ids."""
+    """Names a file by Graph's ids."""
 
     drive_id: str
     item_id: str
@@ -43,7 +45,7 @@ class ByIds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ByPath(msgspec.Struct, frozen=True, kw_only=True):
-    """A file or, with an empty path, a library, by the names people see."""
+    """Names a file or, with an empty path, a library, by the names people see."""
 
     site: str
     """As `shared.sharepoint.sites.site_address` reads it."""
@@ -59,7 +61,7 @@ def parse(url: str) -> ByIds | ByPath:
     if parts.scheme == "sharepoint" and not parts.query and ".." not in names:
         if not parts.netloc and not parts.path.startswith("/") and len(names) == 2:
             return ByIds(drive_id=names[0], item_id=names[1])
-        depth = 2 if names[:1] in (["sites"], ["teams"]) else 0
+        depth = 2 if names and names[0].casefold() in ("sites", "teams", "personal") else 0
         if (parts.netloc or parts.path.startswith("/")) and len(names) > depth:
             where = "/" + "/".join(names[:depth])
             return ByPath(
@@ -74,25 +76,25 @@ def parse(url: str) -> ByIds | ByPath:
 
 
 class SharePointSource:
-    """Downloads photos from SharePoint. The session is opened with the first one.
+    """Downloads photos from SharePoint. The first download opens the session.
 
-    An installation without SharePoint access can have one, too: only its use fails.
+    An installation without SharePoint can create one too; only its use fails.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client = GraphClient(settings)
         self._open = False
-        self._libraries: Fresh[LibraryRef] = Fresh(settings.schema_ttl)
+        self._libraries: TtlCache[LibraryRef] = TtlCache(settings.schema_ttl)
 
     async def close(self) -> None:
-        """Close the session, if there is one."""
+        """Close the session if it is open."""
         self._open = False
         await self._libraries.close()
         await self._client.close()
 
     async def download(self, url: str) -> AsyncGenerator[bytes, None]:
-        """The bytes of a ``sharepoint:`` address, piece by piece.
+        """Yield the bytes of a ``sharepoint:`` address, piece by piece.
 
         Raises PermanentError for an address that cannot be read, GraphError 404 for a file that is not there.
         """
@@ -110,7 +112,7 @@ class SharePointSource:
                 yield chunk
 
     async def library(self, place: ByPath) -> LibraryRef:
-        """The library of an address, remembered for SCHEMA_TTL seconds. Raises PermanentError."""
+        """Find the library of an address; remembered for SCHEMA_TTL seconds. Raises PermanentError."""
         await self._opened()
         return await self._libraries.get((place.site, place.library), lambda: self._find(place))
 

@@ -1,4 +1,4 @@
-"""Microsoft Graph's JSON, as far as we read it. What is not named here is ignored."""
+"""Describes the part of Microsoft Graph's JSON that we read. Other properties are ignored."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class Drive(Wire, frozen=True, kw_only=True):
 class TextFacet(Wire, frozen=True, kw_only=True):
     allow_multiple_lines: bool | None = None
     max_length: int | None = None
+    text_type: str | None = None
 
 
 class ChoiceFacet(Wire, frozen=True, kw_only=True):
@@ -62,10 +63,9 @@ class ChoiceFacet(Wire, frozen=True, kw_only=True):
 
 
 class NumberFacet(Wire, frozen=True, kw_only=True):
+    display_as: str | None = None
     minimum: float | None = None
     maximum: float | None = None
-    display_as: str | None = None
-    """``number`` or ``percentage`` (Graph's numberColumn)."""
 
 
 class DateTimeFacet(Wire, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ class DefaultValue(Wire, frozen=True, kw_only=True):
 
 
 class ColumnDefinition(Wire, frozen=True, kw_only=True):
-    """https://learn.microsoft.com/graph/api/resources/columndefinition: one facet says what kind it is."""
+    """https://learn.microsoft.com/graph/api/resources/columndefinition: one facet names its kind."""
 
     name: str
     display_name: str | None = None
@@ -85,6 +85,7 @@ class ColumnDefinition(Wire, frozen=True, kw_only=True):
     hidden: bool | None = None
     read_only: bool | None = None
     required: bool | None = None
+    enforce_unique_values: bool | None = None
     default_value: DefaultValue | None = None
     text: TextFacet | None = None
     choice: ChoiceFacet | None = None
@@ -117,6 +118,20 @@ class IdentitySet(Wire, frozen=True, kw_only=True):
     user: dict[str, Any] | None = None
     application: dict[str, Any] | None = None
 
+    @property
+    def app_id(self) -> str | None:
+        """Return the id of the application, if one did it."""
+        found = (self.application or {}).get("id")
+        return found if isinstance(found, str) else None
+
+
+class Publication(Wire, frozen=True, kw_only=True):
+    """https://learn.microsoft.com/graph/api/resources/publicationfacet."""
+
+    level: str | None = None
+    version_id: str | None = None
+    checked_out_by: IdentitySet | None = None
+
 
 class ListItem(Wire, frozen=True, kw_only=True):
     """https://learn.microsoft.com/graph/api/resources/listitem, with its fields expanded."""
@@ -124,6 +139,14 @@ class ListItem(Wire, frozen=True, kw_only=True):
     id: str | None = None
     e_tag: str | None = None
     odata_etag: str | None = msgspec.field(name="@odata.etag", default=None)
+    fields: dict[str, Any] = {}
+
+
+class ListItemVersion(Wire, frozen=True, kw_only=True):
+    """https://learn.microsoft.com/graph/api/resources/listitemversion, with its fields expanded."""
+
+    id: str = ""
+    last_modified_by: IdentitySet = IdentitySet()
     fields: dict[str, Any] = {}
 
 
@@ -144,7 +167,9 @@ class DriveItem(Wire, frozen=True, kw_only=True):
     file: FileFacet | None = None
     folder: dict[str, Any] | None = None
     deleted: dict[str, Any] | None = None
+    created_by: IdentitySet | None = None
     last_modified_by: IdentitySet | None = None
+    publication: Publication | None = None
     parent_reference: ParentReference | None = None
     list_item: ListItem | None = None
 
@@ -153,12 +178,14 @@ class UploadSession(Wire, frozen=True, kw_only=True):
     """https://learn.microsoft.com/graph/api/resources/uploadsession."""
 
     upload_url: str
+    expiration_date_time: str = ""
     next_expected_ranges: list[str] = []
 
 
 class UploadStatus(Wire, frozen=True, kw_only=True):
-    """What a chunk or a question about the session is answered with: ``"327680-"`` is still wanted."""
+    """Answers a chunk or a question about the session: ``"327680-"`` is still wanted."""
 
+    expiration_date_time: str = ""
     next_expected_ranges: list[str] = []
 
 
@@ -166,3 +193,5 @@ class FieldValueSet(Wire, frozen=True, kw_only=True):
     """The answer to a written field; the values themselves are read back with the item."""
 
     odata_etag: str | None = msgspec.field(name="@odata.etag", default=None)
+    version: str | None = msgspec.field(name="_UIVersionString", default=None)
+    """``1.0``, or ``0.2`` for a draft."""

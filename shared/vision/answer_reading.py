@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from events.types import FieldValue, NeedsPerson
+from shared.columns import needs as codes
 from shared.columns.words import UNSURE, first_choice, fold
 from shared.vision.answer_schema import DOUBTFUL, SUMMARY
 from shared.vision.answer_values import confidence_of, convert, plain
@@ -158,7 +159,9 @@ def _take(
     fields[column.name] = FieldValue(value=value, source="vision", confidence=confidence)
     if doubtful:
         needs[column.name] = NeedsPerson(
-            column=column.display_name, reason=f"Die Bildanalyse ist nur zu {confidence:.0%} sicher."
+            column=column.display_name,
+            reason=f"Die Bildanalyse ist nur zu {confidence:.0%} sicher.",
+            code=codes.UNSURE,
         )
 
 

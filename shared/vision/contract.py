@@ -8,6 +8,7 @@ import msgspec
 
 from events.identities import SessionId
 from events.types import FieldValue, Hints, NeedsPerson
+from shared.columns import needs
 from shared.columns.words import UNSURE, first_choice
 
 if TYPE_CHECKING:
@@ -86,6 +87,6 @@ def unsure(column: Column, reason: str) -> FieldValue | NeedsPerson:
     """
     choice = first_choice(UNSURE, column.choices)
     if choice is None:
-        return NeedsPerson(column=column.display_name, reason=reason)
+        return NeedsPerson(column=column.display_name, reason=reason, code=needs.UNSURE)
     value = [choice] if column.kind == "multi_choice" else choice
     return FieldValue(value=value, source="vision", confidence=0.0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from events.types import FieldText, FieldValue, NeedsPerson
+from shared.columns import needs as codes
 from shared.columns.topics import topic_of
 from shared.columns.words import first_choice, fold, unsure_word
 from shared.settings import SettingsError
@@ -76,7 +77,7 @@ def hinted(answer: Answer, schema: LibrarySchema, confidence: float) -> Answer:
             fields[column.name] = FieldValue(value=hint, source="vision", confidence=confidence)
         reason = CONTRADICTED.format(said=_shown(value)) if contradicted else HINT
         needs = [need for need in needs if need.column != column.display_name]
-        needs.append(NeedsPerson(column=column.display_name, reason=reason))
+        needs.append(NeedsPerson(column=column.display_name, reason=reason, code=codes.PEOPLE))
     return msgspec.structs.replace(answer, fields=fields, needs_person=needs)
 
 

@@ -21,6 +21,7 @@ from events.types import (
     PhotoAnalyzed,
     PhotoFetched,
 )
+from shared.columns import needs as codes
 from shared.photo_store import BlobMissingError, BlobStore
 from shared.photos.exif import facts_of
 from shared.photos.open import opened
@@ -272,7 +273,7 @@ async def test_a_face_is_a_hint_that_a_person_is_asked_to_look_at(desk: Desk) ->
     found = event.fields[PEOPLE]
     assert (found.value, found.source) == ("Prüfen", "vision")
     assert 0.9 < found.confidence < 1
-    assert event.needs_person == [NeedsPerson(column="Personen erkennbar", reason=HINT)]
+    assert event.needs_person == [NeedsPerson(column="Personen erkennbar", reason=HINT, code=codes.PEOPLE)]
 
 
 async def test_no_face_is_no_answer(desk: Desk) -> None:

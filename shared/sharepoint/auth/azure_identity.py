@@ -38,11 +38,11 @@ class AzureIdentity:
                 f"AZURE_CREDENTIAL={settings.azure_credential} needs azure-identity:"
                 " pip install 'erni-foto-agency[azure]'"
             ) from None
-        # It logs each failure before it raises it; what it raises is told by us, once.
+        # It logs each failure before it raises it; we log what it raises, once.
         logging.getLogger(identity.__name__).setLevel(logging.CRITICAL)
         self._settings = settings
         self._doing = f"signing in to SharePoint with {_WITH[settings.azure_credential]}"
-        # Attempts and waits are the machinery's, as for every call of ours.
+        # The delivery engine decides about attempts and waits, as for every call of ours.
         self._transport: dict[str, Any] = {
             "connection_timeout": _CONNECT_SECONDS,
             "read_timeout": _READ_SECONDS,
@@ -54,7 +54,7 @@ class AzureIdentity:
     async def fetch(self) -> Grant:
         """A new token. Whatever is wrong concerns every photo alike: a TransientError, as in `ClientSecret`.
 
-        Through a new credential each time: the cache of an old one would give back the token that Graph has
+        Through a new credential each time: the cache of an old one would return the token that Graph has
         just refused, and a renewed certificate would not be read.
         """
         from azure.core.exceptions import AzureError

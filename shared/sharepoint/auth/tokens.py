@@ -30,14 +30,14 @@ class Tokens:
         self._fetching: asyncio.Task[str] | None = None
 
     async def get(self) -> str:
-        """A token that is good for at least half a minute."""
+        """Return a token that is good for half a minute or longer."""
         now = self._clock()
         if self._token and now < self._renew_at:
             return self._token
         fetching = self._fetch()
         if self._token and now < self._unusable_at:
             return self._token
-        # Shielded: a caller that gives up must not take the token from the others.
+        # Shielded, because a caller that is cancelled must not cancel the request of the others.
         return await asyncio.shield(fetching)
 
     def refuse(self, token: str) -> None:

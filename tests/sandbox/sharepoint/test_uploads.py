@@ -265,6 +265,7 @@ async def test_if_match_guards_a_session(graph: Graph) -> None:
     body = {"item": {"@microsoft.graph.conflictBehavior": "replace"}}
     for tag, status in ((item["cTag"], 200), (item["eTag"], 200), ('"{0},1"', 412)):
         assert (await graph.call("POST", path, json=body, headers={"If-Match": tag})).status == status
+        await graph.admin("POST", "/expire/sessions")  # one open session per name
 
 
 async def test_a_name_taken_meanwhile_shows_at_the_last_byte(graph: Graph) -> None:
@@ -314,3 +315,41 @@ async def test_sessions_and_their_progress_outlive_a_restart(open_graph: Open) -
         url = url.replace(url.partition("/_storage")[0], graph.origin)
         done = await graph.fragment(url, DATA[ALIGNMENT:], ALIGNMENT, TOTAL)
         assert (done.status, done.json["size"]) == (201, TOTAL)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+async def test_a_name_has_one_open_session_and_a_second_is_refused_until_it_ends(
+    graph: Graph, *, exists: bool
+) -> None:
+    """Sources: microsoft-graph-docs-contrib issues 412 and 6558, onedrive-api-docs issue 747."""
+    if exists:
+        await graph.upload("a.jpg", b"one")
+    url = await graph.open_session("a.jpg")
+    asked = {"item": {"@microsoft.graph.conflictBehavior": "replace", "name": "A.JPG"}}
+    path = f"{graph.drive}/root:/A.JPG:/createUploadSession"
+    refused = await graph.call("POST", path, json=asked)
+    assert (refused.status, refused.code) == (409, "nameAlreadyExists")
+    message = "upload session already exists" if exists else "currently being uploaded"
+    assert message in refused.json["error"]["message"]
+    await graph.open_session("b.jpg")
+    assert (await graph.call("DELETE", url, token=False)).status == 204
+    again = await graph.call("POST", path, json=asked)
+    assert again.status == 200
+    await graph.admin("POST", "/expire/sessions")
+    assert (await graph.call("POST", path, json=asked)).status == 200
+
+
+async def test_several_sessions_for_a_name_can_be_allowed(graph: Graph) -> None:
+    await graph.admin("PUT", "/lists/Referenzfotos/settings", {"one_session_per_name": False})
+    assert await graph.open_session("a.jpg") != await graph.open_session("a.jpg")
+
+
+async def test_a_library_may_make_files_longer_than_they_were(graph: Graph) -> None:
+    """Source: microsoft-graph-docs-contrib issue 8903 (JPEGs come out 11 to 12 bytes longer)."""
+    await graph.admin("PUT", "/lists/Referenzfotos/settings", {"alters_bytes": 12})
+    reply = await graph.upload("a.jpg", DATA)
+    assert reply.json["size"] == TOTAL + 12
+    assert reply.json["file"]["hashes"] == {"quickXorHash": quick_xor(DATA + bytes(12))}
+    session = await graph.open_session("b.jpg")
+    done = await graph.fragment(session, DATA, 0, TOTAL)
+    assert done.json["size"] == TOTAL + 12

@@ -102,6 +102,7 @@ def test_project_and_photographer_come_from_hints_alone() -> None:
         NeedsPerson(
             column="Bauprojekt",
             reason="Pflichtfeld ohne Wert: Beim Einreichen wurde kein Projekt angegeben.",
+            code="missing",
         )
     ]
     hints = Hints(project="Schulhaus Brunnen", photographer="Bauleitung")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from events.types import FieldValue, NeedsPerson
+from shared.columns import needs as codes
 from shared.columns.schema import Column, LibrarySchema
 from shared.reports.verdict import compare, insist, needs_after, to_repair
 from shared.retry.errors import PermanentError
-from shared.sharepoint.filing import EDITED
 
 if TYPE_CHECKING:
     from events.types import FieldText
@@ -70,7 +70,7 @@ def test_a_value_that_the_uploader_left_to_a_person_is_an_edit_too() -> None:
 
 
 def test_an_optional_column_that_a_person_emptied_is_an_edit_and_needs_nobody() -> None:
-    left = NeedsPerson(column="Ort", reason=EDITED)
+    left = NeedsPerson(column="Ort", reason="Von Hand.", code=codes.EDITED)
     lines = _lines({"Bauphase": "Rohbau", "Ort": "Seewen"}, {"Bauphase": "Rohbau", "Ort": None}, left)
     assert (lines["Ort"].same, lines["Ort"].cause) == (False, "edited")
     assert _left(lines, left) == []
@@ -103,7 +103,9 @@ def test_what_stays_altered_needs_a_person_who_is_told_both_values() -> None:
     lines = _lines({"Bauphase": "Rohbau", "Ort": "Seewen"}, {"Bauphase": "Rohbau", "Ort": "SEEWEN"})
     (need,) = needs_after(SCHEMA, list(lines.values()), [], file_same=True)
     assert need == NeedsPerson(
-        column="Ort", reason="SharePoint hat «SEEWEN» gespeichert, gesendet wurde «Seewen»."
+        column="Ort",
+        reason="SharePoint hat «SEEWEN» gespeichert, gesendet wurde «Seewen».",
+        code=codes.ALTERED,
     )
 
 
@@ -167,6 +169,13 @@ def test_other_bytes_need_a_person(*, file_same: bool | None, left: list[str]) -
 
 
 def test_other_bytes_that_the_uploader_saw_are_told_once() -> None:
-    seen = NeedsPerson(column="Datei", reason="Die Bilddatei wurde ersetzt.")
+    seen = NeedsPerson(column="Datei", reason="Die Bilddatei wurde ersetzt.", code=codes.FILE_REPLACED)
     lines = _lines({"Bauphase": "Rohbau"}, {"Bauphase": "Rohbau"})
     assert needs_after(SCHEMA, list(lines.values()), [seen], file_same=False) == [seen]
+
+
+def test_a_column_that_is_called_like_the_file_does_not_hide_other_bytes() -> None:
+    column = NeedsPerson(column="Datei", reason="Unklar.", code=codes.UNSURE)
+    lines = _lines({"Bauphase": "Rohbau"}, {"Bauphase": "Rohbau"})
+    left = needs_after(SCHEMA, list(lines.values()), [column], file_same=False)
+    assert [need.code for need in left] == [codes.UNSURE, codes.FILE_DIFFERS]

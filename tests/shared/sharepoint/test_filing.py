@@ -190,7 +190,7 @@ async def test_an_edit_between_our_read_and_our_write_wins(
     patch = FieldWriter._patch
     edits = [{"Bauphase": "Planung"}, {}]
 
-    async def late(self: FieldWriter, *arguments: object, **named: object) -> str:
+    async def late(self: FieldWriter, *arguments: object, **named: object) -> tuple[str, str]:
         if edits.pop(0):
             await desk.emulator.edit(filed.item.item_id, Bauphase="Planung")
         return await patch(self, *arguments, **named)  # type: ignore[arg-type]  # passed on as they came
@@ -252,16 +252,20 @@ async def test_an_upload_whose_answer_was_lost_is_found_not_repeated(desk: Desk)
     assert await desk.stored(filed.item.item_id) == FIELDS_READ
 
 
-async def test_without_its_notes_it_finds_the_item_by_name_and_leaves_what_is_filled(desk: Desk) -> None:
+async def test_without_its_notes_it_finds_the_item_by_name_and_leaves_what_a_person_wrote(
+    desk: Desk,
+) -> None:
     data = os.urandom(2_000)
     filed = await desk.filing.file(await desk.photo(FIELDS, data))
     async for key in desk.store.keys("sharepoint"):
         await desk.store.delete(f"store:{key}")
+    await desk.emulator.edit(filed.item.item_id, Bauphase="Innenausbau")
     again = await desk.filing.file(
-        await desk.photo(FIELDS | {"Bauphase": "Rohbau", "Ort": "Goldau"}, data, photo_id="p-2")
+        await desk.photo(FIELDS | {"Bauphase": "Rohbau", "Ort": "Goldau", "Geschoss": 3}, data, photo_id="2")
     )
     assert (again.item.item_id, again.item.outcome) == (filed.item.item_id, "unchanged")
-    assert (again.written.sent, again.written.kept) == (("Ort",), {"Bauphase": "Aufrichte"})
+    assert set(again.written.sent) == {"Ort", "Geschoss"}, "the versions show that this was ours"
+    assert again.written.kept == {"Bauphase": "Innenausbau"}
 
 
 async def test_a_renamed_item_is_still_the_picture_and_keeps_its_new_name(desk: Desk) -> None:
@@ -378,7 +382,7 @@ async def test_columns_that_changed_harmlessly_do_not_matter(desk: Desk) -> None
     async with Desk.opened(desk.emulator, where, SHAREPOINT_LIBRARY="Farben") as colours:
         column["choice"] = {"choices": ["blau", "grün"], "displayAs": "dropDownMenu"}
         await desk.emulator.admin("PUT", "/lists/Farben/columns", column)
-        await colours.libraries.schema(colours.library, anew=True)
+        await colours.libraries.schema(colours.library, refresh=True)
         filed = await colours.filing.file(await colours.photo({"Farbe": "blau"}))
         assert (await colours.stored(filed.item.item_id))["Farbe"] == "blau"
         with pytest.raises(PermanentError, match="submit the photo again"):

@@ -11,7 +11,7 @@ from shared.columns.schema import LibrarySchema
 from shared.photo_store import BlobStore
 from shared.retry.errors import PermanentError
 from shared.sharepoint.answers import GraphError
-from shared.sharepoint.cache import Fresh
+from shared.sharepoint.cache import TtlCache
 from shared.sharepoint.libraries import Libraries
 from tests.shared.sharepoint.stub import Reply, refusal
 
@@ -84,7 +84,7 @@ async def test_columns_are_read_again_when_they_are_old(
 async def test_they_can_be_asked_for_anew(graph: Stub, libraries: Libraries) -> None:
     library = await libraries.resolve(None)
     await libraries.schema(library)
-    await libraries.schema(library, anew=True)
+    await libraries.schema(library, refresh=True)
     assert len(graph.calls("GET", COLUMNS)) == 2
 
 
@@ -144,7 +144,7 @@ async def test_who_gives_up_waiting_leaves_the_answer_to_the_others() -> None:
         await gate.wait()
         return 7
 
-    fresh: Fresh[int] = Fresh(60)
+    fresh: TtlCache[int] = TtlCache(60)
     impatient, patient = asyncio.create_task(fresh.get("k", ask)), asyncio.create_task(fresh.get("k", ask))
     await asyncio.sleep(0)
     impatient.cancel()
@@ -153,7 +153,7 @@ async def test_who_gives_up_waiting_leaves_the_answer_to_the_others() -> None:
 
 
 async def test_closing_stops_what_is_being_asked() -> None:
-    fresh: Fresh[None] = Fresh(60)
+    fresh: TtlCache[None] = TtlCache(60)
     waiting = asyncio.create_task(fresh.get("k", asyncio.Event().wait))  # type: ignore[arg-type]  # never answers
     await asyncio.sleep(0)
     await fresh.close()

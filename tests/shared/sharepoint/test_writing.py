@@ -117,7 +117,7 @@ async def test_what_passes_one_by_one_is_written(graph: Stub, written: Writer) -
 async def test_a_limit_of_graphs_is_learned_once(graph: Stub, written: Writer) -> None:
     fields: dict[str, FieldText] = {"A": "1", "_x00c4_hnliche": "2"}
     unknown = refusal(400, "invalidRequest", message="Field '_x00c4_hnliche' is not recognized")
-    graph.on("PATCH", FIELDS, unknown, accepted(2), unknown, accepted(3))
+    graph.on("PATCH", FIELDS, unknown, accepted(2), unknown, unknown, accepted(3))
     with pytest.raises(FieldsRefusedError):
         await written(fields)
     result = await written(fields, one_by_one=True)

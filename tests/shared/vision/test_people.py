@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from events.types import FieldText, FieldValue, NeedsPerson
+from shared.columns import needs as codes
 from shared.columns.checks import check_value
 from shared.settings import Settings
 from shared.vision.contract import Answer
@@ -44,14 +45,14 @@ def test_a_face_fills_what_nobody_answered_and_a_person_is_told_that_it_is_a_hin
     answer = hinted(Answer(fields={}), library(where), 0.99)
     assert answer.fields == {where.name: FieldValue(value=value, source="vision", confidence=0.99)}
     assert check_value(where, value) is None
-    assert answer.needs_person == [NeedsPerson(column=where.display_name, reason=HINT)]
+    assert answer.needs_person == [NeedsPerson(column=where.display_name, reason=HINT, code=codes.PEOPLE)]
 
 
 @pytest.mark.parametrize("where", [TEXT, column("Personen", "choice", "Niemand", "1 bis 3", "viele")])
 def test_a_column_without_a_word_for_it_is_left_to_a_person(where: Column) -> None:
     answer = hinted(Answer(fields={}), library(where), 0.99)
     assert answer.fields == {}
-    assert answer.needs_person == [NeedsPerson(column=where.display_name, reason=HINT)]
+    assert answer.needs_person == [NeedsPerson(column=where.display_name, reason=HINT, code=codes.PEOPLE)]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_a_no_of_the_model_becomes_a_persons_to_look_at(
     found = answer.fields.get(where.name)
     assert (found.value if found else None) == value
     assert answer.needs_person == [
-        NeedsPerson(column=where.display_name, reason=CONTRADICTED.format(said=shown))
+        NeedsPerson(column=where.display_name, reason=CONTRADICTED.format(said=shown), code=codes.PEOPLE)
     ]
 
 
@@ -90,7 +91,10 @@ def test_the_hint_takes_the_place_of_what_the_analyzer_wanted_looked_at_there() 
         NeedsPerson(column="Holzart", reason="Unklar."),
     ]
     answer = hinted(Answer(fields={}, needs_person=needs), library(BOOLEAN), 0.99)
-    assert answer.needs_person == [needs[1], NeedsPerson(column="Personen erkennbar", reason=HINT)]
+    assert answer.needs_person == [
+        needs[1],
+        NeedsPerson(column="Personen erkennbar", reason=HINT, code=codes.PEOPLE),
+    ]
 
 
 def test_other_columns_and_those_we_may_not_write_are_left_alone() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from events.types import FieldValue, Hints, NeedsPerson
+from shared.columns import needs
 from shared.columns.checks import check_value
 from shared.photos.open import off_loop
 from shared.settings import Settings
@@ -79,7 +80,9 @@ def test_a_building_type_is_never_claimed_even_if_a_choice_has_the_very_word(ana
     answer = analyzer.answer(_seen(c425=0.99), library(building))
     assert answer.fields == {}
     assert answer.needs_person == [
-        NeedsPerson(column="Gebäudetyp", reason="Der lokale Analysator kennt keine Gebäudetypen.")
+        NeedsPerson(
+            column="Gebäudetyp", reason="Der lokale Analysator kennt keine Gebäudetypen.", code=needs.UNSURE
+        )
     ]
     keywords = column("Schlagworte", "multi_choice", "Scheune")
     assert analyzer.answer(_seen(c425=0.99), library(keywords)).fields["Schlagworte"].value == ["Scheune"]

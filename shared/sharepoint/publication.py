@@ -1,0 +1,45 @@
+"""Makes a stored photo visible to people: checks it in and publishes it where the library asks for that.
+
+Sources: learn.microsoft.com, "driveItem: checkout", "driveItem: checkin", "publicationFacet resource type".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from shared.sharepoint.client import segment
+from shared.sharepoint.items import read_item
+
+if TYPE_CHECKING:
+    from shared.sharepoint.client import GraphClient
+    from shared.sharepoint.items import Item
+
+_COMMENT: Final = "Erni Foto Agency"
+
+
+async def check_out(client: GraphClient, drive_id: str, item: Item) -> None:
+    """Check a file out for our app. Raises PostponeError while a person has it."""
+    await _call(client, drive_id, item, "checkout", {})
+
+
+async def publish(client: GraphClient, drive_id: str, item: Item) -> Item:
+    """Check in and publish a file that only our app can see. Returns the item as it is then.
+
+    A draft is checked out first, because only a check-in can publish through Graph. A file that a person has
+    checked out is left to them.
+    """
+    if item.checked_out == "somebody" or not (item.checked_out or item.draft):
+        return item
+    if not item.checked_out:
+        await check_out(client, drive_id, item)
+    await _call(client, drive_id, item, "checkin", {"checkInAs": "published", "comment": _COMMENT})
+    return await read_item(client, drive_id, item.item_id) or item
+
+
+async def _call(client: GraphClient, drive_id: str, item: Item, action: str, body: dict[str, str]) -> None:
+    await client.send(
+        "POST",
+        f"/drives/{segment(drive_id)}/items/{segment(item.item_id)}/{action}",
+        doing=f"publishing {item.name} ({action})",
+        json=body,
+    )
