@@ -12,7 +12,7 @@ import msgspec
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from events import attributes, codec, identities, intake, keys, scripts, submission, topology
-from events.connection import RedisError, Trouble, trouble_of
+from events.connection import NoScriptError, RedisError, Trouble, trouble_of
 from events.identities import EntryId, EventId, PhotoId, SessionId
 from events.limits import MAX_EVENT_ID
 from events.types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
@@ -163,6 +163,12 @@ class Publisher:
         """Run a script that writes. A full server raises PublishRefusedError; other errors are redis-py's."""
         try:
             return await script(self._redis, keys, args)
+        except NoScriptError as error:
+            raise PublishRefusedError(
+                f"Redis does not know the script {script.name} yet, and this user may not load it: agents do,"
+                " when they start and after Redis restarted; nothing was published",
+                retry_after=1.0,
+            ) from error
         except RedisError as error:
             if trouble_of(error) is Trouble.OUT_OF_MEMORY:
                 raise PublishRefusedError(

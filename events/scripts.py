@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoPermissionError, NoScriptError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -29,12 +29,24 @@ class Script:
     async def __call__(
         self, redis: Redis, keys: Sequence[str], args: Sequence[str | bytes | int | float]
     ) -> Any:
-        """Run it. Raises what redis-py raises; sent once, unless the server did not know the script."""
+        """Run it. Raises what redis-py raises; sent once, unless the server did not know the script.
+
+        NoScriptError: the server does not know the script, and this user may only run what others loaded.
+        """
         run: Callable[..., Awaitable[Any]] = redis.execute_command
         try:
             return await run("EVALSHA", self.digest, len(keys), *keys, *args)
         except NoScriptError:
-            return await run("EVAL", self.text, len(keys), *keys, *args)
+            try:
+                reply = await run("EVAL", self.text, len(keys), *keys, *args)
+            except NoPermissionError:
+                # the NoScriptError is what helps: it ends when somebody loads the script
+                pass
+            else:
+                # the server restarted or failed over: publishers that may not load scripts wait for us
+                await load_for_publishers(redis)
+                return reply
+            raise
 
 
 @cache
@@ -49,3 +61,18 @@ def load(package: str, name: str, *parts: str) -> Script:
         files("events").joinpath("lua", f"{part}.lua").read_text(encoding="utf-8") for part in parts
     )
     return Script(name, f"{shebang}\n{shared}{body}")
+
+
+def for_publishers() -> tuple[Script, ...]:
+    """Return the scripts that a role may run without the right to load any (deploy/redis/users.acl)."""
+    return load("events", "publish"), load("events", "open_session", "session")
+
+
+async def load_for_publishers(redis: Redis) -> None:
+    """Load the scripts of publishers into the server, so far as this user may. Raises RedisError."""
+    run: Callable[..., Awaitable[Any]] = redis.execute_command
+    for script in for_publishers():
+        try:
+            await run("SCRIPT LOAD", script.text)
+        except NoPermissionError:
+            return
