@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from events import attributes, codec, identities, intake, keys, scripts, submission, topology
-from events.connection import NoScriptError, RedisError, Trouble, trouble_of
-from events.identities import EntryId, EventId, PhotoId, SessionId
-from events.limits import MAX_EVENT_ID
-from events.types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
+from . import attributes, codec, identities, intake, keys, scripts, submission, topology
+from .connection import NoScriptError, RedisError, Trouble, trouble_of
+from .identities import EntryId, EventId, PhotoId, SessionId
+from .limits import MAX_EVENT_ID
+from .types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -27,7 +27,7 @@ DEFAULT_MAX_BACKLOG: Final = 100_000
 SESSION_TTL: Final = 3600
 SESSION_TTL_IN_FLIGHT: Final = 7 * 24 * 3600
 
-_OPEN_SESSION = scripts.load("events", "open_session", "session")
+_OPEN_SESSION = scripts.load(scripts.HERE, "open_session", "session")
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import NoPermissionError, NoScriptError
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from redis.asyncio import Redis
+
+HERE: Final = __name__.rpartition(".")[0]
+"""The name of this package: `events` in the repository, `erni_events` in the distribution for upstreams."""
 
 
 class Script:
@@ -51,21 +54,19 @@ class Script:
 
 @cache
 def load(package: str, name: str, *parts: str) -> Script:
-    """Load the script `<package>/lua/<name>.lua`, with `parts` (files of `events/lua`) before its body.
+    """Load the script `<package>/lua/<name>.lua`, with `parts` (files of our own `lua/`) before its body.
 
     A part holds only local functions that several scripts share (how a session's counters move).
     """
     text = files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
     shebang, body = text.split("\n", 1)
-    shared = "".join(
-        files("events").joinpath("lua", f"{part}.lua").read_text(encoding="utf-8") for part in parts
-    )
+    shared = "".join(files(HERE).joinpath("lua", f"{part}.lua").read_text(encoding="utf-8") for part in parts)
     return Script(name, f"{shebang}\n{shared}{body}")
 
 
 def for_publishers() -> tuple[Script, ...]:
     """Return the scripts that a role may run without the right to load any (deploy/redis/users.acl)."""
-    return load("events", "publish"), load("events", "open_session", "session")
+    return load(HERE, "publish"), load(HERE, "open_session", "session")
 
 
 async def load_for_publishers(redis: Redis) -> None:
