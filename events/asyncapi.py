@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
-from events import limits, topology, types
-from events.keys import Keys
+from . import limits, topology, types
+from .keys import Keys
 
 VERSION: Final = "1"
 """Of the contract: it changes when an event type changes incompatibly (docs/events.md)."""

@@ -6,7 +6,7 @@ import re
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
-from events.limits import MAX_SOURCE
+from .limits import MAX_SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping

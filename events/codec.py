@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from events import attributes, identities, topology
-from events.identities import PhotoId, SessionId
-from events.types import Event, PhotoSubmitted, Step
+from . import attributes, identities, topology
+from .identities import PhotoId, SessionId
+from .types import Event, PhotoSubmitted, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from events.identities import EventId
+    from .identities import EventId
 
 SPEC_VERSION: Final = attributes.SPEC_VERSION
 MAX_FIELDS: Final = 64

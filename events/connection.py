@@ -23,12 +23,12 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from events import redis_address
+from . import redis_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from events.redis_address import RedisAddress
+    from .redis_address import RedisAddress
 
 BLOCK_SECONDS = 2.0
 """The longest wait of a blocking read. A read is never cancelled in flight; it runs to its end."""

@@ -12,16 +12,16 @@ from urllib.parse import quote
 
 import msgspec
 
-from events import scripts, topology
-from events.keys import lane_of
+from . import scripts, topology
+from .keys import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redis.asyncio import Redis
 
-    from events.codec import Envelope
-    from events.keys import Keys
+    from .codec import Envelope
+    from .keys import Keys
 
 WINDOW_SECONDS: Final = 24 * 3600
 """How long an event is remembered: within this time the same source and id are the same event."""
@@ -35,8 +35,8 @@ Admission: TypeAlias = Literal["first", "moved", "twice", "reused"]
 """What becomes of an entry: it is handled, it was moved to its own lane, it is dropped because another entry
 carries the same event, or it is refused because its identity belongs to other content."""
 
-PUBLISH: Final = scripts.load("events", "publish")
-_CLAIM: Final = scripts.load("events", "claim")
+PUBLISH: Final = scripts.load(scripts.HERE, "publish")
+_CLAIM: Final = scripts.load(scripts.HERE, "claim")
 _NO_LIMIT: Final = 2**53
 _MARKED: Final = frozenset((ONCE.encode(), b"ernidelayed", b"ernireplay"))
 _ADMISSIONS: Final[dict[bytes, Admission]] = {b"FIRST": "first", b"TWICE": "twice", b"REUSED": "reused"}

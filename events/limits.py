@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Final
 
-from events import identities, submission
+from . import identities, submission
 
 MAX_EVENT_ID: Final = 256
 """Characters of an event id."""

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from events import attributes, codec, identities, intake, keys, scripts, submission, topology
-from events.connection import RedisError, Trouble, trouble_of
-from events.identities import EntryId, EventId, PhotoId, SessionId
-from events.limits import MAX_EVENT_ID
-from events.types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
+from . import attributes, codec, identities, intake, keys, scripts, submission, topology
+from .connection import NoScriptError, RedisError, Trouble, trouble_of
+from .identities import EntryId, EventId, PhotoId, SessionId
+from .limits import MAX_EVENT_ID
+from .types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -27,7 +27,7 @@ DEFAULT_MAX_BACKLOG: Final = 100_000
 SESSION_TTL: Final = 3600
 SESSION_TTL_IN_FLIGHT: Final = 7 * 24 * 3600
 
-_OPEN_SESSION = scripts.load("events", "open_session", "session")
+_OPEN_SESSION = scripts.load(scripts.HERE, "open_session", "session")
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
@@ -163,6 +163,12 @@ class Publisher:
         """Run a script that writes. A full server raises PublishRefusedError; other errors are redis-py's."""
         try:
             return await script(self._redis, keys, args)
+        except NoScriptError as error:
+            raise PublishRefusedError(
+                f"Redis does not know the script {script.name} yet, and this user may not load it: agents do,"
+                " when they start and after Redis restarted; nothing was published",
+                retry_after=1.0,
+            ) from error
         except RedisError as error:
             if trouble_of(error) is Trouble.OUT_OF_MEMORY:
                 raise PublishRefusedError(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoPermissionError, NoScriptError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from redis.asyncio import Redis
+
+HERE: Final = __name__.rpartition(".")[0]
+"""The name of this package: `events` in the repository, `erni_events` in the distribution for upstreams."""
 
 
 class Script:
@@ -29,23 +32,48 @@ class Script:
     async def __call__(
         self, redis: Redis, keys: Sequence[str], args: Sequence[str | bytes | int | float]
     ) -> Any:
-        """Run it. Raises what redis-py raises; sent once, unless the server did not know the script."""
+        """Run it. Raises what redis-py raises; sent once, unless the server did not know the script.
+
+        NoScriptError: the server does not know the script, and this user may only run what others loaded.
+        """
         run: Callable[..., Awaitable[Any]] = redis.execute_command
         try:
             return await run("EVALSHA", self.digest, len(keys), *keys, *args)
         except NoScriptError:
-            return await run("EVAL", self.text, len(keys), *keys, *args)
+            try:
+                reply = await run("EVAL", self.text, len(keys), *keys, *args)
+            except NoPermissionError:
+                # the NoScriptError is what helps: it ends when somebody loads the script
+                pass
+            else:
+                # the server restarted or failed over: publishers that may not load scripts wait for us
+                await load_for_publishers(redis)
+                return reply
+            raise
 
 
 @cache
 def load(package: str, name: str, *parts: str) -> Script:
-    """Load the script `<package>/lua/<name>.lua`, with `parts` (files of `events/lua`) before its body.
+    """Load the script `<package>/lua/<name>.lua`, with `parts` (files of our own `lua/`) before its body.
 
     A part holds only local functions that several scripts share (how a session's counters move).
     """
     text = files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
     shebang, body = text.split("\n", 1)
-    shared = "".join(
-        files("events").joinpath("lua", f"{part}.lua").read_text(encoding="utf-8") for part in parts
-    )
+    shared = "".join(files(HERE).joinpath("lua", f"{part}.lua").read_text(encoding="utf-8") for part in parts)
     return Script(name, f"{shebang}\n{shared}{body}")
+
+
+def for_publishers() -> tuple[Script, ...]:
+    """Return the scripts that a role may run without the right to load any (deploy/redis/users.acl)."""
+    return load(HERE, "publish"), load(HERE, "open_session", "session")
+
+
+async def load_for_publishers(redis: Redis) -> None:
+    """Load the scripts of publishers into the server, so far as this user may. Raises RedisError."""
+    run: Callable[..., Awaitable[Any]] = redis.execute_command
+    for script in for_publishers():
+        try:
+            await run("SCRIPT LOAD", script.text)
+        except NoPermissionError:
+            return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from events.types import PhotoSubmitted
+    from .types import PhotoSubmitted
 
 SCHEMES: Final = ("http", "https", "file", "store", "sharepoint")
 """Where a photo's bytes may be."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from events import types
+from . import types
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

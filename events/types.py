@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
-from events.identities import PhotoId, SchemaDigest, SessionId, Sha256, StoreUrl
+from .identities import PhotoId, SchemaDigest, SessionId, Sha256, StoreUrl
 
 MAX_EXPECTED: Final = 10_000_000
 """Photos in a session."""

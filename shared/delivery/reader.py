@@ -14,6 +14,7 @@ import structlog
 
 from events.connection import BLOCK_SECONDS, RedisError, Trouble, trouble_of
 from events.keys import RETURNED
+from events.scripts import load_for_publishers
 from shared.delivery import scripts
 from shared.delivery.delivery import Delivery
 from shared.delivery.news import GroupLost, Neighbours, Stalled
@@ -93,6 +94,7 @@ class Reader:
                     raise raised from error
 
     async def _make_groups(self) -> None:
+        await load_for_publishers(self._lane.reading)
         for key in self._keys:
             try:
                 # at 0, not $: what was published before the first agent started counts

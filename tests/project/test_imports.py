@@ -60,7 +60,8 @@ def imported(part: str) -> Iterator[tuple[Path, str]]:
 def _modules(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom) and node.module:
+    # a relative import (level) stays in its package
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
         # `from opentelemetry import trace`: a namespace of many distributions, told apart by the second word
         return [f"{node.module}.{alias.name}" for alias in node.names]
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import textwrap
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis import Redis as PlainRedis
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
+from events import scripts, topology
 from events.connection import connect
 from events.identities import SessionId
-from events.publisher import Publisher
+from events.keys import lane_of
+from events.publisher import EventReusedError, Publisher, PublishRefusedError
 from events.types import PhotoSubmitted, SchemaExtracted
 from sandbox.redis_server import Valkey
 from shared.delivery.startup import check_redis
@@ -48,7 +51,11 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     for role in ROLES:
         users = users.replace(f"user {role} on ", f"user {role} on >{role} ")
     (folder / "users.acl").write_text(users)
-    options = {"aclfile": str(folder / "users.acl"), "enable-debug-command": "local"}
+    options = {
+        "aclfile": str(folder / "users.acl"),
+        "enable-debug-command": "local",
+        "lua-time-limit": "50",
+    }
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "redis-server":
             patch.setattr("sandbox.redis_server._candidates", lambda: [require("redis-server")])
@@ -79,7 +86,7 @@ async def send(client: Redis, *words: str) -> Any:
 
 
 def test_nobody_gets_in_until_passwords_are_set() -> None:
-    assert ROLES == ["default", "worker", "operator", "upstream", "scaler"]
+    assert ROLES == ["default", "worker", "operator", "trusted", "upstream", "scaler"]
     assert ACL.startswith("user default off ")
     words = ACL.split()
     assert "nopass" not in words
@@ -115,7 +122,9 @@ def test_the_commands_of_the_docs_give_every_role_a_password_of_its_own(
             assert client.ping()
 
 
-async def test_upstream_publishes_workers_hand_off_operators_replay(server: Valkey, admin: Redis) -> None:
+async def test_a_trusted_system_publishes_workers_hand_off_operators_replay(
+    server: Valkey, admin: Redis
+) -> None:
     mended = asyncio.Event()
 
     async def do(event: PhotoSubmitted) -> SchemaExtracted:
@@ -123,10 +132,11 @@ async def test_upstream_publishes_workers_hand_off_operators_replay(server: Valk
             raise PermanentError("no such library")
         return extracted(event)
 
-    upstream = connect(url_of(server, "upstream"))
-    publisher = Publisher(upstream)
+    trusted = connect(url_of(server, "trusted"))
+    publisher = Publisher(trusted)
     operator = connect(url_of(server, "operator"))
     async with running(settings_for(url_of(server, "worker")), do):
+        await until(lambda: _loaded(admin))
         await publisher.open_session("s1", expected=2)
         assert (await publisher.publish(photo(1), event_id="e-1")).fresh
         assert not (await publisher.publish(photo(1), event_id="e-1")).fresh
@@ -151,7 +161,7 @@ async def test_upstream_publishes_workers_hand_off_operators_replay(server: Valk
     }
     assert await admin.zscore("erni:session:open", "s1")
     assert await admin.exists("erni:beats:schema_extractor") == 0
-    for client in (upstream, operator):
+    for client in (trusted, operator):
         await client.aclose()
 
 
@@ -160,13 +170,13 @@ async def _is(client: Redis, stream: str, length: int) -> bool:
 
 
 @pytest.mark.parametrize("lane", ["", "{3}:"])
-async def test_upstream_publishes_by_hand_and_listens_with_a_group_of_its_own(
+async def test_a_trusted_system_publishes_by_hand_and_listens_with_a_group_of_its_own(
     server: Valkey, admin: Redis, lane: str
 ) -> None:
     validated = f"erni:{lane}photo.validated"
     await admin.xadd(validated, {"data": "{}"})
     await admin.xadd(f"erni:{lane}dead:photo_fetcher", {"raw": "x"})
-    async with Redis.from_url(url_of(server, "upstream"), protocol=2) as client:
+    async with Redis.from_url(url_of(server, "trusted"), protocol=2) as client:
         await client.xadd(f"erni:{lane}photo.submitted", {"data": '{"source_url": "store:originals/1"}'})
         await client.xgroup_create(validated, "archive", "0")
         ((_, ((entry_id, _),)),) = await send(
@@ -174,6 +184,78 @@ async def test_upstream_publishes_by_hand_and_listens_with_a_group_of_its_own(
         )
         assert await client.xack(validated, "archive", entry_id) == 1
         assert await client.xrange(f"erni:{lane}dead:photo_fetcher")
+
+
+async def _loaded(admin: Redis) -> bool:
+    found: list[int] = await send(
+        admin, "SCRIPT EXISTS", *(script.digest for script in scripts.for_publishers())
+    )
+    return all(found)
+
+
+def test_the_digests_of_the_file_are_those_of_the_scripts() -> None:
+    digests = {script.name: script.digest for script in scripts.for_publishers()}
+    assert set(re.findall(r"evalsha\|(\w+)", ACL)) == set(digests.values()), (
+        f"a script changed: put its new digest behind evalsha| in deploy/redis/users.acl, {digests}"
+    )
+
+
+@pytest.mark.parametrize("lanes", [1, 12])
+async def test_an_upstream_publishes_from_its_own_source_and_listens(
+    server: Valkey, admin: Redis, lanes: int
+) -> None:
+    async with connect(url_of(server, "upstream")) as client:
+        publisher = Publisher(client, source="urn:upstream", lanes=lanes)
+        await send(admin, "SCRIPT FLUSH")
+        with pytest.raises(PublishRefusedError, match="does not know the script publish yet") as refused:
+            await publisher.publish(photo(1), event_id="e-1")
+        assert refused.value.retry_after == 1
+        await scripts.load_for_publishers(admin)
+        assert (await publisher.publish(photo(1), event_id="e-1")).fresh
+        assert not (await publisher.publish(photo(1), event_id="e-1")).fresh
+        with pytest.raises(EventReusedError):
+            await publisher.publish(photo(2), event_id="e-1")
+        with pytest.raises(PublishRefusedError, match="1 are allowed"):
+            await Publisher(client, source="urn:upstream", lanes=lanes, max_backlog=1).publish(photo(3))
+        lane = lane_of("s1", lanes)
+        await client.xadd(lane.stream("photo.submitted"), {"data": '{"source_url": "store:originals/4"}'})
+        for stream in map(lane.stream, topology.PUBLIC):
+            await admin.xadd(stream, {"data": "{}"})
+            assert await client.xread({stream: "0"})
+            assert await client.xrange(stream)
+
+
+async def test_the_scripts_of_publishers_are_there_again_after_the_server_forgot_them(
+    server: Valkey, admin: Redis
+) -> None:
+    async with running(settings_for(url_of(server, "worker"))):
+        await until(lambda: _loaded(admin))
+        # as a restart or a fail-over does; the next heartbeat notices it
+        await send(admin, "SCRIPT FLUSH")
+        await until(lambda: _loaded(admin))
+
+
+async def test_an_endless_script_can_be_ended_by_the_operator_only(server: Valkey, admin: Redis) -> None:
+    clients = {role: Redis.from_url(url_of(server, role), protocol=2) for role in ("worker", "operator")}
+    for client in clients.values():
+        await client.ping()
+    endless = asyncio.create_task(send(admin, "EVAL", "while true do end", "0"))
+    await until(lambda: _busy(clients["worker"]))
+    with pytest.raises(NoPermissionError):
+        await send(clients["worker"], "SCRIPT KILL")
+    await send(clients["operator"], "SCRIPT KILL")
+    with pytest.raises(ResponseError, match="killed"):
+        await endless
+    for client in clients.values():
+        await client.aclose()
+
+
+async def _busy(client: Redis) -> bool:
+    try:
+        await client.get("erni:x")
+    except ResponseError as error:
+        return "BUSY" in str(error) or "busy" in str(error)
+    return False
 
 
 async def test_the_scaler_sees_lag_and_pending_of_a_group_whose_entries_are_deleted_as_they_end(
@@ -209,16 +291,38 @@ async def test_the_operator_sees_how_the_server_is_set_the_worker_does_not(serve
     }
 
 
+PUBLISH, OPEN_SESSION = (script.digest for script in scripts.for_publishers())
 FORBIDDEN = {
     "every role": (
-        ("worker", "operator", "upstream", "scaler"),
+        ("worker", "operator", "trusted", "upstream", "scaler"),
         ["FLUSHALL", "FLUSHDB", "KEYS *", "SHUTDOWN", "DEBUG SLEEP 0", "CONFIG SET maxmemory 1", "MONITOR",
          "ACL LIST", "ACL SETUSER x on", "REPLICAOF h 1", "SCRIPT FLUSH", "FUNCTION FLUSH", "GET other",
          "SET other 1", "MIGRATE h 1 k 0 1", "CLIENT KILL ID 1", "MODULE LIST", "PUBLISH channel x"],
     ),
-    "workers": (("worker", "upstream", "scaler"), ["CONFIG GET *", "CLIENT LIST", "ROLE"]),
+    "workers": (("worker", "trusted", "upstream", "scaler"), ["CONFIG GET *", "CLIENT LIST", "ROLE"]),
+    "publishing systems": (
+        ("trusted", "upstream", "scaler"),
+        ["EVAL return 1", "EVAL while_true_do_end 0", "SCRIPT LOAD return", "SCRIPT KILL",
+         f"EVALSHA {'0' * 40} 0"],
+    ),
     "upstream": (
         ("upstream", "scaler"),
+        ["SET erni:published:e 1", "SET erni:published:urn%3Aother:e 1", "GET erni:published:urn%3Aother:e",
+         "SET erni:{3}:published:urn%3Aother:e 1", "SET erni:{3}:published:x:published:urn%3Aupstream:e 1",
+         "XADD erni:published:urn%3Aother:photo.submitted * a b", "INCR erni:published:urn%3Aother:refused",
+         f"EVALSHA {PUBLISH} 3 erni:photo.submitted erni:published:urn%3Aother:e erni:refused 1 1",
+         f"EVALSHA {PUBLISH} 3 erni:schema.extracted erni:published:urn%3Aupstream:e erni:refused 1 1",
+         f"EVALSHA {OPEN_SESSION} 2 erni:session:s1 erni:session.completed s1 1",
+         "XADD erni:session.completed * data {}", "HSET erni:session:s1 expected 1",
+         "HGETALL erni:session:s1", "ZADD erni:session:open 1 s1", "XRANGE erni:photo.submitted - +",
+         "XREAD STREAMS erni:photo.submitted 0",
+         "XRANGE erni:dead:photo_fetcher - +", "XREAD STREAMS erni:dead:photo_fetcher 0",
+         "XACK erni:photo.validated archive 1-1", "XGROUP CREATE erni:photo.validated g 0",
+         "XREADGROUP GROUP archive c STREAMS erni:photo.validated >",
+         "XGROUP DESTROY erni:photo.validated g"],
+    ),
+    "trusted systems": (
+        ("trusted", "upstream", "scaler"),
         ["DEL erni:photo.submitted", "SET erni:photo.submitted x", "XDEL erni:photo.submitted 1-1",
          "XTRIM erni:photo.submitted MAXLEN 0", "XADD erni:photo.validated * data {}",
          "DEL erni:photo.validated",
