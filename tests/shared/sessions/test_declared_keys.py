@@ -137,6 +137,9 @@ async def _use_everything(client: Redis, place: Place) -> None:
                 source_url=f"https://bau.invalid/s1/{number}", session_id=SessionId("s1"), expected=3
             )
             await publisher.publish(event)
+        by_hand = b'{"source_url": "https://bau.invalid/by-hand/9", "session_id": "by-hand"}'
+        intake = place.lane("by-hand").stream("photo.submitted")
+        await call(client, "XADD", intake, "*", "id", "1", "source", "urn:a", "data", by_hand)
         dead = DeadLetters(client, lanes=place.lanes)
         await until(lambda: call(client, "XLEN", place.lane("s1").dead("photo_fetcher")))
         await until(lambda: call(client, "ZCARD", place.lane("s1").delayed("vision_analyzer")))
