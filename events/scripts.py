@@ -7,10 +7,10 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoScriptError
+from events.connection import NoScriptError, call
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from redis.asyncio import Redis
 
@@ -30,11 +30,10 @@ class Script:
         self, redis: Redis, keys: Sequence[str], args: Sequence[str | bytes | int | float]
     ) -> Any:
         """Run it. Raises what redis-py raises; sent once, unless the server did not know the script."""
-        run: Callable[..., Awaitable[Any]] = redis.execute_command
         try:
-            return await run("EVALSHA", self.digest, len(keys), *keys, *args)
+            return await call(redis, "EVALSHA", self.digest, len(keys), *keys, *args)
         except NoScriptError:
-            return await run("EVAL", self.text, len(keys), *keys, *args)
+            return await call(redis, "EVAL", self.text, len(keys), *keys, *args)
 
 
 @cache
