@@ -15,7 +15,7 @@ from redis.exceptions import InvalidResponse, NoPermissionError, RedisError
 
 from console.errors import CommandError
 from events import keys, topology
-from events.connection import Trouble, connect, trouble_of
+from events.connection import Trouble, call, connect, trouble_of
 from events.identities import InvalidIdError
 from events.publisher import InvalidEventError, PublishRefusedError
 from events.redis_address import shown, tls_trouble
@@ -24,7 +24,7 @@ from shared.photo_store import BlobStore
 from shared.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
@@ -138,12 +138,11 @@ async def no_trace(redis: Redis, settings: Settings) -> str:
 
     Raises what redis-py raises.
     """
-    ask: Callable[..., Awaitable[int]] = redis.execute_command
     for lane in keys.all_lanes(settings.lanes):
         streams = (lane.stream(name) for name in topology.TYPES)
         agents = (key for name in topology.AGENTS for key in (lane.processes(name), lane.dead(name)))
         try:
-            found = await ask("EXISTS", *streams, *agents, lane.session_open, lane.session_lru)
+            found = await call(redis, "EXISTS", *streams, *agents, lane.session_open, lane.session_lru)
         except NoPermissionError:
             # who may not look at all of it was let in by somebody who knows us
             return ""

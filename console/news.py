@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from console.places import place_of
 from events import codec, keys
-from events.connection import RedisError
+from events.connection import RedisError, call
 from events.types import SessionReported
 from shared.operations.status import read_status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from redis.asyncio import Redis
 
@@ -56,8 +56,8 @@ class Reported:
         return found
 
     async def _fetch(self, *words: str | bytes | int) -> list[Any]:
-        fetch: Callable[..., Awaitable[list[Any]]] = self._redis.execute_command
-        return await fetch(*words)
+        page: list[Any] = await call(self._redis, *words)
+        return page
 
 
 async def tell(redis: Redis, settings: Settings, say: Callable[[str], None]) -> None:

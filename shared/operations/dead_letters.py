@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from events import keys, topology
+from events.connection import call
 from events.publisher import SESSION_TTL, SESSION_TTL_IN_FLIGHT
 from shared.delivery import packing
 from shared.delivery.dead_letter import DeadLetter, read_letter
 from shared.operations import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
@@ -97,8 +98,7 @@ class DeadLetters:
                     yield letter
 
     async def _newest(self, agent: str, lane: Keys) -> tuple[int, int]:
-        fetch: Callable[..., Awaitable[Any]] = self._redis.execute_command
-        page = await fetch("XREVRANGE", lane.dead(agent), "+", "-", "COUNT", 1)
+        page = await call(self._redis, "XREVRANGE", lane.dead(agent), "+", "-", "COUNT", 1)
         return _place(page[0][0]) if page else (0, 0)
 
     async def _all_of(self, agent: str, lane: Keys, last: tuple[int, int]) -> AsyncIterator[DeadLetter]:
@@ -129,10 +129,9 @@ class DeadLetters:
         return packing.unpack_fields(raw) if raw else []
 
     async def _raw(self, dead_id: str, agent: str | None) -> tuple[str, Keys, bytes, list[bytes]] | None:
-        fetch: Callable[..., Awaitable[Any]] = self._redis.execute_command
         for name in topology.AGENTS if agent is None else (agent,):
             for lane in self._lanes:
-                page = await fetch("XRANGE", lane.dead(name), dead_id, dead_id)
+                page = await call(self._redis, "XRANGE", lane.dead(name), dead_id, dead_id)
                 if page:
                     return name, lane, page[0][0], page[0][1]
         return None
@@ -180,8 +179,7 @@ class DeadLetters:
 
     async def discard(self, letter: DeadLetter) -> bool:
         """Delete one dead letter for good; False if it was gone already."""
-        fetch: Callable[..., Awaitable[Any]] = self._redis.execute_command
-        return bool(await fetch("XDEL", keys.Keys(letter.lane).dead(letter.agent), letter.id))
+        return bool(await call(self._redis, "XDEL", keys.Keys(letter.lane).dead(letter.agent), letter.id))
 
 
 def _place(dead_id: bytes) -> tuple[int, int]:

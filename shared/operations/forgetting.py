@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from events import intake, keys, topology
+from events.connection import call
 from events.identities import SessionId
 from shared.delivery.dead_letter import DeadLetter
 from shared.operations.dead_letters import DeadFilter, DeadLetters
@@ -16,7 +17,7 @@ from shared.photo_store import CONTENT, SCHEME, BlobMissingError
 from shared.reports.photo_report import photos_of_session, read_photo_report, session_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
@@ -139,9 +140,8 @@ async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSes
 
 async def _records(redis: Redis, lane: Keys, session: SessionId) -> AsyncIterator[str]:
     """The photos with a record of that session; the session's own list may be gone before them."""
-    fetch: Callable[..., Awaitable[Any]] = redis.execute_command
     async for photo in _names(redis, lane.photo(""), "hash"):
-        if await fetch("HGET", lane.photo(photo), "session") == session.encode():
+        if await call(redis, "HGET", lane.photo(photo), "session") == session.encode():
             yield photo
 
 
@@ -157,10 +157,9 @@ async def _names(redis: Redis, prefix: str, kind: str) -> AsyncIterator[str]:
 
 async def _public(redis: Redis, lane: Keys, session: SessionId) -> AsyncIterator[tuple[str, bytes]]:
     """The session's entries in the public streams, which keep them for days."""
-    fetch: Callable[..., Awaitable[Any]] = redis.execute_command
     for stream in map(lane.stream, sorted(topology.PUBLIC)):
         start = "-"
-        while page := await fetch("XRANGE", stream, start, "+", "COUNT", _PAGE):
+        while page := await call(redis, "XRANGE", stream, start, "+", "COUNT", _PAGE):
             for entry_id, flat in page:
                 if (b"sessionid", session.encode()) in zip(flat[::2], flat[1::2], strict=True):
                     yield stream, entry_id

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from events import keys, topology
+from events.connection import call
 from shared.delivery import packing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from redis.asyncio import Redis
 
@@ -28,7 +29,6 @@ async def on_their_way(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
     Also every session with photos on their way, whose photos may lie anywhere.
     """
     contents, sessions = set[str](), set[str]()
-    call: Callable[..., Awaitable[Any]] = redis.execute_command
     # twice: an entry that is postponed, comes back or is replayed may move behind our back, once
     for _ in range(2):
         for lane in keys.all_lanes(lanes):
@@ -40,7 +40,7 @@ async def on_their_way(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
                 async for member, _ in redis.zscan_iter(lane.delayed(stage.agent), count=_PAGE):
                     contents |= contents_in([member])
             start = 0
-            while page := await call("ZRANGE", lane.session_open, start, start + 10 * _PAGE - 1):
+            while page := await call(redis, "ZRANGE", lane.session_open, start, start + 10 * _PAGE - 1):
                 sessions |= {raw.decode("utf-8", "replace") for raw in page}
                 start += len(page)
     return contents, sessions
@@ -70,9 +70,8 @@ async def _dead(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
 
 async def _entries(redis: Redis, stream: str) -> AsyncIterator[list[bytes]]:
     """The flat fields of every entry of a stream."""
-    call: Callable[..., Awaitable[Any]] = redis.execute_command
     start = "-"
-    while page := await call("XRANGE", stream, start, "+", "COUNT", _PAGE):
+    while page := await call(redis, "XRANGE", stream, start, "+", "COUNT", _PAGE):
         for _, flat in page:
             yield flat
         start = "(" + page[-1][0].decode()

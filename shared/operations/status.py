@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from events import keys, topology
-from events.connection import RedisError, Trouble, trouble_of
+from events.connection import RedisError, Trouble, call, trouble_of
 from shared.delivery.heartbeat import ProcessInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from redis.asyncio import Redis
 
@@ -93,16 +93,15 @@ async def depth_of(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> Depth:
     now = await _now(redis)
     backlog = pending = delayed = dead = 0
     oldest = 0.0
-    fetch: Callable[..., Awaitable[Any]] = redis.execute_command
     for lane in lanes:
         for name in stage.reads:
             stream = lane.stream(name)
             backlog += await redis.xlen(stream)
-            first = await fetch("XRANGE", stream, "-", "+", "COUNT", 1)
+            first = await call(redis, "XRANGE", stream, "-", "+", "COUNT", 1)
             if first:
                 oldest = max(oldest, now - int(first[0][0].split(b"-")[0]) / 1000)
             try:
-                pending += (await fetch("XPENDING", stream, stage.agent))[0]
+                pending += (await call(redis, "XPENDING", stream, stage.agent))[0]
             except RedisError as error:
                 if trouble_of(error) is not Trouble.NO_GROUP:
                     raise
@@ -123,18 +122,16 @@ async def _now(redis: Redis) -> float:
 
 
 async def _paused(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> float | None:
-    fetch: Callable[..., Awaitable[Any]] = redis.execute_command
-    since = [await fetch("HGET", lane.paused, stage.agent) for lane in lanes]
+    since = [await call(redis, "HGET", lane.paused, stage.agent) for lane in lanes]
     return min((float(value) for value in since if value), default=None)
 
 
 async def _processes(
     redis: Redis, stage: Stage, lanes: Sequence[Keys], now: float, alive_within: float
 ) -> list[ProcessStatus]:
-    fetch: Callable[..., Awaitable[Any]] = redis.hgetall
     found: dict[str, ProcessStatus] = {}
     for lane in lanes:
-        record: dict[bytes, bytes] = await fetch(lane.processes(stage.agent))
+        record: dict[bytes, bytes] = await call(redis, "HGETALL", lane.processes(stage.agent))
         for consumer, text in record.items():
             millis, _, says = text.partition(b" ")
             try:
