@@ -6,11 +6,12 @@ import io
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
+from msgspec import Meta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,20 +35,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     redis_url: str = "redis://localhost:6379/0"
     redis_password: str = ""
-    lanes: int = 1
+    lanes: Annotated[int, Meta(ge=1)] = 1
     session_backend: Literal["redis", "memory"] = "redis"
     session_redis_url: str = ""
-    session_ttl: int = 3600
+    session_ttl: Annotated[int, Meta(ge=1)] = 3600
     """Seconds since the last access after which a finished session is forgotten."""
-    session_max: int = 10_000
+    session_max: Annotated[int, Meta(ge=1)] = 10_000
     enable_tracing: bool = True
     otlp_endpoint: str = "http://localhost:4317"
     environment: str = "development"
-    metrics_port: int | None = None
+    metrics_port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
     """None: the first free port from 9200 upward; 0: any free port; else exactly this one."""
     metrics_host: str = "127.0.0.1"
     """Address /health, /ready and /metrics listen on; 0.0.0.0 in a container, for Prometheus to get in."""
-    http_port: int = 8085
+    http_port: Annotated[int, Meta(ge=0, le=65_535)] = 8085
     http_host: str = "127.0.0.1"
     """Address the gateway listens on; 0.0.0.0 in a container."""
     jaeger_url: str = "http://localhost:16686"
@@ -71,19 +72,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     vision_url: str = "https://api.openai.com/v1"
     vision_model: str = ""
     vision_api_key: str = ""
-    vision_budget_day: float = 0.0
+    vision_budget_day: Annotated[float, Meta(ge=0)] = 0.0
     """Money (in the price list's currency) that may be spent per day (UTC); 0: no limit."""
-    vision_budget_session: float = 0.0
+    vision_budget_session: Annotated[float, Meta(ge=0)] = 0.0
     """Money that may be spent on the photos of one session; 0: no limit."""
-    vision_price_input: float = 0.0
+    vision_price_input: Annotated[float, Meta(ge=0)] = 0.0
     """The model's price list: money per million tokens read, the picture's among them."""
-    vision_price_output: float = 0.0
+    vision_price_output: Annotated[float, Meta(ge=0)] = 0.0
     """Money per million tokens written."""
     vision_currency: str = "USD"
     """The price list's currency, as reports print it."""
     vision_api_version: str = ""
     """Azure OpenAI's ``api-version``: VISION_URL is then the resource, VISION_MODEL a deployment."""
-    vision_max_tokens: int = 1200
+    vision_max_tokens: Annotated[int, Meta(ge=16)] = 1200
     """Tokens an answer may have; one that was cut off is asked for once more with three times as many."""
     vision_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     """What the service calls that limit; older servers and Ollama say ``max_tokens``."""
@@ -92,31 +93,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     vision_detail: Literal["low", "high", "auto"] = "high"
     vision_schema_form: Literal["nested", "flat", "none"] = "nested"
     """How the answer's JSON schema is sent: OpenAI's way, llama.cpp's, or not at all."""
-    vision_preview_side: int = 1024
+    vision_preview_side: Annotated[int, Meta(ge=64)] = 1024
     """Pixels of the long side of the preview, which is what the model sees."""
     vision_faces: bool = False
     """Look for a face in each preview, on this machine, as a hint for columns about people."""
     photo_store_url: str = "./.erni/store"
-    store_retention_days: int = 0
+    store_retention_days: Annotated[int, Meta(ge=0)] = 0
     """Days after which photos, answers and reports are removed from the store; 0: kept."""
     source_hosts: tuple[str, ...] = ()
     """Hosts that `http(s):` sources may be on, comma-separated; ``*`` allows every public host."""
     source_roots: tuple[str, ...] = ()
     """Folders below which `file:` sources may be, separated by commas."""
-    max_photo_bytes: int = 15_000_000
-    max_event_bytes: int = 262_144
-    max_backlog: int = 100_000
+    max_photo_bytes: Annotated[int, Meta(ge=1)] = 15_000_000
+    max_event_bytes: Annotated[int, Meta(ge=1024)] = 262_144
+    max_backlog: Annotated[int, Meta(ge=1)] = 100_000
     """Entries in photo.submitted above which publishing is refused."""
-    concurrency: int = 8
-    lease_seconds: float = 15.0
-    handle_timeout: float = 120.0
-    max_deliveries: int = 5
-    grace_seconds: float = 30.0
-    photo_record_hours: float = 48.0
+    concurrency: Annotated[int, Meta(ge=1)] = 8
+    lease_seconds: Annotated[float, Meta(ge=0.5)] = 15.0
+    handle_timeout: Annotated[float, Meta(ge=0.1)] = 120.0
+    max_deliveries: Annotated[int, Meta(ge=1)] = 5
+    grace_seconds: Annotated[float, Meta(ge=0)] = 30.0
+    photo_record_hours: Annotated[float, Meta(ge=0)] = 48.0
     allow_volatile_redis: bool = False
     cache_dir: str = "~/.cache/erni"
     file_name_template: str = "Erni_Referenzfoto_{date}_{hash12}.{ext}"
-    schema_ttl: float = 300.0
+    schema_ttl: Annotated[float, Meta(ge=0)] = 300.0
     """Seconds after which a library's columns are read again."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console", "auto"] = "auto"
@@ -125,31 +126,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 _SECRETS = frozenset(
     {"redis_password", "azure_client_secret", "azure_certificate_password", "vision_api_key"}
 )
-_AT_LEAST: dict[str, float] = {
-    "lanes": 1,
-    "session_ttl": 1,
-    "session_max": 1,
-    "max_photo_bytes": 1,
-    "max_event_bytes": 1024,
-    "max_backlog": 1,
-    "concurrency": 1,
-    "lease_seconds": 0.5,
-    "handle_timeout": 0.1,
-    "max_deliveries": 1,
-    "grace_seconds": 0,
-    "photo_record_hours": 0,
-    "http_port": 0,
-    "metrics_port": 0,
-    "schema_ttl": 0,
-    "vision_budget_day": 0,
-    "vision_budget_session": 0,
-    "vision_max_tokens": 16,
-    "vision_preview_side": 64,
-    "vision_price_input": 0,
-    "vision_price_output": 0,
-    "store_retention_days": 0,
-}
-_AT_MOST: dict[str, float] = {"http_port": 65_535, "metrics_port": 65_535}
 _BOOLEANS = {
     "1": True,
     "true": True,
@@ -172,11 +148,7 @@ def _parse(field: msgspec.structs.FieldInfo, text: str) -> object:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if get_origin(field.type) is Literal:
         return _one_of(get_args(field.type), text)
-    value: Any = _converted(field, text)
-    if isinstance(value, int | float):
-        low, high = _AT_LEAST.get(field.name, -math.inf), _AT_MOST.get(field.name, math.inf)
-        if not low <= value <= high:
-            raise ValueError(f"expected {f'at least {low:g}' if value < low else f'at most {high:g}'}")
+    value = _converted(field, text)
     return Secret(value) if field.name in _SECRETS else value
 
 
@@ -189,12 +161,19 @@ def _one_of(allowed: Sequence[str], text: str) -> str:
 def _converted(field: msgspec.structs.FieldInfo, text: str) -> object:
     try:
         value: object = msgspec.convert(text, field.type, strict=False)
-    except msgspec.ValidationError:
-        whole = field.type is int or int in get_args(field.type)
-        raise ValueError(f"expected a {'whole ' if whole else ''}number") from None
+    except msgspec.ValidationError as error:
+        raise ValueError(_expected(str(error), text)) from None
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("expected a number")
     return value
+
+
+def _expected(refusal: str, text: str) -> str:
+    """What is allowed, in our words: msgspec says "Expected `int` >= 1"."""
+    bound = re.search(r"([<>])= (\S+)$", refusal)
+    if bound and text.lower() != "nan":
+        return f"expected at {'least' if bound[1] == '>' else 'most'} {bound[2]}"
+    return f"expected a {'whole ' if '`int' in refusal else ''}number"
 
 
 def load(environ: Mapping[str, str] | None = None, *, folder: Path | None = None) -> Settings:
