@@ -157,7 +157,7 @@ async def _vision_service(settings: Settings, model: str) -> Check:
     if status in (401, 403):
         return _failed("vision", f"{where} does not let us in (HTTP {status}): check VISION_API_KEY")
     if status >= 500:
-        return _failed("vision", f"{where} is unwell (HTTP {status}): try again later")
+        return _failed("vision", f"{where} is unhealthy (HTTP {status}): try again later")
     return _ok("vision", f"{where} answers; model {model}")
 
 
@@ -175,7 +175,7 @@ async def _store(settings: Settings) -> list[Check]:
     except (StoreError, OSError) as error:
         return [_failed("store", store_trouble(error, settings))]
     if not same:
-        return [_failed("store", f"{where} gave back other bytes than were written")]
+        return [_failed("store", f"{where} returned other bytes than were written")]
     return [_ok("store", f"{where}: written, read and deleted")]
 
 

@@ -91,7 +91,7 @@ class Gateway:
         return _json(targets, headers={"X-Prometheus-Refresh-Interval-Seconds": str(REFRESH_SECONDS)})
 
     async def targets(self) -> list[dict[str, object]]:
-        """Every agent process that beats, with its agent and consumer name as labels."""
+        """List every agent process with a fresh heartbeat; agent and consumer name are labels."""
         status = await read_status(
             self._redis, lanes=self._settings.lanes, alive_within=self._settings.lease_seconds
         )

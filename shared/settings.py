@@ -22,7 +22,7 @@ class SettingsError(ValueError):
 
 
 class Secret(str):
-    """Text that must not be printed: its repr hides it. `str.__str__` gives the value to who needs it."""
+    """Text that must not be printed: its repr hides it. `str.__str__` returns the value."""
 
     __slots__ = ()
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 _EXAMPLES: Final = 3
-"""Letters shown of a group."""
+"""Dead letters shown of a group."""
 _SHOWN: Final = 2000
 """Bytes shown of a field."""
 _FIELDS: Final = 40
@@ -41,14 +41,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = subcommands(
         parser,
         "Dead letters: photos that could not be processed, each with its reason. Find out why (list, show), "
-        "mend the cause, then replay them. Nothing is lost meanwhile.",
+        "remove the cause, then replay them. Nothing is lost meanwhile.",
         "erni dead list",
         "erni dead replay --fingerprint 3f2a90c1d7e4",
     )
-    listing = add("list", "what there is, grouped by kind of failure")
+    listing = add("list", "all dead letters, grouped by cause")
     describe(
         listing,
-        "Dead letters, alike failures together.",
+        "List dead letters, grouped by cause.",
         "erni dead list",
         "erni dead list --agent sharepoint_uploader --newer-than 2h",
         run=list_,

@@ -18,8 +18,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     if parser.prog.endswith("pause"):
         describe(
             parser,
-            "An agent stops reading, all its processes, until `erni resume`. What it has in hand it "
-            "finishes; what comes in waits.",
+            "All processes of an agent stop reading until `erni resume`. They finish the entries in flight; "
+            "new entries wait.",
             "erni pause sharepoint_uploader",
             run=pause,
         )

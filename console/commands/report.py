@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def report(options: argparse.Namespace, output: Output) -> int:
-    """Write it anew."""
+    """Write the report again."""
     from console import sessions
     from console.explain import open_store, redis_client, strange_redis
     from console.places import place_of

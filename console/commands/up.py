@@ -100,20 +100,20 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
                 await asked.wait()
             finally:
                 await end(telling)
-            output.say("stopping; what is in hand is finished first (Ctrl-C again: at once)")
+            output.say("stopping; entries in flight are finished first (Ctrl-C again: at once)")
     finally:
         addresses.unlink(missing_ok=True)
     return 1 if changes.failed else 0
 
 
 def _no_more_news(telling: asyncio.Task[None], output: Output) -> None:
-    """A mistake of ours in telling the news must not end the pipeline, nor be silent."""
+    """Report a bug of ours in the news: it must not end the pipeline, nor stay silent."""
     if not telling.cancelled() and (error := telling.exception()):
-        output.warn(f"erni: no more news will be told, because of {error!r}; the pipeline goes on")
+        output.warn(f"erni: no more news will be shown, because of {error!r}; the pipeline goes on")
 
 
 class _Changes:
-    """Tells people what happens to the processes; asks to stop when there is no going on."""
+    """Shows what happens to the processes; asks to stop when a service is lost that all others need."""
 
     def __init__(self, output: Output) -> None:
         self._output = output

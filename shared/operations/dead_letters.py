@@ -26,7 +26,7 @@ _PAGE: Final = 200
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which dead letters are meant: all conditions given must hold."""
+    """Selects dead letters: all given conditions must hold."""
 
     agent: str | None = None
     reason: str | None = None
@@ -43,11 +43,11 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def empty(self) -> bool:
-        """Whether nothing narrows it down."""
+        """Return whether no condition is given."""
         return self == DeadFilter(limit=self.limit)
 
     def matches(self, letter: DeadLetter, now: float) -> bool:
-        """Whether a dead letter is meant; `now` in Unix seconds."""
+        """Return whether the filter selects a dead letter; `now` in Unix seconds."""
         age = now - letter.failed_at
         return (
             self.reason in (None, letter.reason)
@@ -61,7 +61,7 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one dead letter: replayed, gone (somebody else did it), or refused with a sentence."""
+    """The result of one replay: replayed, gone (somebody else did it), or refused with a sentence."""
 
     letter: DeadLetter
     outcome: str
@@ -78,9 +78,9 @@ class DeadLetters:
         self._session_ttl = session_ttl
 
     async def find(self, wanted: DeadFilter) -> AsyncIterator[DeadLetter]:
-        """The dead letters that are meant, agent by agent, oldest first. KeyError for an unknown agent.
+        """Yield the selected dead letters, oldest first by agent. Raises KeyError for an unknown agent.
 
-        What dies while they are read is not among them: somebody may be replaying, and it would come round.
+        Entries that die during the read are left out: somebody may be replaying, and would see them again.
         """
         if wanted.agent is not None:
             topology.stage_of(wanted.agent)
@@ -102,7 +102,7 @@ class DeadLetters:
         return _place(page[0][0]) if page else (0, 0)
 
     async def _all_of(self, agent: str, lane: Keys, last: tuple[int, int]) -> AsyncIterator[DeadLetter]:
-        """The letters of one stream up to the id `last`."""
+        """Yield the dead letters of one stream up to the id `last`."""
         start = "-"
         while True:
             page = await scripts.letters(self._redis, lane, agent, start, _PAGE)
@@ -115,12 +115,12 @@ class DeadLetters:
             start = "(" + page[-1][0].decode()
 
     async def get(self, dead_id: str, *, agent: str | None = None) -> DeadLetter | None:
-        """One dead letter by its id; ids of two agents may be equal, then `agent` says which."""
+        """Return one dead letter by its id; ids of two agents may be equal, then `agent` says which."""
         found = await self._raw(dead_id, agent)
         return read_letter(found[2], found[3], agent=found[0], lane=found[1].lane) if found else None
 
     async def original(self, letter: DeadLetter) -> list[bytes]:
-        """The fields of the entry as they came: name, value, name, value. Empty if the letter is gone."""
+        """Return the fields of the entry as they came: name, value, … Empty if the dead letter is gone."""
         found = await self._raw(letter.id, letter.agent)
         if not found:
             return []
@@ -161,7 +161,7 @@ class DeadLetters:
                 letter=letter,
                 outcome="refused",
                 message=f"its entry has {value.removesuffix('.0')} fields, more than {scripts.REPLAY_PAIRS}"
-                " cannot be written back; discard it and publish the photo anew",
+                " cannot be written back; discard it and publish the photo again",
             )
         return Replayed(
             letter=letter,
@@ -170,7 +170,7 @@ class DeadLetters:
         )
 
     async def replay_all(self, wanted: DeadFilter, *, rate: float | None = None) -> AsyncIterator[Replayed]:
-        """Replay what is meant, at most `rate` a second. What fails again meanwhile is not replayed twice."""
+        """Replay the selected dead letters, at most `rate` a second, and none of them twice."""
         letters = [letter async for letter in self.find(wanted)]
         for number, letter in enumerate(letters):
             if rate and number:
@@ -178,17 +178,17 @@ class DeadLetters:
             yield await self.replay(letter)
 
     async def discard(self, letter: DeadLetter) -> bool:
-        """Delete one dead letter for good; False if it was gone already."""
+        """Delete one dead letter for good; return False if it was gone already."""
         return bool(await call(self._redis, "XDEL", keys.Keys(letter.lane).dead(letter.agent), letter.id))
 
 
 def _place(dead_id: bytes) -> tuple[int, int]:
-    """An entry id as what it sorts by."""
+    """Return an entry id as the two numbers it sorts by."""
     millis, _, sequence = dead_id.partition(b"-")
     return int(millis), int(sequence)
 
 
 async def dead_of_session(redis: Redis, session_id: str, lanes: int = 1) -> list[DeadLetter]:
-    """The dead letters of one session."""
+    """Return the dead letters of one session."""
     letters = DeadLetters(redis, lanes=lanes)
     return [letter async for letter in letters.find(DeadFilter(session=session_id))]

@@ -1,4 +1,4 @@
-"""What is kept about a session, and removing it: records, dead letters, and blobs that nobody else needs."""
+"""Finds and removes what is kept about a session: records, dead letters, and blobs nobody else needs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PAGE = 500
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What forgetting a session will remove."""
+    """Lists what forgetting a session will remove."""
 
     session: SessionId
     photos: list[str]
@@ -122,7 +122,7 @@ async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSes
         await redis.delete(lane.photo(photo))
     for stream, entry_id in plan.public:
         await redis.xdel(stream, entry_id)
-    # Letters and reports, which tell the contents, after these: else a second attempt would not find them.
+    # Letters and reports, which name the contents, after these: else a second attempt would not find them.
     own = session_prefix(plan.session)
     # somebody may have submitted the same picture while we asked whether to remove it
     needed, _ = await on_their_way(redis, lanes)

@@ -1,4 +1,4 @@
-"""The numbers that belong to an agent as a whole, looked up now and then by each of its processes."""
+"""Reads the numbers of an agent as a whole; each of its processes does so every few seconds."""
 
 from __future__ import annotations
 

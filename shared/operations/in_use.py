@@ -1,4 +1,4 @@
-"""What entries refer to that somebody may still need: contents in the photo store, and sessions."""
+"""Finds what somebody may still need: contents in the photo store and sessions that entries refer to."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _PAGE: Final = 100
 
 
 def contents_in(fields: Iterable[bytes]) -> set[str]:
-    """The SHA-256 of every content whose original the fields of an entry name."""
+    """Return the SHA-256 of every content whose original the fields of an entry name."""
     return {sha.decode() for field in fields for sha in _ORIGINAL.findall(field)}
 
 
 async def on_their_way(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
-    """Contents and sessions of the entries that wait, are in hand, or are postponed now.
+    """Return contents and sessions of the entries that wait, are in flight, or are postponed now.
 
-    Also every session with photos on their way, whose photos may lie anywhere.
+    Sessions with photos on their way are included, because those photos may lie in any stream.
     """
     contents, sessions = set[str](), set[str]()
-    # twice: an entry that is postponed, comes back or is replayed may move behind our back, once
+    # twice: an entry that is postponed, comes back or is replayed may move once, to where we looked before
     for _ in range(2):
         for lane in keys.all_lanes(lanes):
             for stage in topology.PIPELINE:
@@ -47,7 +47,7 @@ async def on_their_way(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
 
 
 async def in_use(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
-    """Contents and sessions that entries on their way or dead letters need."""
+    """Return contents and sessions that entries on their way or dead letters need."""
     contents, sessions = set[str](), set[str]()
     # before and after: what is replayed or dies meanwhile is found in one of the three
     for look in (_dead, on_their_way, _dead):
@@ -69,7 +69,7 @@ async def _dead(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
 
 
 async def _entries(redis: Redis, stream: str) -> AsyncIterator[list[bytes]]:
-    """The flat fields of every entry of a stream."""
+    """Yield the flat fields of every entry of a stream."""
     start = "-"
     while page := await call(redis, "XRANGE", stream, start, "+", "COUNT", _PAGE):
         for _, flat in page:

@@ -1,4 +1,4 @@
-"""What has to be tidied now and then: public streams by age, sessions by their limit."""
+"""Trims public streams by age and sessions by their limit, every few seconds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def keep(redis: Redis, stage: Stage, lanes: Sequence[Keys], sessions: SessionStore) -> None:
-    """Tidy until cancelled. Any process of the agent may; doing it twice does no harm.
+    """Trim until cancelled. Any process of the agent may; doing it twice does no harm.
 
     The writer of a public stream trims it, the creator of sessions sweeps them.
     """

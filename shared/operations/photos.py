@@ -1,4 +1,4 @@
-"""Photo records as people ask for them: by id, by file name, by session."""
+"""Reads photo records by id, by file name or by session."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PART = msgspec.json.Decoder(AgentPart)
 
 
 async def show(redis: Redis, photo_id: str, *, lanes: int = 1) -> PhotoRecord | None:
-    """A photo's record by its id; None if there is none (any more)."""
+    """Return a photo's record by its id; None if there is none (any more)."""
     for lane in keys.all_lanes(lanes):
         record = await _read(redis, lane.photo(photo_id), photo_id)
         if record is not None:
@@ -28,7 +28,7 @@ async def show(redis: Redis, photo_id: str, *, lanes: int = 1) -> PhotoRecord | 
 
 
 async def by_file_name(redis: Redis, file_name: str, *, lanes: int = 1, most: int = 20) -> list[PhotoRecord]:
-    """Records of photos with that file name: scans all records, for a person's question."""
+    """Return records of photos with that file name. Scans all records: for a person's question only."""
     found: list[PhotoRecord] = []
     for lane in keys.all_lanes(lanes):
         prefix = lane.photo("")
@@ -48,7 +48,7 @@ async def by_file_name(redis: Redis, file_name: str, *, lanes: int = 1, most: in
 
 
 async def of_session(redis: Redis, session_id: str, *, lanes: int = 1) -> list[PhotoRecord]:
-    """The records of a session's photos, in the order in which they came."""
+    """Return the records of a session's photos, in the order in which they came."""
     lane = keys.lane_of(session_id, lanes)
     ids = await call(redis, "ZRANGE", lane.session_photos(session_id), 0, -1)
     records = []

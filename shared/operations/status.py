@@ -58,11 +58,6 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
         """Outside parts that are down for one of its processes."""
         return sorted({name for process in self.processes for name in process.says.breakers_open})
 
-    @property
-    def done(self) -> int:
-        """Entries settled by the processes that run now."""
-        return sum(process.says.done for process in self.processes)
-
 
 class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """All agents in the topology's order, and the public streams' lengths."""
