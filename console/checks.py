@@ -11,8 +11,9 @@ import aiohttp
 import msgspec
 from obstore.exceptions import BaseError as StoreError
 
+from console.addresses import bare
 from console.errors import CommandError
-from console.explain import bare, open_store, redis_trouble, store_trouble
+from console.explain import open_store, redis_trouble, store_trouble
 from events.connection import RedisError, connect
 from events.redis_address import shown
 from shared.settings import Settings, SettingsError, merged_environment

@@ -8,11 +8,11 @@ import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 from obstore.exceptions import BaseError as StoreError
 from redis.exceptions import InvalidResponse, NoPermissionError, RedisError
 
+from console.addresses import bare
 from console.errors import CommandError
 from events import keys, topology
 from events.connection import Trouble, call, connect, trouble_of
@@ -97,13 +97,6 @@ _ANSWERED = {
     Trouble.NO_GROUP: "{where} has no consumer groups yet ({error}). They are made when the agents start.",
     Trouble.NOT_SENT: "{where} refused a command: {error}",
 }
-
-
-def bare(url: str) -> str:
-    """An address without what may be secret in it: userinfo and query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def cause_of(error: BaseException) -> str:

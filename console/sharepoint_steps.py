@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from console.addresses import bare
 from console.errors import CommandError
-from console.explain import bare
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
