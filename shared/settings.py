@@ -35,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     redis_url: str = "redis://localhost:6379/0"
     redis_password: str = ""
+    system_id: str = ""
+    """Of the system that is meant; a command refuses to change one with another id."""
     lanes: Annotated[int, Meta(ge=1)] = 1
     session_backend: Literal["redis", "memory"] = "redis"
     session_redis_url: str = ""
@@ -180,8 +182,8 @@ def load(environ: Mapping[str, str] | None = None, *, folder: Path | None = None
     """Read the settings. Raises SettingsError naming every wrong value.
 
     An empty variable counts as not set. `environ` defaults to the process's environment; files are looked
-    for in `folder` (default: the current one). What stands in the environment wins over `.env`, which wins
-    over `.erni/env` (the addresses of a running `erni up`).
+    for in `folder` (default: the current one; `.erni` also above it). What the environment says wins over
+    `.env`, which wins over `.erni/env` (the addresses of a running `erni up`).
     """
     merged = merged_environment(environ, folder=folder)
     values: dict[str, object] = {}
@@ -205,21 +207,50 @@ def load(environ: Mapping[str, str] | None = None, *, folder: Path | None = None
 
 
 def merged_environment(
-    environ: Mapping[str, str] | None = None, *, folder: Path | None = None
+    environ: Mapping[str, str] | None = None, *, folder: Path | None = None, running: bool = True
 ) -> dict[str, str]:
-    """The environment over `.env` over `.erni/env`. Raises SettingsError for a line that cannot be read."""
+    """The environment over `.env` over `.erni/env`. Raises SettingsError for a line that cannot be read.
+
+    `running` false: without `.erni/env`, for who starts a system and must not join the one that runs.
+    """
+    merged: dict[str, str] = {}
+    for origin, values in origins(environ, folder=folder):
+        if running or origin.name != "env":
+            merged.update(values)
+    return merged
+
+
+def origins(
+    environ: Mapping[str, str] | None = None, *, folder: Path | None = None
+) -> list[tuple[Path, dict[str, str]]]:
+    """Where settings come from, the weakest first: `.erni/env`, `.env`, and the environment (`Path()`).
+
+    Raises SettingsError for a line that cannot be read.
+    """
     from dotenv import dotenv_values
 
     base = folder or Path.cwd()
-    merged: dict[str, str] = {}
-    for path in (base / ".erni" / "env", base / ".env"):
+    erni = base / ".erni" if folder else erni_folder(base)
+    found: list[tuple[Path, dict[str, str]]] = []
+    for path in ([erni / "env"] if erni else []) + [base / ".env"]:
         if path.is_file():
             text = _readable(path)
-            merged.update({k: v for k, v in dotenv_values(stream=io.StringIO(text)).items() if v})
-    merged.update(
-        {key: value for key, value in (os.environ if environ is None else environ).items() if value}
-    )
-    return merged
+            values = dotenv_values(stream=io.StringIO(text))
+            found.append((path, {name: value for name, value in values.items() if value}))
+    given = os.environ if environ is None else environ
+    return [*found, (Path(), {name: value for name, value in given.items() if value})]
+
+
+def erni_folder(start: Path) -> Path | None:
+    """The `.erni` of a folder, or of the nearest one above it, as git finds its own.
+
+    Above, only one that belongs to this user: others could lead commands to a Redis of theirs.
+    """
+    for folder in (start, *start.parents):
+        erni = folder / ".erni"
+        if erni.is_dir() and (folder == start or erni.stat().st_uid == os.getuid()):
+            return erni
+    return None
 
 
 def _readable(path: Path) -> str:

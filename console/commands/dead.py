@@ -144,11 +144,11 @@ def _changing(options: argparse.Namespace, verb: str) -> DeadFilter:
 
 async def list_(options: argparse.Namespace, output: Output) -> int:
     """Group what matches by kind of failure."""
+    from console import system
     from console.explain import redis_client, strange_redis
-    from shared import settings as settings_module
     from shared.operations.dead_letters import DeadLetters
 
-    settings = settings_module.load()
+    settings = system.load()
     async with redis_client(settings) as redis:
         letters = [letter async for letter in DeadLetters(redis, lanes=settings.lanes).find(_filter(options))]
         strange = "" if letters else await strange_redis(redis, settings)
@@ -210,8 +210,8 @@ def _tell_group(output: Output, fingerprint: str, group: Sequence[DeadLetter]) -
 
 async def show(options: argparse.Namespace, output: Output) -> int:
     """Everything about one."""
+    from console import system
     from console.explain import redis_client, strange_redis
-    from shared import settings as settings_module
     from shared.operations.dead_letters import DeadLetters
 
     found = _ID.fullmatch(options.id)
@@ -219,7 +219,7 @@ async def show(options: argparse.Namespace, output: Output) -> int:
         raise CommandError(
             f"{options.id[:60]!r} is no id: `erni dead list` shows them (1764012345678-0)", code=2
         )
-    settings = settings_module.load()
+    settings = system.load()
     async with redis_client(settings) as redis:
         dead = DeadLetters(redis, lanes=settings.lanes)
         letter = await dead.get(options.id, agent=options.agent)
@@ -305,19 +305,20 @@ def _before(letter: DeadLetter) -> str:
 
 async def replay(options: argparse.Namespace, output: Output) -> int:
     """Replay what matches; exit code 1 if one of them cannot be."""
+    from console import system
     from console.explain import redis_client
     from events.connection import RedisError
-    from shared import settings as settings_module
     from shared.operations.dead_letters import DeadLetters
 
     wanted = _changing(options, "replay")
-    settings = settings_module.load()
+    settings = system.load()
     outcomes = {"replayed": 0, "gone": 0, "refused": 0}
     refused: list[dict[str, str]] = []
     async with redis_client(settings) as redis:
         dead = DeadLetters(redis, lanes=settings.lanes, session_ttl=settings.session_ttl)
         if options.dry_run:
             return await _dry_run(dead, wanted, output)
+        await system.require_chosen(redis, settings)
         try:
             async for result in dead.replay_all(wanted, rate=options.rate):
                 outcomes[result.outcome] += 1
@@ -350,15 +351,16 @@ async def _dry_run(dead: DeadLetters, wanted: DeadFilter, output: Output) -> int
 
 async def discard(options: argparse.Namespace, output: Output) -> int:
     """Delete what matches, after asking."""
+    from console import system
     from console.asking import sure
     from console.explain import redis_client
-    from shared import settings as settings_module
     from shared.operations.dead_letters import DeadLetters
 
     wanted = _changing(options, "discard")
-    settings = settings_module.load()
+    settings = system.load()
     discarded = 0
     async with redis_client(settings) as redis:
+        await system.require_chosen(redis, settings)
         dead = DeadLetters(redis, lanes=settings.lanes)
         letters = [letter async for letter in dead.find(wanted)]
         if letters and not options.yes:

@@ -50,9 +50,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def status(options: argparse.Namespace, output: Output) -> int:
     """Print it once, or again and again."""
+    from console import system
     from console.agent_state import judge
     from console.explain import no_trace, redis_client
-    from shared import settings as settings_module
 
     if options.watch and options.json:
         raise CommandError("--watch and --json exclude each other: JSON is one document", code=2)
@@ -60,7 +60,7 @@ async def status(options: argparse.Namespace, output: Output) -> int:
         from console.status_watch import watch
 
         return await watch(output, options.max_age)
-    settings = settings_module.load()
+    settings = system.load()
     async with redis_client(settings) as redis:
         before = await _look(redis, settings)
         await asyncio.sleep(_BEAT)

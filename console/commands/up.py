@@ -74,7 +74,7 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
     addresses = FOLDER / "env"
     # What an `erni up` that was killed left behind must not pass for settings.
     addresses.unlink(missing_ok=True)
-    stack = plan_up(merged_environment(), FOLDER, processes=dict(options.processes))
+    stack = plan_up(merged_environment(running=False), FOLDER, processes=dict(options.processes))
     changes = _Changes(output)
     if "REDIS_URL" not in stack.given:
         # The agents would wait for it, for ever and silently; here somebody sits and waits for them.
