@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 from redis.asyncio import Redis
 
 from console import system
+from console.running import claimed
 from shared.operations import systems
 from shared.settings import load, merged_environment
 from tests.console.pipeline import KEYS, beats, dies
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     from redis import Redis as PlainRedis
 
+    from sandbox.redis_server import Valkey
     from tests.console.conftest import Ran
 
 
@@ -125,3 +129,31 @@ def test_the_same_store_under_another_path_is_the_same_store(
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff")
     assert erni("publish", str(tmp_path / "photo.jpg"), "--session", "s1").code == 0
     assert client.xlen(KEYS.stream("photo.submitted")) == 1
+
+
+def test_a_frozen_redis_names_itself_within_five_seconds(
+    erni: Callable[..., Ran], own_redis_server: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", own_redis_server.url)
+    monkeypatch.setattr("console.explain._PATIENCE", 0.5)
+    os.kill(own_redis_server.pid, signal.SIGSTOP)
+    try:
+        ran = erni("status")
+    finally:
+        os.kill(own_redis_server.pid, signal.SIGCONT)
+    assert ran.code == 1
+    assert "takes connections and does not answer" in ran.err
+    assert "its process is stopped" in ran.err
+
+
+def test_the_advice_for_a_dead_redis_of_erni_up_is_no_circle(
+    erni: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REDIS_URL")
+    (tmp_path / ".erni").mkdir()
+    (tmp_path / ".erni" / "env").write_text("REDIS_URL=redis://127.0.0.1:1/0\n")
+    assert "start `erni up` there again" in erni("status").err
+    with claimed(tmp_path / ".erni" / "up.lock", "erni up"):
+        said = erni("status").err
+    assert "which starts it again when it ends" in said
+    assert "stop `erni up` with Ctrl-C and start it again" in said
