@@ -21,7 +21,7 @@ from events.identities import InvalidIdError
 from events.publisher import InvalidEventError, PublishRefusedError
 from events.redis_address import shown, tls_trouble
 from shared import settings as settings_module
-from shared.photo_store import BlobStore
+from shared.photo_store import BlobStore, StoreUnhealthyError
 from shared.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def open_store(settings: Settings) -> BlobStore:
 
 def store_trouble(error: Exception, settings: Settings) -> str:
     """What is wrong with the photo store, and what to do."""
+    if isinstance(error, StoreUnhealthyError):
+        return str(error)
     return (
         f"the photo store {bare(settings.photo_store_url)} cannot be used ({cause_of(error)}): check"
         f" PHOTO_STORE_URL and"
