@@ -61,6 +61,7 @@ def _failed(part: str, sentence: str) -> Check:
 
 async def _redis(settings: Settings) -> list[Check]:
     from shared.delivery.startup import check_redis
+    from shared.operations.memory import read_memory
     from shared.operations.status import read_status
 
     redis = connect(settings.redis_url, password=str(settings.redis_password), client_name="erni-doctor")
@@ -76,6 +77,9 @@ async def _redis(settings: Settings) -> list[Check]:
             Check(part="redis", state="ok" if finding.ok else "failed", sentence=finding.sentence)
             for finding in findings
         ]
+        memory = await read_memory(redis, lanes=settings.lanes)
+        if memory.nearly_full:
+            checks.append(_failed("redis", memory.sentence))
         status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
         missing = [agent.agent for agent in status.agents if not agent.processes]
         if missing:

@@ -16,6 +16,7 @@ from console.commands.status import rates_between
 from console.explain import redis_client, redis_trouble
 from events.connection import RedisError
 from shared import settings as settings_module
+from shared.operations.memory import read_memory
 from shared.operations.status import read_status
 
 if TYPE_CHECKING:
@@ -67,12 +68,14 @@ class _View:
         """Read the pipeline once more and return its picture."""
         try:
             status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
+            memory = await read_memory(redis, lanes=settings.lanes)
         except RedisError as error:
             self._looks, self.wrong = [], [redis_trouble(error, settings)]
             return Text(self.wrong[0], style="red")
         self._looks = [*self._looks[-_WINDOW:], status]
         judged = [judge(agent, self._max_age) for agent in status.agents]
         self.wrong = [sentence for one in judged for sentence in one.problems]
+        self.wrong += [memory.sentence] if memory.nearly_full else []
         notes = [sentence for one in judged for sentence in one.notes] + self._news
         return Group(
             status_table.table(status, rates_between(self._looks[0], status), judged),

@@ -53,6 +53,7 @@ async def status(options: argparse.Namespace, output: Output) -> int:
     from console import system
     from console.agent_state import judge
     from console.explain import no_trace, redis_client
+    from shared.operations.memory import read_memory
 
     if options.watch and options.json:
         raise CommandError("--watch and --json exclude each other: JSON is one document", code=2)
@@ -66,10 +67,12 @@ async def status(options: argparse.Namespace, output: Output) -> int:
         await asyncio.sleep(_BEAT)
         now = await _look(redis, settings)
         strange = await no_trace(redis, settings)
+        memory = await read_memory(redis, lanes=settings.lanes)
     judged = [judge(agent, options.max_age) for agent in now.agents]
     wrong = [sentence for one in judged for sentence in one.problems] + [*filter(None, [strange])]
+    wrong += [memory.sentence] if memory.nearly_full else []
     rates = rates_between(before, now)
-    output.answer(document(now, rates, judged, wrong))
+    output.answer({**document(now, rates, judged, wrong), "memory": _fields(memory)})
     if not output.as_json:
         from console import status_table
 
