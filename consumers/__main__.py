@@ -103,7 +103,7 @@ async def _run(name: str, settings: Settings, lanes: tuple[keys.Keys, ...]) -> N
 
 async def _jobs(process: AgentProcess) -> None:
     async with asyncio.TaskGroup() as jobs:
-        jobs.create_task(systems.announce(process.redis, process.settings))
+        jobs.create_task(systems.announce(process.redis, process.runtime.settings))
         jobs.create_task(background.run(process))
 
 

@@ -206,7 +206,7 @@ async def test_a_store_that_cannot_be_written_is_this_machines_trouble_in_one_se
         f"the photo store {folder} cannot be used (not a directory): check PHOTO_STORE_URL and its disk."
         " Photos wait meanwhile"
     )
-    assert classify(raised.value) is Kind.UNWELL
+    assert classify(raised.value) is Kind.UNHEALTHY
 
 
 @pytest.mark.parametrize(
@@ -246,6 +246,6 @@ async def test_each_error_of_a_store_has_its_cause_and_its_remedy(
     with pytest.raises(StoreUnhealthyError, match=said) as raised:
         await store.put(ORIGINAL, b"picture")
     assert raised.value.errno == number
-    assert classify(raised.value) is Kind.UNWELL
+    assert classify(raised.value) is Kind.UNHEALTHY
     assert "Debug" not in str(raised.value)
     assert "geheim" not in str(raised.value)
