@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +9,7 @@ import msgspec
 
 from console.addresses import bare
 from console.errors import CommandError
+from console.output import Output
 from shared import settings as settings_module
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def load() -> Settings:
     settings = settings_module.load()
     place = find_place()
     if line := _sentence(place, settings):
-        sys.stderr.write(f"erni: {line}\n")
-        sys.stderr.flush()
+        Output(as_json=False).warn(f"erni: {line}")
     return settings
 
 
