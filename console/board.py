@@ -43,7 +43,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 
     agent: str
     waiting: int = 0
-    in_hand: int = 0
+    in_flight: int = 0
     postponed: int = 0
     dead: int = 0
     trouble: str = ""
@@ -109,7 +109,7 @@ def draw(picture: Picture, *, width: int, height: int, unicode: bool = True) -> 
     text.append(("─" if unicode else "-") * line_width, "dim")
     counts = (
         ("waiting", [column.waiting for column in picture.columns], ""),
-        ("in hand", [column.in_hand for column in picture.columns], "cyan"),
+        ("in flight", [column.in_flight for column in picture.columns], "cyan"),
         ("postponed", [column.postponed for column in picture.columns], "yellow"),
         ("dead", [column.dead for column in picture.columns], "red"),
     )

@@ -11,8 +11,9 @@ import aiohttp
 import msgspec
 from obstore.exceptions import BaseError as StoreError
 
+from console.addresses import bare
 from console.errors import CommandError
-from console.explain import bare, open_store, redis_trouble, store_trouble
+from console.explain import open_store, redis_trouble, store_trouble
 from events.connection import RedisError, connect
 from events.redis_address import shown
 from shared.settings import Settings, SettingsError, merged_environment
@@ -60,6 +61,7 @@ def _failed(part: str, sentence: str) -> Check:
 
 async def _redis(settings: Settings) -> list[Check]:
     from shared.delivery.startup import check_redis
+    from shared.operations.memory import read_memory
     from shared.operations.status import read_status
 
     redis = connect(settings.redis_url, password=str(settings.redis_password), client_name="erni-doctor")
@@ -75,6 +77,9 @@ async def _redis(settings: Settings) -> list[Check]:
             Check(part="redis", state="ok" if finding.ok else "failed", sentence=finding.sentence)
             for finding in findings
         ]
+        memory = await read_memory(redis, lanes=settings.lanes)
+        if memory.nearly_full:
+            checks.append(_failed("redis", memory.sentence))
         status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
         missing = [agent.agent for agent in status.agents if not agent.processes]
         if missing:
@@ -157,7 +162,7 @@ async def _vision_service(settings: Settings, model: str) -> Check:
     if status in (401, 403):
         return _failed("vision", f"{where} does not let us in (HTTP {status}): check VISION_API_KEY")
     if status >= 500:
-        return _failed("vision", f"{where} is unwell (HTTP {status}): try again later")
+        return _failed("vision", f"{where} is unhealthy (HTTP {status}): try again later")
     return _ok("vision", f"{where} answers; model {model}")
 
 
@@ -175,7 +180,7 @@ async def _store(settings: Settings) -> list[Check]:
     except (StoreError, OSError) as error:
         return [_failed("store", store_trouble(error, settings))]
     if not same:
-        return [_failed("store", f"{where} gave back other bytes than were written")]
+        return [_failed("store", f"{where} returned other bytes than were written")]
     return [_ok("store", f"{where}: written, read and deleted")]
 
 

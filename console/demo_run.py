@@ -130,7 +130,7 @@ async def _picture(
         Column(
             agent=agent.agent,
             waiting=max(agent.depth.backlog - agent.depth.pending, 0),
-            in_hand=agent.depth.pending,
+            in_flight=agent.depth.pending,
             postponed=agent.depth.delayed,
             dead=agent.depth.dead,
             trouble=", ".join(agent.breakers_open),
@@ -145,14 +145,14 @@ def _screen(output: Output) -> Iterator[Callable[[Picture], None]]:
     """Shows pictures: one drawn over the other on a terminal, else now and then a line."""
     console = output.console
     if not console.is_terminal:
-        told, at = "", 0.0
+        last_line, at = "", 0.0
 
         def line(picture: Picture) -> None:
-            nonlocal told, at
+            nonlocal last_line, at
             text, now = plain_line(picture), time.monotonic()
             all_ended = picture.validated + picture.dead == len(picture.rows)
-            if text.partition("   ")[2] != told and (all_ended or now - at >= _LINE_SECONDS):
-                told, at = text.partition("   ")[2], now
+            if text.partition("   ")[2] != last_line and (all_ended or now - at >= _LINE_SECONDS):
+                last_line, at = text.partition("   ")[2], now
                 output.say(text)
 
         yield line

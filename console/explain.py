@@ -7,26 +7,31 @@ import re
 import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Final
 
 from obstore.exceptions import BaseError as StoreError
 from redis.exceptions import InvalidResponse, NoPermissionError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from console.addresses import bare
 from console.errors import CommandError
 from events import keys, topology
-from events.connection import Trouble, connect, trouble_of
+from events.connection import Trouble, call, connect, trouble_of
 from events.identities import InvalidIdError
 from events.publisher import InvalidEventError, PublishRefusedError
 from events.redis_address import shown, tls_trouble
 from shared import settings as settings_module
-from shared.photo_store import BlobStore
+from shared.photo_store import BlobStore, StoreUnhealthyError
 from shared.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
+
+
+_PATIENCE: Final = 4.0
+"""Seconds a command waits for an answer of Redis: whoever typed it shall know the cause within five."""
 
 
 def explain(error: Exception) -> CommandError | None:
@@ -52,7 +57,12 @@ async def redis_client(settings: Settings) -> AsyncIterator[Redis]:
     Raises CommandError for an address that cannot be read.
     """
     try:
-        redis = connect(settings.redis_url, password=str(settings.redis_password), client_name="erni-cli")
+        redis = connect(
+            settings.redis_url,
+            password=str(settings.redis_password),
+            client_name="erni-cli",
+            timeout=_PATIENCE,
+        )
     except ValueError as error:
         raise CommandError(f"REDIS_URL cannot be used: {error}", code=2) from None
     try:
@@ -71,6 +81,8 @@ def open_store(settings: Settings) -> BlobStore:
 
 def store_trouble(error: Exception, settings: Settings) -> str:
     """What is wrong with the photo store, and what to do."""
+    if isinstance(error, StoreUnhealthyError):
+        return str(error)
     return (
         f"the photo store {bare(settings.photo_store_url)} cannot be used ({cause_of(error)}): check"
         f" PHOTO_STORE_URL and"
@@ -84,26 +96,21 @@ def redis_trouble(error: Exception, settings: Settings) -> str:
     trouble = trouble_of(error)
     if trouble is None or trouble is Trouble.AWAY:
         if tls := tls_trouble(error, settings.redis_url):
-            return f"{where} cannot be used: {tls}. {_where_the_address_is_from(settings)}"
-        return f"{where} does not answer ({cause_of(error)}). {_where_the_address_is_from(settings)}"
+            return f"{where} cannot be used: {tls}. {_what_to_do(settings)}"
+        if isinstance(error, RedisTimeoutError):
+            return _frozen(where, settings)
+        return f"{where} does not answer ({cause_of(error)}). {_what_to_do(settings)}"
     return _ANSWERED[trouble].format(where=where, error=error)
 
 
 _ANSWERED = {
     Trouble.LOADING: "{where} is not ready yet ({error}). Try again in a moment.",
     Trouble.READ_ONLY: "{where} takes no writes ({error}). Set REDIS_URL to the primary.",
-    Trouble.OUT_OF_MEMORY: "{where} is at its memory limit ({error}). Let the agents drain it.",
+    Trouble.OUT_OF_MEMORY: "{where} is at its memory limit ({error}). What fills it: erni doctor.",
     Trouble.NO_PERMISSION: "{where} does not let us in ({error}). Check REDIS_PASSWORD and the rights.",
     Trouble.NO_GROUP: "{where} has no consumer groups yet ({error}). They are made when the agents start.",
     Trouble.NOT_SENT: "{where} refused a command: {error}",
 }
-
-
-def bare(url: str) -> str:
-    """An address without what may be secret in it: userinfo and query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def cause_of(error: BaseException) -> str:
@@ -138,12 +145,11 @@ async def no_trace(redis: Redis, settings: Settings) -> str:
 
     Raises what redis-py raises.
     """
-    ask: Callable[..., Awaitable[int]] = redis.execute_command
     for lane in keys.all_lanes(settings.lanes):
         streams = (lane.stream(name) for name in topology.TYPES)
         agents = (key for name in topology.AGENTS for key in (lane.processes(name), lane.dead(name)))
         try:
-            found = await ask("EXISTS", *streams, *agents, lane.session_open, lane.session_lru)
+            found = await call(redis, "EXISTS", *streams, *agents, lane.session_open, lane.session_lru)
         except NoPermissionError:
             # who may not look at all of it was let in by somebody who knows us
             return ""
@@ -155,14 +161,29 @@ async def no_trace(redis: Redis, settings: Settings) -> str:
     )
 
 
-def _where_the_address_is_from(settings: Settings) -> str:
-    """What to do about an address that does not answer."""
+def _what_to_do(settings: Settings) -> str:
+    """Return what to do about an address that does not answer."""
     from dotenv import dotenv_values
 
-    left = Path(".erni") / "env"
-    if left.is_file() and dotenv_values(left).get("REDIS_URL") == settings.redis_url:
+    from sandbox.claims import holder_of
+
+    erni = settings_module.erni_folder(Path.cwd())
+    if erni and dotenv_values(erni / "env").get("REDIS_URL") == settings.redis_url:
+        if holder := holder_of(erni / "up.lock"):
+            return (
+                f"It is the one of {holder} in {erni.parent}, which starts it again when it ends: see"
+                f" {erni / 'logs'}, or stop `erni up` with Ctrl-C and start it again."
+            )
         return (
-            f"The address comes from {left}, which `erni up` writes while it runs: is it still running?"
-            " Start `erni up` again in this folder."
+            f"It was the one of an `erni up` in {erni.parent} that was killed: start `erni up` there again."
         )
     return "Start everything on this machine with `erni up`, or set REDIS_URL to a server that runs."
+
+
+def _frozen(where: str, settings: Settings) -> str:
+    """Return the sentence for a server that takes connections and says nothing."""
+    return (
+        f"{where} takes connections and does not answer within {_PATIENCE:.0f} s: its process is stopped"
+        " (kill -CONT), or too busy. No photo is lost; agents go on when it answers."
+        f" {_what_to_do(settings)}"
+    )

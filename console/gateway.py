@@ -13,6 +13,7 @@ from console.errors import CommandError
 from console.explain import redis_trouble
 from events import topology
 from events.connection import RedisError, connect
+from shared.operations.memory import read_memory
 from shared.operations.status import read_status
 from shared.telemetry.metrics import REGISTRY
 
@@ -70,13 +71,15 @@ class Gateway:
         await self._redis.aclose()
 
     async def _ready(self, _request: web.Request) -> web.Response:
-        """Ready while Redis answers: what we serve is read from there."""
+        """Ready while Redis answers and has memory left: publishing needs both."""
         try:
-            await self._redis.ping()
+            memory = await read_memory(self._redis, lanes=self._settings.lanes)
         except RedisError as error:
             return _json(
                 {"status": "not ready", "reasons": [redis_trouble(error, self._settings)]}, status=503
             )
+        if memory.full:
+            return _json({"status": "not ready", "reasons": [memory.sentence]}, status=503)
         return _json({"status": "ready", "reasons": []})
 
     async def _targets(self, _request: web.Request) -> web.Response:
@@ -91,7 +94,7 @@ class Gateway:
         return _json(targets, headers={"X-Prometheus-Refresh-Interval-Seconds": str(REFRESH_SECONDS)})
 
     async def targets(self) -> list[dict[str, object]]:
-        """Every agent process that beats, with its agent and consumer name as labels."""
+        """List every agent process with a fresh heartbeat; agent and consumer name are labels."""
         status = await read_status(
             self._redis, lanes=self._settings.lanes, alive_within=self._settings.lease_seconds
         )

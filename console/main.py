@@ -41,7 +41,7 @@ COMMANDS: Final = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line and points at --help; with --json the document says it too."""
+    """Reports a wrong word in one line and points at --help; with --json the document says it too."""
 
     words: Sequence[str] = ()
     """What was typed."""
@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
         self.complain(message, self.prog)
 
     def complain(self, message: str, prog: str) -> NoReturn:
-        """Say what is wrong with the words of the command `prog`, and end."""
+        """Say what is wrong with the words of the command `prog`, then exit with code 2."""
         output = Output(as_json="--json" in self.words)
         output.answer({"error": message})
         output.warn(f"{prog}: {message}")
@@ -101,7 +101,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
-    """What was typed, read; what nobody knows is told by the command, where argparse leaves it to `erni`."""
+    """Read the words. Unknown words are reported by the command, where argparse would blame `erni`."""
     top = parser(words)
     options, unknown = top.parse_known_args(words)
     if unknown:
@@ -111,7 +111,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace, output: Output) -> int:
-    """Run what was chosen, and say what goes wrong."""
+    """Run the chosen command and report its errors."""
     try:
         _log_to_stderr()
         result: Any = options.run(options, output)
@@ -121,27 +121,27 @@ def _run(options: argparse.Namespace, output: Output) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        told = _told(error)
-        if told is None:
+        sentence = _sentence(error)
+        if sentence is None:
             raise
-        output.answer({"error": str(told)})
-        output.warn(f"erni: {told}")
-        return told.code
+        output.answer({"error": str(sentence)})
+        output.warn(f"erni: {sentence}")
+        return sentence.code
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
     return int(code)
 
 
 def _log_to_stderr() -> None:
-    """What parts of the machinery log is for standard error too; commands that serve set up more."""
+    """Send log lines of the packages a command uses to standard error; commands that serve set up more."""
     import structlog
 
     # looked up for each line, since it may be another one by then
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
-def _told(error: Exception) -> CommandError | None:
-    """The sentence for an error that a user can cause; None for a mistake of ours."""
+def _sentence(error: Exception) -> CommandError | None:
+    """Return the sentence for an error that a user can cause; None for a mistake of ours."""
     if isinstance(error, CommandError):
         return error
     from console.explain import explain

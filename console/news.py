@@ -1,4 +1,4 @@
-"""What happens in a running pipeline that people want to be told: outages, and sessions that are through."""
+"""Reports what people want to know of a running pipeline: outages, and sessions that have completed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from console.places import place_of
 from events import codec, keys
-from events.connection import RedisError
+from events.connection import RedisError, call
 from events.types import SessionReported
 from shared.operations.status import read_status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from redis.asyncio import Redis
 
@@ -32,14 +32,14 @@ class Reported:
         self._after: dict[Keys, bytes] = dict.fromkeys(keys.all_lanes(lanes), b"0-0")
 
     async def skip(self) -> None:
-        """Leave out those that are there already."""
+        """Skip the reports that are there already."""
         for lane in self._after:
             newest = await self._fetch("XREVRANGE", lane.stream(_REPORTED), "+", "-", "COUNT", 1)
             if newest:
                 self._after[lane] = newest[0][0]
 
     async def new(self) -> list[SessionReported]:
-        """Those that came in since the last look."""
+        """Return the reports that came in since the last call."""
         found: list[SessionReported] = []
         for lane, after in self._after.items():
             start = b"(" + after
@@ -56,12 +56,12 @@ class Reported:
         return found
 
     async def _fetch(self, *words: str | bytes | int) -> list[Any]:
-        fetch: Callable[..., Awaitable[list[Any]]] = self._redis.execute_command
-        return await fetch(*words)
+        page: list[Any] = await call(self._redis, *words)
+        return page
 
 
 async def tell(redis: Redis, settings: Settings, say: Callable[[str], None]) -> None:
-    """Say each piece of news in a sentence, until cancelled. Redis being away is the supervisor's news."""
+    """Report each piece of news in a sentence, until cancelled. The supervisor reports a lost Redis."""
     reported = Reported(redis, lanes=settings.lanes)
     down: set[tuple[str, str]] = set()
     skipped = False

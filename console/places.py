@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from console.explain import bare
+from console.addresses import bare
 
 if TYPE_CHECKING:
     from shared.settings import Settings

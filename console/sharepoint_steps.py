@@ -1,4 +1,4 @@
-"""The way to a SharePoint library, step by step, for `erni doctor`: where it ends is what to mend."""
+"""Walks to a SharePoint library step by step, for `erni doctor`: the first failing step is the cause."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from console.addresses import bare
 from console.errors import CommandError
-from console.explain import bare
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -51,7 +51,7 @@ async def steps(settings: Settings) -> AsyncIterator[str]:
             if odd := [column for column in columns if column.writable and column.name.startswith("_")]:
                 yield (
                     f"perhaps not writable: {', '.join(column.display_name for column in odd)}. Graph refuses"
-                    " columns whose internal name begins with an escaped letter; make such a column anew"
+                    " columns whose internal name begins with an escaped letter; create such a column again"
                     " under a plain name and rename it then"
                 )
             await Uploader(client).rehearse(library.drive_id)

@@ -69,7 +69,7 @@ class Child:
 
 
 class Supervisor:
-    """Runs processes until `stop`. What happens is told to `on_change`, what they write to `on_line`."""
+    """Runs processes until `stop`. Calls `on_change` for each change, `on_line` for each line they write."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Supervisor:
             await asyncio.gather(*(self._end(child) for child in by_stage[stage]))
 
     def kill(self) -> None:
-        """End all at once, whatever they have in hand."""
+        """Kill all processes at once, whatever they have in flight."""
         self._stopping = True
         for child in self.children.values():
             _signal_group(child.pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib
 import inspect
 import re
@@ -19,7 +20,7 @@ from shared import settings as settings_module
 from shared.delivery.agent import Agent
 from shared.delivery.process import AgentProcess, consumer_name
 from shared.delivery.startup import RedisUnfitError
-from shared.operations import background
+from shared.operations import background, systems
 from shared.process_exit import leave
 from shared.settings import Settings, SettingsError
 from shared.telemetry.logs import configure_logging
@@ -91,13 +92,19 @@ async def _run(name: str, settings: Settings, lanes: tuple[keys.Keys, ...]) -> N
             consumer=consumer,
             lanes=lanes,
             spans=telemetry.deliveries,
-            background=background.run,
+            background=_jobs,
         )
         process.handle_signals()
         await process.run()
     finally:
         await redis.aclose()
         telemetry.shutdown()
+
+
+async def _jobs(process: AgentProcess) -> None:
+    async with asyncio.TaskGroup() as jobs:
+        jobs.create_task(systems.announce(process.redis, process.runtime.settings))
+        jobs.create_task(background.run(process))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,10 +7,12 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import NoPermissionError, NoScriptError
+from redis.exceptions import NoPermissionError
+
+from events.connection import NoScriptError, call
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from redis.asyncio import Redis
 
@@ -36,12 +38,11 @@ class Script:
 
         NoScriptError: the server does not know the script, and this user may only run what others loaded.
         """
-        run: Callable[..., Awaitable[Any]] = redis.execute_command
         try:
-            return await run("EVALSHA", self.digest, len(keys), *keys, *args)
+            return await call(redis, "EVALSHA", self.digest, len(keys), *keys, *args)
         except NoScriptError:
             try:
-                reply = await run("EVAL", self.text, len(keys), *keys, *args)
+                reply = await call(redis, "EVAL", self.text, len(keys), *keys, *args)
             except NoPermissionError:
                 # the NoScriptError is what helps: it ends when somebody loads the script
                 pass

@@ -46,3 +46,19 @@ class FolderClaim:
         """Let go. The file stays: removing it would let two processes lock two files of one name."""
         os.truncate(self._descriptor, 0)
         os.close(self._descriptor)
+
+
+def holder_of(path: Path) -> str:
+    """Return the line of who holds a claim now; '' if nobody does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(descriptor, 500).decode(errors="replace").strip() or "another process"
+    else:
+        return ""
+    finally:
+        os.close(descriptor)

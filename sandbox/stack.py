@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Callable
@@ -155,6 +156,7 @@ class _Plan:
         binary, port, data = valkey.find_server(), self._port("redis"), self._folder / "redis"
         data.mkdir(parents=True, exist_ok=True)
         self._given["REDIS_URL"] = f"redis://{valkey.HOST}:{port}/0"
+        self._given["SYSTEM_ID"] = _kept(data / "system", lambda: secrets.token_hex(8))
         self._addresses.append(Address(what="redis", where=self._given["REDIS_URL"]))
         words = valkey.command(binary, folder=data, port=port)
         self._service("redis", words, lambda _: valkey.ping(port))
@@ -246,6 +248,13 @@ class _Plan:
             port = valkey.free_port()
         self._drawn.add(port)
         return port
+
+
+def _kept(path: Path, make: Callable[[], str]) -> str:
+    """What the file says; at first what `make` returns. Beside the data, it is gone when they are."""
+    if not path.is_file():
+        path.write_text(make() + "\n")
+    return path.read_text().strip()
 
 
 def _answers(port: int, path: str) -> Callable[[int], bool]:

@@ -15,24 +15,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
+import os
 import re
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.exceptions import BaseError as StoreError
 from obstore.store import LocalStore, from_url
 
 from events.identities import StoreUrl
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
 SCHEME = "store:"
@@ -48,6 +52,75 @@ _DEAD_SECONDS: Final = 15.0
 
 class BlobMissingError(FileNotFoundError):
     """A reference points at a blob that is not in the store (its retention may be over)."""
+
+
+class StoreUnhealthyError(OSError, StoreError):
+    """The store does not work: it is full, away, or lets us not in. No photo is to blame for that.
+
+    `errno` is the system's where it has one, else EIO: both count as trouble of this machine, so the entry is
+    released and reading stops. The sentence says what to do.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+_SECRET: Final = re.compile(r"(?<=//)[^/@\s]+(?=@)|\?\S+")
+"""What may be secret in an address: userinfo and query."""
+_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
+_REMEDIES: Final = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "raise the quota or free some space there",
+    errno.EROFS: "mount it for writing",
+    errno.EACCES: "give this user the right to write there",
+    errno.EPERM: "give this user the right to write there",
+}
+
+
+@contextlib.contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Turn obstore's errors, which end in a dump of its structures, into one kind with a sentence.
+
+    What is there already or not there is an answer, not an error, and passes.
+    """
+    try:
+        yield
+    except (AlreadyExistsError, NotFoundError):
+        raise
+    except StoreError as error:
+        raise _unhealthy(error, url) from error
+
+
+def _unhealthy(error: StoreError, url: str) -> StoreUnhealthyError:
+    where, text = _bare(url), str(error)
+    number = int(found[1]) if (found := _OS_ERROR.search(text)) else 0
+    if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) and not number:
+        cause, remedy = "it does not let us in", "check its credentials and their rights"
+    elif number:
+        cause = os.strerror(number).lower()
+        remedy = _REMEDIES.get(number, "check PHOTO_STORE_URL and its disk")
+    else:
+        cause = _SECRET.sub("…", text.strip().splitlines()[0])[:200]
+        remedy = "check PHOTO_STORE_URL, its credentials and the way to it"
+    free = _free_space(url) if number in (errno.ENOSPC, errno.EDQUOT) else ""
+    return StoreUnhealthyError(
+        number if number in _REMEDIES and number not in (errno.EACCES, errno.EPERM) else errno.EIO,
+        f"the photo store {where} cannot be used ({cause}{free}): {remedy}. Photos wait meanwhile",
+    )
+
+
+def _bare(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _free_space(url: str) -> str:
+    """How much room a folder has; '' where the system does not say."""
+    try:
+        usage = shutil.disk_usage(url.removeprefix("file://"))
+    except OSError:
+        return ""
+    return f"; {usage.free / 1e6:.1f} of {usage.total / 1e6:.1f} MB free"
 
 
 def store_key(url: str) -> str:
@@ -86,16 +159,19 @@ class BlobStore:
 
     async def replace(self, key: str, data: bytes) -> StoreUrl:
         """Write a blob over what was there. For reports, whose key says what they are about."""
-        await obstore.put_async(self._store, key, data)
+        with _explained(self.url):
+            await obstore.put_async(self._store, key, data)
         return await self._outlasting_removals(key, data)
 
     async def _keep(self, key: str, data: bytes | Path) -> StoreUrl:
         try:
-            await obstore.put_async(self._store, key, data, mode="create")
+            with _explained(self.url):
+                await obstore.put_async(self._store, key, data, mode="create")
         except AlreadyExistsError:
             written = await self._written(key)
             if written is None or datetime.now(UTC) - written > _REFRESH_AFTER:
-                await obstore.put_async(self._store, key, data)
+                with _explained(self.url):
+                    await obstore.put_async(self._store, key, data)
         return await self._outlasting_removals(key, data)
 
     async def _outlasting_removals(self, key: str, data: bytes | Path) -> StoreUrl:
@@ -107,15 +183,17 @@ class BlobStore:
             await asyncio.sleep(0.05)
         # in this order: a removal that began before our write may have ended before we looked for its mark
         if await self._written(key) is None:
-            await obstore.put_async(self._store, key, data)
+            with _explained(self.url):
+                await obstore.put_async(self._store, key, data)
         return StoreUrl(SCHEME + key)
 
     async def get(self, url: str) -> bytes:
         """The blob of a ``store:`` URL. Raises BlobMissingError."""
         key = store_key(url)
         try:
-            result = await obstore.get_async(self._store, key)
-            return bytes(await result.bytes_async())
+            with _explained(self.url):
+                result = await obstore.get_async(self._store, key)
+                return bytes(await result.bytes_async())
         except FileNotFoundError as error:
             raise BlobMissingError(
                 f"the photo store has no {key} (retention over, its session forgotten, or another store?):"
@@ -129,22 +207,31 @@ class BlobStore:
     async def delete(self, url: str) -> None:
         """Remove a blob; none there is as good."""
         try:
-            await obstore.delete_async(self._store, store_key(url))
+            with _explained(self.url):
+                await obstore.delete_async(self._store, store_key(url))
         except FileNotFoundError:
             return
 
     async def keys(self, prefix: str) -> AsyncIterator[str]:
         """All keys below a prefix."""
-        async for chunk in obstore.list(self._store, prefix):
-            for meta in chunk:
-                yield meta["path"]
+        async for meta in self._below(prefix):
+            yield meta["path"]
 
     async def older(self, prefix: str, before: datetime) -> AsyncIterator[str]:
         """The keys below a prefix that were last written before that time, by the store's own clock."""
-        async for chunk in obstore.list(self._store, prefix):
+        async for meta in self._below(prefix):
+            if meta["last_modified"] < before:
+                yield meta["path"]
+
+    async def _below(self, prefix: str) -> AsyncIterator[ObjectMeta]:
+        listing = obstore.list(self._store, prefix).__aiter__()
+        while True:
+            with _explained(self.url):
+                chunk = await anext(listing, None)
+            if chunk is None:
+                return
             for meta in chunk:
-                if meta["last_modified"] < before:
-                    yield meta["path"]
+                yield meta
 
     async def expire(self, key: str, before: datetime, *, kept_by: Sequence[str] = ()) -> bool:
         """Remove a blob if neither it nor one of `kept_by` was written since `before`; whether it went.
@@ -155,7 +242,8 @@ class BlobStore:
         mark = _mark(key)
         try:
             async with asyncio.timeout(_REMOVAL_SECONDS):
-                await obstore.put_async(self._store, mark, b"")
+                with _explained(self.url):
+                    await obstore.put_async(self._store, mark, b"")
                 dates = [await self._written(name) for name in (key, *kept_by)]
                 if dates[0] is None or any(date is not None and date >= before for date in dates):
                     return False
@@ -173,7 +261,8 @@ class BlobStore:
     async def _written(self, key: str) -> datetime | None:
         """When a blob was last written; None if there is none."""
         try:
-            return (await obstore.head_async(self._store, key))["last_modified"]
+            with _explained(self.url):
+                return (await obstore.head_async(self._store, key))["last_modified"]
         except FileNotFoundError:
             return None
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
+from msgspec import Meta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +24,7 @@ class SettingsError(ValueError):
 
 
 class Secret(str):
-    """Text that must not be printed: its repr hides it. `str.__str__` gives the value to who needs it."""
+    """Text that must not be printed: its repr hides it. `str.__str__` returns the value."""
 
     __slots__ = ()
 
@@ -35,20 +37,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     redis_url: str = "redis://localhost:6379/0"
     redis_password: str = ""
-    lanes: int = 1
+    system_id: str = ""
+    """Of the system that is meant; a command refuses to change one with another id."""
+    lanes: Annotated[int, Meta(ge=1)] = 1
     session_backend: Literal["redis", "memory"] = "redis"
     session_redis_url: str = ""
-    session_ttl: int = 3600
+    session_ttl: Annotated[int, Meta(ge=1)] = 3600
     """Seconds since the last access after which a finished session is forgotten."""
-    session_max: int = 10_000
+    session_max: Annotated[int, Meta(ge=1)] = 10_000
     enable_tracing: bool = True
     otlp_endpoint: str = "http://localhost:4317"
     environment: str = "development"
-    metrics_port: int | None = None
+    metrics_port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
     """None: the first free port from 9200 upward; 0: any free port; else exactly this one."""
     metrics_host: str = "127.0.0.1"
     """Address /health, /ready and /metrics listen on; 0.0.0.0 in a container, for Prometheus to get in."""
-    http_port: int = 8085
+    http_port: Annotated[int, Meta(ge=0, le=65_535)] = 8085
     http_host: str = "127.0.0.1"
     """Address the gateway listens on; 0.0.0.0 in a container."""
     jaeger_url: str = "http://localhost:16686"
@@ -72,19 +76,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     vision_url: str = "https://api.openai.com/v1"
     vision_model: str = ""
     vision_api_key: str = ""
-    vision_budget_day: float = 0.0
+    vision_budget_day: Annotated[float, Meta(ge=0)] = 0.0
     """Money (in the price list's currency) that may be spent per day (UTC); 0: no limit."""
-    vision_budget_session: float = 0.0
+    vision_budget_session: Annotated[float, Meta(ge=0)] = 0.0
     """Money that may be spent on the photos of one session; 0: no limit."""
-    vision_price_input: float = 0.0
+    vision_price_input: Annotated[float, Meta(ge=0)] = 0.0
     """The model's price list: money per million tokens read, the picture's among them."""
-    vision_price_output: float = 0.0
+    vision_price_output: Annotated[float, Meta(ge=0)] = 0.0
     """Money per million tokens written."""
     vision_currency: str = "USD"
     """The price list's currency, as reports print it."""
     vision_api_version: str = ""
     """Azure OpenAI's ``api-version``: VISION_URL is then the resource, VISION_MODEL a deployment."""
-    vision_max_tokens: int = 1200
+    vision_max_tokens: Annotated[int, Meta(ge=16)] = 1200
     """Tokens an answer may have; one that was cut off is asked for once more with three times as many."""
     vision_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     """What the service calls that limit; older servers and Ollama say ``max_tokens``."""
@@ -93,33 +97,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     vision_detail: Literal["low", "high", "auto"] = "high"
     vision_schema_form: Literal["nested", "flat", "none"] = "nested"
     """How the answer's JSON schema is sent: OpenAI's way, llama.cpp's, or not at all."""
-    vision_preview_side: int = 1024
+    vision_preview_side: Annotated[int, Meta(ge=64)] = 1024
     """Pixels of the long side of the preview, which is what the model sees."""
     vision_faces: bool = False
     """Look for a face in each preview, on this machine, as a hint for columns about people."""
     photo_store_url: str = "./.erni/store"
-    store_retention_days: int = 0
+    store_retention_days: Annotated[int, Meta(ge=0)] = 0
     """Days after which photos, answers and reports are removed from the store; 0: kept."""
     source_hosts: tuple[str, ...] = ()
     """Hosts that `http(s):` sources may be on, comma-separated; ``*`` allows every public host."""
     source_roots: tuple[str, ...] = ()
     """Folders below which `file:` sources may be, separated by commas."""
-    max_photo_bytes: int = 15_000_000
-    max_event_bytes: int = 262_144
-    max_backlog: int = 100_000
+    max_photo_bytes: Annotated[int, Meta(ge=1)] = 15_000_000
+    max_event_bytes: Annotated[int, Meta(ge=1024)] = 262_144
+    max_backlog: Annotated[int, Meta(ge=1)] = 100_000
     """Entries in photo.submitted above which publishing is refused."""
-    concurrency: int = 8
-    lease_seconds: float = 15.0
-    handle_timeout: float = 120.0
-    max_deliveries: int = 5
-    grace_seconds: float = 30.0
-    photo_record_hours: float = 48.0
+    concurrency: Annotated[int, Meta(ge=1)] = 8
+    lease_seconds: Annotated[float, Meta(ge=0.5)] = 15.0
+    handle_timeout: Annotated[float, Meta(ge=0.1)] = 120.0
+    max_deliveries: Annotated[int, Meta(ge=1)] = 5
+    grace_seconds: Annotated[float, Meta(ge=0)] = 30.0
+    photo_record_hours: Annotated[float, Meta(ge=0)] = 48.0
     allow_volatile_redis: bool = False
     use_proxy: bool = True
     """Ask SharePoint, its sign-in, the vision service and the collector through the environment's proxy."""
     cache_dir: str = "~/.cache/erni"
     file_name_template: str = "Erni_Referenzfoto_{date}_{hash12}.{ext}"
-    schema_ttl: float = 300.0
+    schema_ttl: Annotated[float, Meta(ge=0)] = 300.0
     """Seconds after which a library's columns are read again."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console", "auto"] = "auto"
@@ -128,31 +132,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 _SECRETS = frozenset(
     {"redis_password", "azure_client_secret", "azure_certificate_password", "vision_api_key"}
 )
-_AT_LEAST: dict[str, float] = {
-    "lanes": 1,
-    "session_ttl": 1,
-    "session_max": 1,
-    "max_photo_bytes": 1,
-    "max_event_bytes": 1024,
-    "max_backlog": 1,
-    "concurrency": 1,
-    "lease_seconds": 0.5,
-    "handle_timeout": 0.1,
-    "max_deliveries": 1,
-    "grace_seconds": 0,
-    "photo_record_hours": 0,
-    "http_port": 0,
-    "metrics_port": 0,
-    "schema_ttl": 0,
-    "vision_budget_day": 0,
-    "vision_budget_session": 0,
-    "vision_max_tokens": 16,
-    "vision_preview_side": 64,
-    "vision_price_input": 0,
-    "vision_price_output": 0,
-    "store_retention_days": 0,
-}
-_AT_MOST: dict[str, float] = {"http_port": 65_535, "metrics_port": 65_535}
 _BOOLEANS = {
     "1": True,
     "true": True,
@@ -175,11 +154,7 @@ def _parse(field: msgspec.structs.FieldInfo, text: str) -> object:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if get_origin(field.type) is Literal:
         return _one_of(get_args(field.type), text)
-    value: Any = _converted(field, text)
-    if isinstance(value, int | float):
-        low, high = _AT_LEAST.get(field.name, -math.inf), _AT_MOST.get(field.name, math.inf)
-        if not low <= value <= high:
-            raise ValueError(f"expected {f'at least {low:g}' if value < low else f'at most {high:g}'}")
+    value = _converted(field, text)
     return Secret(value) if field.name in _SECRETS else value
 
 
@@ -192,20 +167,27 @@ def _one_of(allowed: Sequence[str], text: str) -> str:
 def _converted(field: msgspec.structs.FieldInfo, text: str) -> object:
     try:
         value: object = msgspec.convert(text, field.type, strict=False)
-    except msgspec.ValidationError:
-        whole = field.type is int or int in get_args(field.type)
-        raise ValueError(f"expected a {'whole ' if whole else ''}number") from None
+    except msgspec.ValidationError as error:
+        raise ValueError(_expected(str(error), text)) from None
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("expected a number")
     return value
+
+
+def _expected(refusal: str, text: str) -> str:
+    """What is allowed, in our words: msgspec says "Expected `int` >= 1"."""
+    bound = re.search(r"([<>])= (\S+)$", refusal)
+    if bound and text.lower() != "nan":
+        return f"expected at {'least' if bound[1] == '>' else 'most'} {bound[2]}"
+    return f"expected a {'whole ' if '`int' in refusal else ''}number"
 
 
 def load(environ: Mapping[str, str] | None = None, *, folder: Path | None = None) -> Settings:
     """Read the settings. Raises SettingsError naming every wrong value.
 
     An empty variable counts as not set. `environ` defaults to the process's environment; files are looked
-    for in `folder` (default: the current one). What stands in the environment wins over `.env`, which wins
-    over `.erni/env` (the addresses of a running `erni up`).
+    for in `folder` (default: the current one; `.erni` also above it). What the environment says wins over
+    `.env`, which wins over `.erni/env` (the addresses of a running `erni up`).
     """
     merged = merged_environment(environ, folder=folder)
     values: dict[str, object] = {}
@@ -245,21 +227,50 @@ def proxy_for(settings: Settings, url: str) -> str | None:
 
 
 def merged_environment(
-    environ: Mapping[str, str] | None = None, *, folder: Path | None = None
+    environ: Mapping[str, str] | None = None, *, folder: Path | None = None, running: bool = True
 ) -> dict[str, str]:
-    """The environment over `.env` over `.erni/env`. Raises SettingsError for a line that cannot be read."""
+    """The environment over `.env` over `.erni/env`. Raises SettingsError for a line that cannot be read.
+
+    `running` false: without `.erni/env`, for who starts a system and must not join the one that runs.
+    """
+    merged: dict[str, str] = {}
+    for origin, values in origins(environ, folder=folder):
+        if running or origin.name != "env":
+            merged.update(values)
+    return merged
+
+
+def origins(
+    environ: Mapping[str, str] | None = None, *, folder: Path | None = None
+) -> list[tuple[Path, dict[str, str]]]:
+    """Where settings come from, the weakest first: `.erni/env`, `.env`, and the environment (`Path()`).
+
+    Raises SettingsError for a line that cannot be read.
+    """
     from dotenv import dotenv_values
 
     base = folder or Path.cwd()
-    merged: dict[str, str] = {}
-    for path in (base / ".erni" / "env", base / ".env"):
+    erni = base / ".erni" if folder else erni_folder(base)
+    found: list[tuple[Path, dict[str, str]]] = []
+    for path in ([erni / "env"] if erni else []) + [base / ".env"]:
         if path.is_file():
             text = _readable(path)
-            merged.update({k: v for k, v in dotenv_values(stream=io.StringIO(text)).items() if v})
-    merged.update(
-        {key: value for key, value in (os.environ if environ is None else environ).items() if value}
-    )
-    return merged
+            values = dotenv_values(stream=io.StringIO(text))
+            found.append((path, {name: value for name, value in values.items() if value}))
+    given = os.environ if environ is None else environ
+    return [*found, (Path(), {name: value for name, value in given.items() if value})]
+
+
+def erni_folder(start: Path) -> Path | None:
+    """The `.erni` of a folder, or of the nearest one above it, as git finds its own.
+
+    Above, only one that belongs to this user: others could lead commands to a Redis of theirs.
+    """
+    for folder in (start, *start.parents):
+        erni = folder / ".erni"
+        if erni.is_dir() and (folder == start or erni.stat().st_uid == os.getuid()):
+            return erni
+    return None
 
 
 def _readable(path: Path) -> str:

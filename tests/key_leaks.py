@@ -18,6 +18,7 @@ _NAMES: Final = (
     r"session:(open|lru|stats)",
     r"paused",
     r"refused",
+    r"system",
 )
 PERMANENT: Final = re.compile(r"erni:(\{[0-9]+\}:)?(" + "|".join(_NAMES) + ")")
 """Every key that may stay for ever, with or without the tag of its lane."""

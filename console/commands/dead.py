@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 
     from console.output import Output
     from shared.delivery.dead_letter import DeadLetter
-    from shared.operations.dead_letters import DeadFilter, DeadLetters
+    from shared.operations.dead_letters import DeadFilter, DeadLetters, Group
     from shared.settings import Settings
 
-_EXAMPLES: Final = 3
-"""Letters shown of a group."""
 _SHOWN: Final = 2000
 """Bytes shown of a field."""
 _FIELDS: Final = 40
@@ -41,14 +39,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = subcommands(
         parser,
         "Dead letters: photos that could not be processed, each with its reason. Find out why (list, show), "
-        "mend the cause, then replay them. Nothing is lost meanwhile.",
+        "remove the cause, then replay them. Nothing is lost meanwhile.",
         "erni dead list",
         "erni dead replay --fingerprint 3f2a90c1d7e4",
     )
-    listing = add("list", "what there is, grouped by kind of failure")
+    listing = add("list", "all dead letters, grouped by cause")
     describe(
         listing,
-        "Dead letters, alike failures together.",
+        "List dead letters, grouped by cause.",
         "erni dead list",
         "erni dead list --agent sharepoint_uploader --newer-than 2h",
         run=list_,
@@ -144,46 +142,50 @@ def _changing(options: argparse.Namespace, verb: str) -> DeadFilter:
 
 async def list_(options: argparse.Namespace, output: Output) -> int:
     """Group what matches by kind of failure."""
+    from console import system
     from console.explain import redis_client, strange_redis
-    from shared import settings as settings_module
     from shared.operations.dead_letters import DeadLetters
 
-    settings = settings_module.load()
+    settings = system.load()
+    wanted = _filter(options)
     async with redis_client(settings) as redis:
-        letters = [letter async for letter in DeadLetters(redis, lanes=settings.lanes).find(_filter(options))]
-        strange = "" if letters else await strange_redis(redis, settings)
+        dead = DeadLetters(redis, lanes=settings.lanes)
+        if output.as_json:
+            output.answer(_document([letter async for letter in dead.find(wanted)]))
+            return 0
+        groups = await dead.groups(wanted)
+        strange = "" if groups else await strange_redis(redis, settings)
+    for group in groups:
+        _tell_group(output, group)
+    if groups:
+        output.say(_count(sum(group.count for group in groups)))
+        output.say("one in full:  erni dead show ID     again:  erni dead replay --fingerprint HEX")
+    else:
+        output.say(f"no dead letter{'' if wanted.empty else ' matches'}{strange}")
+    return 0
+
+
+def _document(letters: Sequence[DeadLetter]) -> dict[str, object]:
+    """The JSON of `erni dead list`."""
     groups: dict[str, list[DeadLetter]] = {}
     for letter in letters:
         groups.setdefault(letter.fingerprint, []).append(letter)
-    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    output.answer(
-        {
-            "total": len(letters),
-            "groups": [
-                {
-                    "fingerprint": fingerprint,
-                    "count": len(group),
-                    "agent": group[-1].agent,
-                    "reason": group[-1].reason,
-                    "error_type": group[-1].error_type,
-                    "message": group[-1].message,
-                    "last_failed_at": max(letter.failed_at for letter in group),
-                    "letters": group,
-                }
-                for fingerprint, group in ordered
-            ],
-        }
-    )
-    if output.as_json:
-        return 0
-    for fingerprint, group in ordered:
-        _tell_group(output, fingerprint, group)
-    if not letters:
-        output.say(f"no dead letter{'' if _filter(options).empty else ' matches'}{strange}")
-    else:
-        output.say(_count(len(letters)))
-        output.say("one in full:  erni dead show ID     again:  erni dead replay --fingerprint HEX")
-    return 0
+    return {
+        "total": len(letters),
+        "groups": [
+            {
+                "fingerprint": fingerprint,
+                "count": len(group),
+                "agent": group[-1].agent,
+                "reason": group[-1].reason,
+                "error_type": group[-1].error_type,
+                "message": group[-1].message,
+                "last_failed_at": max(letter.failed_at for letter in group),
+                "letters": group,
+            }
+            for fingerprint, group in sorted(groups.items(), key=lambda group: -len(group[1]))
+        ],
+    }
 
 
 def _name(letter: DeadLetter) -> str:
@@ -194,24 +196,27 @@ def _count(number: int) -> str:
     return f"{number} dead letter{'' if number == 1 else 's'}"
 
 
-def _tell_group(output: Output, fingerprint: str, group: Sequence[DeadLetter]) -> None:
-    last = max(group, key=lambda letter: letter.failed_at)
+def _tell_group(output: Output, group: Group) -> None:
+    if not group.newest:
+        # all of them were replayed or discarded since they were counted
+        return
+    last = group.newest[-1]
     ago = durations.short(time.time() - last.failed_at)
-    head = f"{_count(len(group))} of {last.agent}  {last.reason}  {last.error_type}"
+    head = f"{_count(group.count)} of {last.agent}  {last.reason}  {last.error_type}"
     output.console.print(head, style="bold", markup=False)
     output.tell(last.message, style="red", indent=4)
-    output.say(f"    fingerprint {fingerprint}, last {ago} ago")
-    for letter in group[-_EXAMPLES:]:
+    output.say(f"    fingerprint {group.fingerprint}, last {ago} ago")
+    for letter in group.newest:
         output.say(f"    {letter.id:<20} {fitted(_name(letter), output.width, 25)}")
-    if len(group) > _EXAMPLES:
-        output.say(f"    … and {len(group) - _EXAMPLES} more")
+    if group.count > len(group.newest):
+        output.say(f"    … and {group.count - len(group.newest)} more")
     output.say()
 
 
 async def show(options: argparse.Namespace, output: Output) -> int:
     """Everything about one."""
+    from console import system
     from console.explain import redis_client, strange_redis
-    from shared import settings as settings_module
     from shared.operations.dead_letters import DeadLetters
 
     found = _ID.fullmatch(options.id)
@@ -219,7 +224,7 @@ async def show(options: argparse.Namespace, output: Output) -> int:
         raise CommandError(
             f"{options.id[:60]!r} is no id: `erni dead list` shows them (1764012345678-0)", code=2
         )
-    settings = settings_module.load()
+    settings = system.load()
     async with redis_client(settings) as redis:
         dead = DeadLetters(redis, lanes=settings.lanes)
         letter = await dead.get(options.id, agent=options.agent)
@@ -305,19 +310,20 @@ def _before(letter: DeadLetter) -> str:
 
 async def replay(options: argparse.Namespace, output: Output) -> int:
     """Replay what matches; exit code 1 if one of them cannot be."""
+    from console import system
     from console.explain import redis_client
     from events.connection import RedisError
-    from shared import settings as settings_module
     from shared.operations.dead_letters import DeadLetters
 
     wanted = _changing(options, "replay")
-    settings = settings_module.load()
+    settings = system.load()
     outcomes = {"replayed": 0, "gone": 0, "refused": 0}
     refused: list[dict[str, str]] = []
     async with redis_client(settings) as redis:
         dead = DeadLetters(redis, lanes=settings.lanes, session_ttl=settings.session_ttl)
         if options.dry_run:
             return await _dry_run(dead, wanted, output)
+        await system.require_chosen(redis, settings)
         try:
             async for result in dead.replay_all(wanted, rate=options.rate):
                 outcomes[result.outcome] += 1
@@ -350,15 +356,16 @@ async def _dry_run(dead: DeadLetters, wanted: DeadFilter, output: Output) -> int
 
 async def discard(options: argparse.Namespace, output: Output) -> int:
     """Delete what matches, after asking."""
+    from console import system
     from console.asking import sure
     from console.explain import redis_client
-    from shared import settings as settings_module
     from shared.operations.dead_letters import DeadLetters
 
     wanted = _changing(options, "discard")
-    settings = settings_module.load()
+    settings = system.load()
     discarded = 0
     async with redis_client(settings) as redis:
+        await system.require_chosen(redis, settings)
         dead = DeadLetters(redis, lanes=settings.lanes)
         letters = [letter async for letter in dead.find(wanted)]
         if letters and not options.yes:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from console.supervisor import Change
 
 FOLDER: Final = Path(".erni") / "demo"
-"""Everything of the last demo, for people to look at; the next one begins anew."""
+"""Keeps everything of the last demo, for people to look at; the next demo replaces it."""
 
 _MOST: Final = 10_000
 """Photos: they are some 0.4 MB each, three times (photo, store, library), and a demo ends."""

@@ -28,11 +28,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def gateway(_options: argparse.Namespace, output: Output) -> int:
     """Serve until somebody asks to stop."""
+    from console import system
     from console.gateway import Gateway
-    from shared import settings as settings_module
     from shared.telemetry.logs import configure_logging
 
-    settings = settings_module.load()
+    settings = system.load()
     configure_logging(settings, agent="gateway", consumer="gateway")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

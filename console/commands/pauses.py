@@ -18,8 +18,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     if parser.prog.endswith("pause"):
         describe(
             parser,
-            "An agent stops reading, all its processes, until `erni resume`. What it has in hand it "
-            "finishes; what comes in waits.",
+            "All processes of an agent stop reading until `erni resume`. They finish the entries in flight; "
+            "new entries wait.",
             "erni pause sharepoint_uploader",
             run=pause,
         )
@@ -30,12 +30,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def pause(options: argparse.Namespace, output: Output) -> int:
     """Pause; doing it twice is as good as once."""
+    from console import system
     from console.explain import redis_client
-    from shared import settings as settings_module
     from shared.operations import pauses
 
-    settings = settings_module.load()
+    settings = system.load()
     async with redis_client(settings) as redis:
+        await system.require_chosen(redis, settings)
         await pauses.pause(redis, options.agent, lanes=settings.lanes)
     output.answer({"agent": options.agent, "paused": True})
     if not output.as_json:
@@ -45,12 +46,13 @@ async def pause(options: argparse.Namespace, output: Output) -> int:
 
 async def resume(options: argparse.Namespace, output: Output) -> int:
     """Resume; not paused is said and is no failure."""
+    from console import system
     from console.explain import redis_client
-    from shared import settings as settings_module
     from shared.operations import pauses
 
-    settings = settings_module.load()
+    settings = system.load()
     async with redis_client(settings) as redis:
+        await system.require_chosen(redis, settings)
         was_paused = await pauses.resume(redis, options.agent, lanes=settings.lanes)
     output.answer({"agent": options.agent, "paused": False, "was_paused": was_paused})
     if not output.as_json:

@@ -49,11 +49,11 @@ async def list_(options: argparse.Namespace, output: Output) -> int:
     """List a session's photos."""
     from rich.cells import cell_len
 
+    from console import system
     from console.explain import redis_client, strange_redis
-    from shared import settings as settings_module
     from shared.operations import photos
 
-    settings = settings_module.load()
+    settings = system.load()
     async with redis_client(settings) as redis:
         records = await photos.of_session(redis, options.session, lanes=settings.lanes)
         strange = "" if records else await strange_redis(redis, settings)
@@ -76,13 +76,13 @@ def _ends(record: PhotoRecord) -> tuple[str, str]:
 
 async def show(options: argparse.Namespace, output: Output) -> int:
     """Show one photo, or all of that file name."""
+    from console import system
     from console.explain import redis_client, strange_redis
-    from shared import settings as settings_module
     from shared.operations import photos
 
     if not options.photo.strip():
         raise CommandError("an empty name: give a photo's id or its file name", code=2)
-    settings = settings_module.load()
+    settings = system.load()
     async with redis_client(settings) as redis:
         one = await photos.show(redis, options.photo, lanes=settings.lanes)
         found = [one] if one else await photos.by_file_name(redis, options.photo, lanes=settings.lanes)

@@ -103,11 +103,11 @@ def _words(reader: Callable[[str], str], name: str) -> Callable[[str], str]:
 
 async def publish(options: argparse.Namespace, output: Output) -> int:
     """Publish everything that was named; exit code 1 if something could not be read."""
+    from console import system
     from console.explain import open_store
     from console.source_libraries import SourceLibraries
-    from shared import settings as settings_module
 
-    settings = settings_module.load()
+    settings = system.load()
     store = open_store(settings)
     async with SourceLibraries(settings, store) as libraries:
         try:
@@ -129,6 +129,7 @@ async def publish(options: argparse.Namespace, output: Output) -> int:
 async def _publish(
     options: argparse.Namespace, output: Output, settings: Settings, store: BlobStore, listed: Listed
 ) -> int:
+    from console import system
     from console.explain import no_trace, redis_client, redis_trouble, store_trouble
     from console.publish_traces import tracing
     from console.publishing import Batch, BatchPublisher, StoreError
@@ -165,6 +166,8 @@ async def _publish(
     async with redis_client(settings) as redis:
         publisher = BatchPublisher(redis, store, settings, source=COMMAND_SOURCE)
         try:
+            await system.require_chosen(redis, settings)
+            await system.require_same_store(redis, settings, store)
             # asked before, since what is published is a trace of us
             strange = await no_trace(redis, settings)
             with tracing(settings) as tracer, _progress(output, len(found.photos)) as (advance, wait):

@@ -27,18 +27,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def report(options: argparse.Namespace, output: Output) -> int:
-    """Write it anew."""
-    from console import sessions
+    """Write the report again."""
+    from console import sessions, system
     from console.explain import open_store, redis_client, strange_redis
     from console.places import place_of
-    from shared import settings as settings_module
     from shared.operations.dead_letters import dead_of_session
     from shared.reports.facts import SessionFacts
     from shared.reports.session_report import write_session_report
 
-    settings = settings_module.load()
+    settings = system.load()
     store = open_store(settings)
     async with redis_client(settings) as redis:
+        await system.require_same_store(redis, settings, store)
         view = await sessions.read(redis, options.session, settings)
         letters = await dead_of_session(redis, options.session, settings.lanes)
         strange = "" if view or letters else await strange_redis(redis, settings)

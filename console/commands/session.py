@@ -70,11 +70,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def list_(options: argparse.Namespace, output: Output) -> int:
     """List sessions."""
-    from console import sessions
+    from console import sessions, system
     from console.explain import redis_client, strange_redis
-    from shared import settings as settings_module
 
-    settings = settings_module.load()
+    settings = system.load()
     async with redis_client(settings) as redis:
         views, stats = await sessions.newest(redis, settings, most=options.limit)
         strange = "" if views else await strange_redis(redis, settings)
@@ -119,12 +118,11 @@ def _numbers(stats: SessionStats) -> str:
 
 async def show(options: argparse.Namespace, output: Output) -> int:
     """Show one session and its photos."""
-    from console import sessions
+    from console import sessions, system
     from console.explain import redis_client, strange_redis
-    from shared import settings as settings_module
     from shared.operations import photos
 
-    settings = settings_module.load()
+    settings = system.load()
     async with redis_client(settings) as redis:
         view = await sessions.read(redis, options.session, settings)
         if view is None:
@@ -179,13 +177,13 @@ def _state(view: SessionView) -> str:
 
 async def close(options: argparse.Namespace, output: Output) -> int:
     """Tell how many photos the session has."""
-    from console import sessions
+    from console import sessions, system
     from console.explain import redis_client, strange_redis
     from events.publisher import Publisher
-    from shared import settings as settings_module
 
-    settings = settings_module.load()
+    settings = system.load()
     async with redis_client(settings) as redis:
+        await system.require_chosen(redis, settings)
         view = await sessions.read(redis, options.session, settings)
         if view is None:
             raise _unknown(options.session, await strange_redis(redis, settings))
@@ -219,15 +217,16 @@ def _beside(view: SessionView, expected: int) -> str:
 
 async def forget(options: argparse.Namespace, output: Output) -> int:
     """Remove the session and what only it needs."""
-    from console import sessions
+    from console import sessions, system
     from console.asking import sure
     from console.explain import open_store, redis_client, strange_redis
-    from shared import settings as settings_module
     from shared.operations import forgetting
 
-    settings = settings_module.load()
+    settings = system.load()
     store = open_store(settings)
     async with redis_client(settings) as redis:
+        await system.require_chosen(redis, settings)
+        await system.require_same_store(redis, settings, store)
         view = await sessions.read(redis, options.session, settings)
         if view is not None and view.in_flight:
             raise CommandError(

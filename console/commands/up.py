@@ -74,7 +74,7 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
     addresses = FOLDER / "env"
     # A killed `erni up` leaves this file behind; it must not be read as settings.
     addresses.unlink(missing_ok=True)
-    stack = plan_up(merged_environment(), FOLDER, processes=dict(options.processes))
+    stack = plan_up(merged_environment(running=False), FOLDER, processes=dict(options.processes))
     changes = _Changes(output)
     if "REDIS_URL" not in stack.given:
         # The agents would wait for Redis silently and for ever, while somebody waits for this command.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from events.connection import RedisError
+from shared.delivery.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ class Accounting:
         self._in_flight = in_flight
         self.done = 0
         """Entries settled since the start."""
+        self.recent = Recent()
 
     def end(self, deliveries: Sequence[Delivery], replies: Sequence[str]) -> None:
         """Account for deliveries whose settlement was answered (OK, FENCED or GONE), and release them."""
@@ -51,6 +53,7 @@ class Accounting:
                 self._end_otherwise(delivery, label)
             if logs or not plain:
                 self._log(delivery, label, took)
+        self.recent.note(labels, seconds)
         self.done += len(labels) - labels.count("fenced") - labels.count("gone")
         self.release(deliveries)
 

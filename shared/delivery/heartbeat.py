@@ -46,6 +46,12 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     stopping: bool = False
     done: int = 0
     """Entries settled since the start."""
+    recent: str = ""
+    """The outcomes of the last entries, oldest first: ``.`` done, ``x`` dead (`shared.delivery.recent`)."""
+    seconds_now: float = 0.0
+    """Seconds a delivery takes now."""
+    seconds_usual: float = 0.0
+    """Seconds a delivery usually takes; 0: not known yet."""
 
 
 class Watch:

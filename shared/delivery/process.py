@@ -203,6 +203,7 @@ class AgentProcess:
     def _info(self) -> ProcessInfo:
         runtime = self.runtime
         runtime.metrics.in_hand.set(self._in_flight)
+        recent = [worker.accounting.recent for worker in self._lanes]
         return ProcessInfo(
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -215,6 +216,9 @@ class AgentProcess:
             unwell=runtime.gate.unhealthy,
             stopping=runtime.stopping.is_set(),
             done=sum(worker.accounting.done for worker in self._lanes),
+            recent="".join(one.outcomes for one in recent),
+            seconds_now=round(max(one.seconds_now for one in recent), 4),
+            seconds_usual=round(max(one.seconds_usual for one in recent), 4),
         )
 
     def health(self) -> HealthState:

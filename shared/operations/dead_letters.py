@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from events import keys, topology
+from events.connection import call
 from events.publisher import SESSION_TTL, SESSION_TTL_IN_FLIGHT
 from shared.delivery import packing
 from shared.delivery.dead_letter import DeadLetter, read_letter
 from shared.operations import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio import Redis
 
     from events.keys import Keys
 
 _PAGE: Final = 200
+_GROUPED: Final = 500
+"""Dead letters that Redis groups at a time: it serves nobody else meanwhile, some ten milliseconds."""
+EXAMPLES: Final = 3
+"""Dead letters read of each group."""
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which dead letters are meant: all conditions given must hold."""
+    """Selects dead letters: all given conditions must hold."""
 
     agent: str | None = None
     reason: str | None = None
@@ -42,11 +47,11 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def empty(self) -> bool:
-        """Whether nothing narrows it down."""
+        """Return whether no condition is given."""
         return self == DeadFilter(limit=self.limit)
 
     def matches(self, letter: DeadLetter, now: float) -> bool:
-        """Whether a dead letter is meant; `now` in Unix seconds."""
+        """Return whether the filter selects a dead letter; `now` in Unix seconds."""
         age = now - letter.failed_at
         return (
             self.reason in (None, letter.reason)
@@ -59,8 +64,17 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Group(msgspec.Struct, kw_only=True):
+    """The dead letters of one cause."""
+
+    fingerprint: str
+    count: int = 0
+    newest: list[DeadLetter] = []
+    """At most three, oldest first."""
+
+
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one dead letter: replayed, gone (somebody else did it), or refused with a sentence."""
+    """The result of one replay: replayed, gone (somebody else did it), or refused with a sentence."""
 
     letter: DeadLetter
     outcome: str
@@ -77,9 +91,9 @@ class DeadLetters:
         self._session_ttl = session_ttl
 
     async def find(self, wanted: DeadFilter) -> AsyncIterator[DeadLetter]:
-        """The dead letters that are meant, agent by agent, oldest first. KeyError for an unknown agent.
+        """Yield the selected dead letters, oldest first by agent. Raises KeyError for an unknown agent.
 
-        What dies while they are read is not among them: somebody may be replaying, and it would come round.
+        Entries that die during the read are left out: somebody may be replaying, and would see them again.
         """
         if wanted.agent is not None:
             topology.stage_of(wanted.agent)
@@ -96,13 +110,48 @@ class DeadLetters:
                     found += 1
                     yield letter
 
+    async def groups(self, wanted: DeadFilter) -> list[Group]:
+        """Group what is selected by fingerprint, the largest first. Raises KeyError for an unknown agent.
+
+        Redis counts, page by page: only a few dead letters of each group are read. A filter by time or with
+        a limit is applied here, to all of them.
+        """
+        found: dict[str, Group] = {}
+        if (wanted.older_than, wanted.newer_than, wanted.limit) != (None, None, None):
+            async for letter in self.find(wanted):
+                _add(found, letter.fingerprint, 1, [letter])
+        else:
+            for agent in (
+                topology.AGENTS if wanted.agent is None else (topology.stage_of(wanted.agent).agent,)
+            ):
+                for lane in self._lanes:
+                    await self._group(found, agent, lane, _conditions(wanted))
+        return sorted(found.values(), key=lambda group: -group.count)
+
+    async def _group(
+        self, found: dict[str, Group], agent: str, lane: Keys, conditions: Sequence[str]
+    ) -> None:
+        start, newest = "-", await call(self._redis, "XREVRANGE", lane.dead(agent), "+", "-", "COUNT", 1)
+        ids: dict[str, list[str]] = {}
+        while newest and start != "(":
+            last, page = await scripts.groups(
+                self._redis, lane.dead(agent), start, newest[0][0].decode(), _GROUPED, conditions
+            )
+            for fingerprint, count, these in page:
+                _add(found, fingerprint, count, [])
+                ids[fingerprint] = [*ids.get(fingerprint, []), *these][-EXAMPLES:]
+            start = "(" + last
+        for fingerprint, these in ids.items():
+            read = [await self.get(dead_id, agent=agent) for dead_id in these]
+            # one may have been replayed meanwhile
+            _add(found, fingerprint, 0, [letter for letter in read if letter])
+
     async def _newest(self, agent: str, lane: Keys) -> tuple[int, int]:
-        fetch: Callable[..., Awaitable[Any]] = self._redis.execute_command
-        page = await fetch("XREVRANGE", lane.dead(agent), "+", "-", "COUNT", 1)
+        page = await call(self._redis, "XREVRANGE", lane.dead(agent), "+", "-", "COUNT", 1)
         return _place(page[0][0]) if page else (0, 0)
 
     async def _all_of(self, agent: str, lane: Keys, last: tuple[int, int]) -> AsyncIterator[DeadLetter]:
-        """The letters of one stream up to the id `last`."""
+        """Yield the dead letters of one stream up to the id `last`."""
         start = "-"
         while True:
             page = await scripts.letters(self._redis, lane, agent, start, _PAGE)
@@ -115,12 +164,12 @@ class DeadLetters:
             start = "(" + page[-1][0].decode()
 
     async def get(self, dead_id: str, *, agent: str | None = None) -> DeadLetter | None:
-        """One dead letter by its id; ids of two agents may be equal, then `agent` says which."""
+        """Return one dead letter by its id; ids of two agents may be equal, then `agent` says which."""
         found = await self._raw(dead_id, agent)
         return read_letter(found[2], found[3], agent=found[0], lane=found[1].lane) if found else None
 
     async def original(self, letter: DeadLetter) -> list[bytes]:
-        """The fields of the entry as they came: name, value, name, value. Empty if the letter is gone."""
+        """Return the fields of the entry as they came: name, value, … Empty if the dead letter is gone."""
         found = await self._raw(letter.id, letter.agent)
         if not found:
             return []
@@ -129,10 +178,9 @@ class DeadLetters:
         return packing.unpack_fields(raw) if raw else []
 
     async def _raw(self, dead_id: str, agent: str | None) -> tuple[str, Keys, bytes, list[bytes]] | None:
-        fetch: Callable[..., Awaitable[Any]] = self._redis.execute_command
         for name in topology.AGENTS if agent is None else (agent,):
             for lane in self._lanes:
-                page = await fetch("XRANGE", lane.dead(name), dead_id, dead_id)
+                page = await call(self._redis, "XRANGE", lane.dead(name), dead_id, dead_id)
                 if page:
                     return name, lane, page[0][0], page[0][1]
         return None
@@ -162,7 +210,7 @@ class DeadLetters:
                 letter=letter,
                 outcome="refused",
                 message=f"its entry has {value.removesuffix('.0')} fields, more than {scripts.REPLAY_PAIRS}"
-                " cannot be written back; discard it and publish the photo anew",
+                " cannot be written back; discard it and publish the photo again",
             )
         return Replayed(
             letter=letter,
@@ -171,7 +219,7 @@ class DeadLetters:
         )
 
     async def replay_all(self, wanted: DeadFilter, *, rate: float | None = None) -> AsyncIterator[Replayed]:
-        """Replay what is meant, at most `rate` a second. What fails again meanwhile is not replayed twice."""
+        """Replay the selected dead letters, at most `rate` a second, and none of them twice."""
         letters = [letter async for letter in self.find(wanted)]
         for number, letter in enumerate(letters):
             if rate and number:
@@ -179,18 +227,34 @@ class DeadLetters:
             yield await self.replay(letter)
 
     async def discard(self, letter: DeadLetter) -> bool:
-        """Delete one dead letter for good; False if it was gone already."""
-        fetch: Callable[..., Awaitable[Any]] = self._redis.execute_command
-        return bool(await fetch("XDEL", keys.Keys(letter.lane).dead(letter.agent), letter.id))
+        """Delete one dead letter for good; return False if it was gone already."""
+        return bool(await call(self._redis, "XDEL", keys.Keys(letter.lane).dead(letter.agent), letter.id))
+
+
+def _add(found: dict[str, Group], fingerprint: str, count: int, newest: list[DeadLetter]) -> None:
+    group = found.setdefault(fingerprint, Group(fingerprint=fingerprint))
+    group.count += count
+    group.newest = sorted([*group.newest, *newest], key=lambda letter: letter.failed_at)[-EXAMPLES:]
+
+
+def _conditions(wanted: DeadFilter) -> list[str]:
+    fields = {
+        "reason": wanted.reason,
+        "error_type": wanted.error_type,
+        "fingerprint": wanted.fingerprint,
+        "session": wanted.session,
+        "name": wanted.photo,
+    }
+    return [word for name, value in fields.items() if value is not None for word in (name, value)]
 
 
 def _place(dead_id: bytes) -> tuple[int, int]:
-    """An entry id as what it sorts by."""
+    """Return an entry id as the two numbers it sorts by."""
     millis, _, sequence = dead_id.partition(b"-")
     return int(millis), int(sequence)
 
 
 async def dead_of_session(redis: Redis, session_id: str, lanes: int = 1) -> list[DeadLetter]:
-    """The dead letters of one session."""
+    """Return the dead letters of one session."""
     letters = DeadLetters(redis, lanes=lanes)
     return [letter async for letter in letters.find(DeadFilter(session=session_id))]

@@ -1,12 +1,13 @@
-"""What is kept about a session, and removing it: records, dead letters, and blobs that nobody else needs."""
+"""Finds and removes what is kept about a session: records, dead letters, and blobs nobody else needs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from events import intake, keys, topology
+from events.connection import call
 from events.identities import SessionId
 from shared.delivery.dead_letter import DeadLetter
 from shared.operations.dead_letters import DeadFilter, DeadLetters
@@ -16,7 +17,7 @@ from shared.photo_store import CONTENT, SCHEME, BlobMissingError
 from shared.reports.photo_report import photos_of_session, read_photo_report, session_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
@@ -28,7 +29,7 @@ _PAGE = 500
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What forgetting a session will remove."""
+    """Lists what forgetting a session will remove."""
 
     session: SessionId
     photos: list[str]
@@ -121,7 +122,7 @@ async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSes
         await redis.delete(lane.photo(photo))
     for stream, entry_id in plan.public:
         await redis.xdel(stream, entry_id)
-    # Letters and reports, which tell the contents, after these: else a second attempt would not find them.
+    # Letters and reports, which name the contents, after these: else a second attempt would not find them.
     own = session_prefix(plan.session)
     # somebody may have submitted the same picture while we asked whether to remove it
     needed, _ = await on_their_way(redis, lanes)
@@ -139,9 +140,8 @@ async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSes
 
 async def _records(redis: Redis, lane: Keys, session: SessionId) -> AsyncIterator[str]:
     """The photos with a record of that session; the session's own list may be gone before them."""
-    fetch: Callable[..., Awaitable[Any]] = redis.execute_command
     async for photo in _names(redis, lane.photo(""), "hash"):
-        if await fetch("HGET", lane.photo(photo), "session") == session.encode():
+        if await call(redis, "HGET", lane.photo(photo), "session") == session.encode():
             yield photo
 
 
@@ -157,10 +157,9 @@ async def _names(redis: Redis, prefix: str, kind: str) -> AsyncIterator[str]:
 
 async def _public(redis: Redis, lane: Keys, session: SessionId) -> AsyncIterator[tuple[str, bytes]]:
     """The session's entries in the public streams, which keep them for days."""
-    fetch: Callable[..., Awaitable[Any]] = redis.execute_command
     for stream in map(lane.stream, sorted(topology.PUBLIC)):
         start = "-"
-        while page := await fetch("XRANGE", stream, start, "+", "COUNT", _PAGE):
+        while page := await call(redis, "XRANGE", stream, start, "+", "COUNT", _PAGE):
             for entry_id, flat in page:
                 if (b"sessionid", session.encode()) in zip(flat[::2], flat[1::2], strict=True):
                     yield stream, entry_id

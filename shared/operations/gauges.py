@@ -1,4 +1,4 @@
-"""The numbers that belong to an agent as a whole, looked up now and then by each of its processes."""
+"""Reads the numbers of an agent as a whole; each of its processes does so every few seconds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from events import topology
-from events.connection import RedisError
+from events.connection import RedisError, call
 from shared.operations import scripts, status
 from shared.telemetry.metrics import PUBLISH_REFUSED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from redis.asyncio import Redis
 
@@ -70,8 +70,7 @@ class DeadByReason:
 
     async def _look(self, key: str) -> tuple[Any, ...]:
         """Changes whenever a letter is added or removed."""
-        call: Callable[..., Awaitable[Any]] = self._redis.execute_command
-        ends = [await call(command, key, *ids, "COUNT", 1) for command, ids in _ENDS]
+        ends = [await call(self._redis, command, key, *ids, "COUNT", 1) for command, ids in _ENDS]
         return (await self._redis.xlen(key), *(end[0][0] if end else b"" for end in ends))
 
     async def _count(self, key: str) -> Counter[str]:

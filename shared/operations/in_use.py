@@ -1,15 +1,16 @@
-"""What entries refer to that somebody may still need: contents in the photo store, and sessions."""
+"""Finds what somebody may still need: contents in the photo store and sessions that entries refer to."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from events import keys, topology
+from events.connection import call
 from shared.delivery import packing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from redis.asyncio import Redis
 
@@ -18,18 +19,17 @@ _PAGE: Final = 100
 
 
 def contents_in(fields: Iterable[bytes]) -> set[str]:
-    """The SHA-256 of every content whose original the fields of an entry name."""
+    """Return the SHA-256 of every content whose original the fields of an entry name."""
     return {sha.decode() for field in fields for sha in _ORIGINAL.findall(field)}
 
 
 async def on_their_way(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
-    """Contents and sessions of the entries that wait, are in hand, or are postponed now.
+    """Return contents and sessions of the entries that wait, are in flight, or are postponed now.
 
-    Also every session with photos on their way, whose photos may lie anywhere.
+    Sessions with photos on their way are included, because those photos may lie in any stream.
     """
     contents, sessions = set[str](), set[str]()
-    call: Callable[..., Awaitable[Any]] = redis.execute_command
-    # twice: an entry that is postponed, comes back or is replayed may move behind our back, once
+    # twice: an entry that is postponed, comes back or is replayed may move once, to where we looked before
     for _ in range(2):
         for lane in keys.all_lanes(lanes):
             for stage in topology.PIPELINE:
@@ -40,14 +40,14 @@ async def on_their_way(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
                 async for member, _ in redis.zscan_iter(lane.delayed(stage.agent), count=_PAGE):
                     contents |= contents_in([member])
             start = 0
-            while page := await call("ZRANGE", lane.session_open, start, start + 10 * _PAGE - 1):
+            while page := await call(redis, "ZRANGE", lane.session_open, start, start + 10 * _PAGE - 1):
                 sessions |= {raw.decode("utf-8", "replace") for raw in page}
                 start += len(page)
     return contents, sessions
 
 
 async def in_use(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
-    """Contents and sessions that entries on their way or dead letters need."""
+    """Return contents and sessions that entries on their way or dead letters need."""
     contents, sessions = set[str](), set[str]()
     # before and after: what is replayed or dies meanwhile is found in one of the three
     for look in (_dead, on_their_way, _dead):
@@ -69,10 +69,9 @@ async def _dead(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
 
 
 async def _entries(redis: Redis, stream: str) -> AsyncIterator[list[bytes]]:
-    """The flat fields of every entry of a stream."""
-    call: Callable[..., Awaitable[Any]] = redis.execute_command
+    """Yield the flat fields of every entry of a stream."""
     start = "-"
-    while page := await call("XRANGE", stream, start, "+", "COUNT", _PAGE):
+    while page := await call(redis, "XRANGE", stream, start, "+", "COUNT", _PAGE):
         for _, flat in page:
             yield flat
         start = "(" + page[-1][0].decode()

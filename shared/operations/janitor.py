@@ -1,18 +1,18 @@
-"""What has to be tidied now and then: public streams by age, sessions by their limit."""
+"""Trims public streams by age and sessions by their limit, every few seconds."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from events import topology
-from events.connection import RedisError
+from events.connection import RedisError, call
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from redis.asyncio import Redis
 
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def keep(redis: Redis, stage: Stage, lanes: Sequence[Keys], sessions: SessionStore) -> None:
-    """Tidy until cancelled. Any process of the agent may; doing it twice does no harm.
+    """Trim until cancelled. Any process of the agent may; doing it twice does no harm.
 
     The writer of a public stream trims it, the creator of sessions sweeps them.
     """
@@ -36,16 +36,15 @@ async def keep(redis: Redis, stage: Stage, lanes: Sequence[Keys], sessions: Sess
     sweeps = topology.INTAKE in stage.reads
     if not trims and not sweeps:
         return
-    call: Callable[..., Awaitable[Any]] = redis.execute_command
     next_trim = 0.0
     while True:
         try:
             if trims and time.monotonic() >= next_trim:
                 next_trim = time.monotonic() + _TRIM_SECONDS
                 # the server's time: entry ids are made of it
-                oldest = (await call("TIME"))[0] - PUBLIC_DAYS * 24 * 3600
+                oldest = (await call(redis, "TIME"))[0] - PUBLIC_DAYS * 24 * 3600
                 for stream in trims:
-                    await call("XTRIM", stream, "MINID", "~", int(oldest) * 1000)
+                    await call(redis, "XTRIM", stream, "MINID", "~", int(oldest) * 1000)
             if sweeps:
                 await sessions.sweep()
         except (RedisError, OSError) as error:

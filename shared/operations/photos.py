@@ -1,16 +1,17 @@
-"""Photo records as people ask for them: by id, by file name, by session."""
+"""Reads photo records by id, by file name or by session."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from events import keys, topology
+from events.connection import call
 from shared.delivery.photo_record import AgentPart, PhotoRecord
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
@@ -18,7 +19,7 @@ _PART = msgspec.json.Decoder(AgentPart)
 
 
 async def show(redis: Redis, photo_id: str, *, lanes: int = 1) -> PhotoRecord | None:
-    """A photo's record by its id; None if there is none (any more)."""
+    """Return a photo's record by its id; None if there is none (any more)."""
     for lane in keys.all_lanes(lanes):
         record = await _read(redis, lane.photo(photo_id), photo_id)
         if record is not None:
@@ -27,15 +28,14 @@ async def show(redis: Redis, photo_id: str, *, lanes: int = 1) -> PhotoRecord | 
 
 
 async def by_file_name(redis: Redis, file_name: str, *, lanes: int = 1, most: int = 20) -> list[PhotoRecord]:
-    """Records of photos with that file name: scans all records, for a person's question."""
+    """Return records of photos with that file name. Scans all records: for a person's question only."""
     found: list[PhotoRecord] = []
     for lane in keys.all_lanes(lanes):
         prefix = lane.photo("")
         keys_found: AsyncIterator[bytes] = redis.scan_iter(match=_glob(prefix) + "*", count=1000)
         async for key in keys_found:
-            fetch: Callable[..., Awaitable[Any]] = redis.execute_command
             try:
-                name = await fetch("HGET", key, "file_name")
+                name = await call(redis, "HGET", key, "file_name")
             except Exception:  # noqa: BLE001, S112 - a foreign value under our prefix is no photo
                 continue
             if name is not None and name.decode("utf-8", "replace") == file_name:
@@ -48,10 +48,9 @@ async def by_file_name(redis: Redis, file_name: str, *, lanes: int = 1, most: in
 
 
 async def of_session(redis: Redis, session_id: str, *, lanes: int = 1) -> list[PhotoRecord]:
-    """The records of a session's photos, in the order in which they came."""
+    """Return the records of a session's photos, in the order in which they came."""
     lane = keys.lane_of(session_id, lanes)
-    fetch: Callable[..., Awaitable[list[bytes]]] = redis.execute_command
-    ids = await fetch("ZRANGE", lane.session_photos(session_id), 0, -1)
+    ids = await call(redis, "ZRANGE", lane.session_photos(session_id), 0, -1)
     records = []
     for raw in ids:
         photo = raw.decode()
@@ -65,8 +64,7 @@ def _glob(text: str) -> str:
 
 
 async def _read(redis: Redis, key: str, photo_id: str) -> PhotoRecord | None:
-    fetch: Callable[..., Awaitable[Any]] = redis.hgetall
-    raw: dict[bytes, bytes] = await fetch(key)
+    raw: dict[bytes, bytes] = await call(redis, "HGETALL", key)
     if not raw:
         return None
     parts = []

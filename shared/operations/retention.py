@@ -1,7 +1,7 @@
 """What has lain in the photo store for STORE_RETENTION_DAYS goes, unless a photo still needs it.
 
 A content's blobs (original, previews, facts, answers) count from when it was last submitted: each submission
-writes its facts anew. Reports count from when they were written. Both stay as long as an entry on its way,
+writes its facts again. Reports count from when they were written. Both stay as long as an entry on its way,
 postponed or dead refers to them, so a dead letter can be replayed at any time. Everything else stays:
 columns, and what is remembered so that a picture is one item however often it comes (``sharepoint/``).
 """
@@ -36,7 +36,7 @@ _TURN: Final = "erni:store:retention"
 _TURN_SECONDS: Final = 3600
 _ASK_SECONDS: Final = 60.0
 _USED_SECONDS: Final = 300.0
-"""So long what Redis told of contents in use is believed: whoever comes later has written blobs anew."""
+"""Seconds for which a list of contents in use is trusted: later submissions write their blobs again."""
 _log = structlog.get_logger(__name__)
 
 
@@ -95,7 +95,7 @@ async def sweep(
             content = CONTENT.match(name) if folder in CONTENT_FOLDERS else None
             if (content.group() in contents) if content else (name.partition("/")[0] in sessions):
                 continue
-            # whoever comes from here on has written the content's facts anew, or does so before it hands on
+            # whoever comes from here on has written the content's facts again, or does so before it hands on
             kept_by = (f"facts/{content.group()}.json",) if content else ()
             if await store.expire(key, before, kept_by=kept_by):
                 removed[folder.rstrip("/")] += 1

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Final
 from events import scripts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis.asyncio import Redis
 
     from events.keys import Keys
 
 _HERE: Final = "shared.operations"
 _REASONS = scripts.load(_HERE, "reasons")
+_GROUPS = scripts.load(_HERE, "groups")
 _LETTERS = scripts.load(_HERE, "letters")
 _REPLAY = scripts.load(_HERE, "replay", "session")
 
@@ -26,6 +29,20 @@ async def letters(
     """A page of an agent's dead letters, each with its id and its fields but `raw`; `start` as for XRANGE."""
     page: list[tuple[bytes, list[bytes]]] = await _LETTERS(redis, [lane.dead(agent)], [start, most])
     return page
+
+
+async def groups(
+    redis: Redis, dead_key: str, start: str, last: str, most: int, conditions: Sequence[str]
+) -> tuple[str, list[tuple[str, int, list[str]]]]:
+    """Group a page by fingerprint: the last id seen ('' after the last page); fingerprint, count, newest ids.
+
+    `conditions`: field, value, … as groups.lua has them.
+    """
+    seen, flat = await _GROUPS(redis, [dead_key], [start, last, most, *conditions])
+    return seen.decode(), [
+        (fingerprint.decode("utf-8", "replace"), count, ids.decode().split())
+        for fingerprint, count, ids in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    ]
 
 
 async def replay(

@@ -1,17 +1,20 @@
-"""How the pipeline stands: per agent its processes, what waits, what is dead."""
+"""Reads how the pipeline stands: per agent its processes, what waits, what is dead."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from events import keys, topology
-from events.connection import RedisError, Trouble, trouble_of
+from events.connection import RedisError, Trouble, call, trouble_of
+from shared.delivery.dead_letter import read_letter
 from shared.delivery.heartbeat import ProcessInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from redis.asyncio import Redis
 
@@ -19,8 +22,12 @@ if TYPE_CHECKING:
     from events.topology import Stage
 
 
+SILENT_SECONDS: Final = 3.0
+"""Heartbeats come at least once a second: a process that misses three is frozen, dead, or has no Redis."""
+
+
 class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One process as it told of itself, and how long ago (by the server's clock)."""
+    """One process as it described itself, and how long ago (by the server's clock)."""
 
     consumer: str
     beat_seconds_ago: float
@@ -31,13 +38,20 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True):
     """What waits for an agent."""
 
     backlog: int
-    """Entries in its streams, those in hand included."""
+    """Entries in its streams, those in flight included."""
     pending: int
     """Of these, handed out and not settled."""
     oldest_seconds: float
     """Age of the oldest entry, 0 without one."""
     delayed: int
     dead: int
+    next_due: float | None = None
+    """Unix seconds when the first postponed entry comes back; None without one."""
+
+    @property
+    def waiting(self) -> int:
+        """Entries that no process has taken yet."""
+        return max(self.backlog - self.pending, 0)
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +61,10 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     processes: list[ProcessStatus]
     depth: Depth
     paused_since: float | None
+    frozen: list[ProcessStatus] = []
+    """Processes that send no heartbeat and exist: on this machine for certain, elsewhere within the lease."""
+    last_death: str = ""
+    """The message of the newest dead letter; only read where recent entries died."""
 
     @property
     def in_hand(self) -> int:
@@ -58,11 +76,6 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
         """Outside parts that are down for one of its processes."""
         return sorted({name for process in self.processes for name in process.says.breakers_open})
 
-    @property
-    def done(self) -> int:
-        """Entries settled by the processes that run now."""
-        return sum(process.says.done for process in self.processes)
-
 
 class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """All agents in the topology's order, and the public streams' lengths."""
@@ -73,15 +86,25 @@ class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_status(redis: Redis, *, lanes: int = 1, alive_within: float = 15.0) -> PipelineStatus:
-    """Read the whole pipeline. A process that has not beaten for `alive_within` seconds is left out."""
+    """Read the whole pipeline; `alive_within`: seconds since the last heartbeat of a process that counts."""
     all_keys = keys.all_lanes(lanes)
     now = await _now(redis)
     agents = []
     for stage in topology.PIPELINE:
-        processes = await _processes(redis, stage, all_keys, now, alive_within)
+        known = await _processes(redis, stage, all_keys, now)
+        processes = [process for process in known if process.beat_seconds_ago <= alive_within]
         paused = await _paused(redis, stage, all_keys)
         depth = await depth_of(redis, stage, all_keys)
-        agents.append(AgentStatus(agent=stage.agent, processes=processes, depth=depth, paused_since=paused))
+        agents.append(
+            AgentStatus(
+                agent=stage.agent,
+                processes=processes,
+                depth=depth,
+                paused_since=paused,
+                frozen=[process for process in known if _frozen(process, alive_within)],
+                last_death=await _last_death(redis, stage, all_keys) if _some_died(processes) else "",
+            )
+        )
     public = {
         name: sum([await redis.xlen(lane.stream(name)) for lane in all_keys]) for name in topology.PUBLIC
     }
@@ -93,20 +116,22 @@ async def depth_of(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> Depth:
     now = await _now(redis)
     backlog = pending = delayed = dead = 0
     oldest = 0.0
-    fetch: Callable[..., Awaitable[Any]] = redis.execute_command
+    due: list[float] = []
     for lane in lanes:
         for name in stage.reads:
             stream = lane.stream(name)
             backlog += await redis.xlen(stream)
-            first = await fetch("XRANGE", stream, "-", "+", "COUNT", 1)
+            first = await call(redis, "XRANGE", stream, "-", "+", "COUNT", 1)
             if first:
                 oldest = max(oldest, now - int(first[0][0].split(b"-")[0]) / 1000)
             try:
-                pending += (await fetch("XPENDING", stream, stage.agent))[0]
+                pending += (await call(redis, "XPENDING", stream, stage.agent))[0]
             except RedisError as error:
                 if trouble_of(error) is not Trouble.NO_GROUP:
                     raise
         delayed += await redis.zcard(lane.delayed(stage.agent))
+        first_due = await call(redis, "ZRANGE", lane.delayed(stage.agent), 0, 0, "WITHSCORES")
+        due += [float(first_due[-1]) / 1000] if first_due else []
         dead += await redis.xlen(lane.dead(stage.agent))
     return Depth(
         backlog=backlog,
@@ -114,6 +139,7 @@ async def depth_of(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> Depth:
         oldest_seconds=round(max(0.0, oldest), 3),
         delayed=delayed,
         dead=dead,
+        next_due=min(due, default=None),
     )
 
 
@@ -123,18 +149,53 @@ async def _now(redis: Redis) -> float:
 
 
 async def _paused(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> float | None:
-    fetch: Callable[..., Awaitable[Any]] = redis.execute_command
-    since = [await fetch("HGET", lane.paused, stage.agent) for lane in lanes]
+    since = [await call(redis, "HGET", lane.paused, stage.agent) for lane in lanes]
     return min((float(value) for value in since if value), default=None)
 
 
-async def _processes(
-    redis: Redis, stage: Stage, lanes: Sequence[Keys], now: float, alive_within: float
-) -> list[ProcessStatus]:
-    fetch: Callable[..., Awaitable[Any]] = redis.hgetall
+def _some_died(processes: Sequence[ProcessStatus]) -> bool:
+    return any("x" in process.says.recent for process in processes)
+
+
+async def _last_death(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> str:
+    newest = (b"", "")
+    for lane in lanes:
+        page = await call(redis, "XREVRANGE", lane.dead(stage.agent), "+", "-", "COUNT", 1)
+        for dead_id, flat in page:
+            letter = read_letter(dead_id, flat, agent=stage.agent, lane=lane.lane)
+            newest = max(newest, (dead_id, letter.message))
+    return newest[1]
+
+
+def _frozen(process: ProcessStatus, alive_within: float) -> bool:
+    """Whether a process without a heartbeat exists: asked of this system, elsewhere believed for a lease."""
+    if process.beat_seconds_ago <= SILENT_SECONDS:
+        return False
+    if process.says.host != socket.gethostname():
+        return process.beat_seconds_ago <= alive_within
+    return local_state(process.says.pid) != ""
+
+
+def local_state(pid: int) -> str:
+    """Return the state letter of an agent process on this machine (proc(5): T is stopped); '' if it is gone.
+
+    Where there is no /proc, nothing is known and the answer is ''.
+    """
+    folder = Path("/proc") / str(pid)
+    try:
+        # a process id is used again after a crash: only a process that was started as an agent counts
+        if b"consumers" not in folder.joinpath("cmdline").read_bytes():
+            return ""
+        state = folder.joinpath("stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+    return "" if state in ("Z", "X") else state
+
+
+async def _processes(redis: Redis, stage: Stage, lanes: Sequence[Keys], now: float) -> list[ProcessStatus]:
     found: dict[str, ProcessStatus] = {}
     for lane in lanes:
-        record: dict[bytes, bytes] = await fetch(lane.processes(stage.agent))
+        record: dict[bytes, bytes] = await call(redis, "HGETALL", lane.processes(stage.agent))
         for consumer, text in record.items():
             millis, _, says = text.partition(b" ")
             try:
@@ -145,7 +206,8 @@ async def _processes(
                 )
             except ValueError:
                 continue
-            if status.beat_seconds_ago <= alive_within:
-                # a process beats in every lane and says the same in each
+            # a process has a heartbeat in every lane and says the same in each: the freshest counts
+            before = found.get(status.consumer)
+            if before is None or status.beat_seconds_ago < before.beat_seconds_ago:
                 found[status.consumer] = status
     return sorted(found.values(), key=lambda status: status.says.started)

@@ -237,3 +237,30 @@ def test_an_entry_of_random_bytes_is_shown_without_steering_the_terminal(
     assert "and 162 fields more" in text
     document = erni("dead", "show", letter, "--json").document
     assert [base64.b64decode(part) for pair in document["original_base64"] for part in pair] == fields
+
+
+def test_listing_many_reads_few_of_them(
+    erni: Callable[..., Ran], client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1200):
+        dies(
+            client,
+            "photo_fetcher",
+            "schema.extracted",
+            message="no photo in it" if number % 3 else "source answered 404",
+            session=f"s{number % 2}",
+            file_name=f"{number}.jpg",
+        )
+    dies(client, "vision_analyzer", "photo.fetched", message="nothing usable")
+    client.config_resetstat()
+    text = erni("dead", "list").out
+    assert "800 dead letters of photo_fetcher" in text
+    assert "400 dead letters of photo_fetcher" in text
+    assert "1 dead letter of vision_analyzer" in text
+    assert text.splitlines()[-2] == "1201 dead letters"
+    assert "1199.jpg" in text
+    ranges = client.info("commandstats")["cmdstat_xrange"]["calls"]
+    assert ranges < 40, "a read for each dead letter"
+    assert "601 dead letters" in erni("dead", "list", "--session", "s1").out
+    assert "no dead letter matches" in erni("dead", "list", "--photo", "nowhere.jpg").out
+    assert erni("dead", "list", "--photo", "7.jpg").out.splitlines()[-2] == "1 dead letter"

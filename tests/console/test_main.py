@@ -192,7 +192,9 @@ def test_an_address_left_by_an_up_that_is_gone_is_named_as_that(
     monkeypatch.delenv("REDIS_URL")
     (tmp_path / ".erni").mkdir()
     (tmp_path / ".erni" / "env").write_text("REDIS_URL='redis://127.0.0.1:1/0'\n")
-    assert "The address comes from .erni/env" in erni("session", "list").err
+    said = " ".join(erni("session", "list").err.split())
+    assert "(from .erni/env)" in said
+    assert f"It was the one of an `erni up` in {tmp_path} that was killed" in said
 
 
 def test_a_server_that_refuses_the_password_is_said(

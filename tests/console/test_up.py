@@ -177,7 +177,7 @@ def test_nobody_outlives_an_up_that_was_killed_and_the_next_one_finds_the_data(t
         assert not alive
         code, document, _ = _erni(tmp_path, "status")
         assert code == 1
-        assert "Start `erni up` again in this folder" in document["error"]
+        assert "start `erni up` there again" in document["error"]
     with _up(tmp_path):
         assert _validated(tmp_path, "s1", 5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import obstore
 import pytest
+from obstore.exceptions import GenericError, PermissionDeniedError
 
 from shared import photo_store as blobs
-from shared.photo_store import BlobMissingError, BlobStore
+from shared.photo_store import BlobMissingError, BlobStore, StoreUnhealthyError
+from shared.retry.classify import Kind, classify
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,3 +193,59 @@ async def test_the_mark_of_a_process_that_died_stops_nobody_for_long(
 async def test_a_blob_that_went_says_why_and_what_to_do(store: BlobStore) -> None:
     with pytest.raises(BlobMissingError, match=r"retention over.*publish the photo again"):
         await store.get(f"store:{ORIGINAL}")
+
+
+async def test_a_store_that_cannot_be_written_is_this_machines_trouble_in_one_sentence(
+    store: BlobStore, folder: Path
+) -> None:
+    """A file stands where a folder must be: the system refuses, as it does on a full or broken disk."""
+    (folder / "originals").write_bytes(b"")
+    with pytest.raises(StoreUnhealthyError) as raised:
+        await store.put(ORIGINAL, b"picture")
+    assert str(raised.value) == (
+        f"the photo store {folder} cannot be used (not a directory): check PHOTO_STORE_URL and its disk."
+        " Photos wait meanwhile"
+    )
+    assert classify(raised.value) is Kind.UNHEALTHY
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "number"),
+    [
+        (
+            GenericError(
+                "Generic LocalFileSystem error: Unable to copy data to file: No space left on device"
+                " (os error 28)\n\nDebug source:\nGeneric {"
+            ),
+            r"\(no space left on device; [\d.]+ of [\d.]+ MB free\): free some space there",
+            errno.ENOSPC,
+        ),
+        (
+            PermissionDeniedError("The operation lacked the necessary privileges\n\nDebug source:\n"),
+            r"\(it does not let us in\): check its credentials",
+            errno.EIO,
+        ),
+        (
+            GenericError("Generic S3 error: error sending request https://k:s@host/a?sig=geheim\n\nDebug"),
+            r"\(Generic S3 error: error sending request https://…@host/a…\): check PHOTO_STORE_URL",
+            errno.EIO,
+        ),
+    ],
+)
+async def test_each_error_of_a_store_has_its_cause_and_its_remedy(
+    store: BlobStore,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    said: str,
+    number: int,
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(obstore, "put_async", refuse)
+    with pytest.raises(StoreUnhealthyError, match=said) as raised:
+        await store.put(ORIGINAL, b"picture")
+    assert raised.value.errno == number
+    assert classify(raised.value) is Kind.UNHEALTHY
+    assert "Debug" not in str(raised.value)
+    assert "geheim" not in str(raised.value)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
-from shared.settings import SettingsError, load
+from shared.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +44,18 @@ def test_all_wrong_values_are_named_at_once() -> None:
         "  LOG_LEVEL",
         "  REDIS_URL",
     ]
+
+
+def test_the_bounds_stand_beside_the_fields() -> None:
+    """So that one place says them: the page of settings, an editor and the refusal read the same."""
+    fields = {field.name: field for field in msgspec.structs.fields(Settings)}
+    bounds = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
+    assert bounds["vision_preview_side"]["minimum"] == 64
+    assert bounds["http_port"]["maximum"] == 65_535
+    numbers = [name for name, field in fields.items() if isinstance(field.default, int | float)]
+    for name in numbers:
+        if type(fields[name].default) is not bool and name != "vision_temperature":
+            assert "minimum" in bounds[name], f"{name} has no bound"
 
 
 def test_words_may_be_written_in_capitals() -> None:

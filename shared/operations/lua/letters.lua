@@ -1,7 +1,7 @@
 #!lua flags=no-writes
--- A page of dead letters without their raw entries, which may be large and are not needed to tell letters apart.
+-- A page of dead letters without their raw entries, which may be large and are not needed to list dead letters.
 --   KEYS  1 dead-letter stream
---   ARGV  1 where to start, as for XRANGE   2 most letters
+--   ARGV  1 where to start, as for XRANGE   2 most dead letters
 --   ->    {{id, {field, value…}}…}
 local page, start = {}, ARGV[1]
 for i = 1, tonumber(ARGV[2]) do

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Counts the dead letters of a page by their reasons, here, so that the entries they hold need not travel.
 --   KEYS  1 dead-letter stream
---   ARGV  1 first id, or '(' and the last id of the page before   2 most letters
+--   ARGV  1 first id, or '(' and the last id of the page before   2 most dead letters
 --   ->    {last id seen or '', {reason, count, …}}
 local counts, order, last = {}, {}, ''
 for _, e in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do

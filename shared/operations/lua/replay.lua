@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Moves one dead letter back to the stream it failed on. Two operators at once: one moves it, one is told GONE.
+-- Moves one dead letter back to the stream it failed on. Two operators at once: one moves it, the other gets GONE.
 --   KEYS  1 dead-letter stream   2 stream   3 open index   4 lru index   5 session.completed   6 session stats
 --         7 session hash, if any
 --   ARGV  1 dead letter id   2 session id or ''   3 session ttl (ms)   4 the same in flight (ms)   5 most pairs

@@ -1,0 +1,123 @@
+"""Finds which system a command talks to, says so where nobody chose it, and refuses to change a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from console.addresses import bare
+from console.errors import CommandError
+from console.output import Output
+from shared import settings as settings_module
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from shared.photo_store import BlobStore
+    from shared.settings import Settings
+
+_REDIS: Final = ("REDIS_URL", "SESSION_REDIS_URL")
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the two addresses of a system come from: a file, ``Path()`` the environment, None the default."""
+
+    redis: Path | None
+    store: Path | None
+    erni: Path | None
+    """The nearest `.erni`, whether its system runs or not."""
+
+    @property
+    def stopped(self) -> Path | None:
+        """The folder whose `erni up` does not run, if there is one."""
+        return self.erni.parent if self.erni and not (self.erni / "env").is_file() else None
+
+
+def find_place() -> Place:
+    """Look where the addresses come from. Raises SettingsError."""
+    found = settings_module.origins()
+
+    def origin(*names: str) -> Path | None:
+        return next((path for path, values in reversed(found) if not values.keys().isdisjoint(names)), None)
+
+    erni = settings_module.erni_folder(Path.cwd())
+    return Place(redis=origin(*_REDIS), store=origin("PHOTO_STORE_URL"), erni=erni)
+
+
+def load() -> Settings:
+    """Return the settings; say on standard error which system that is unless somebody chose it.
+
+    Raises SettingsError.
+    """
+    settings = settings_module.load()
+    place = find_place()
+    if line := _sentence(place, settings):
+        Output(as_json=False).warn(f"erni: {line}")
+    return settings
+
+
+def _sentence(place: Place, settings: Settings) -> str:
+    redis, store = bare(settings.redis_url), bare(settings.photo_store_url)
+    if place.redis is None:
+        why = "the default, as REDIS_URL is not set"
+        if place.stopped:
+            why += f" and `erni up` does not run in {place.stopped}"
+        line = f"Redis {redis} ({why})"
+    elif place.redis.name != "env":
+        # the environment or `.env`: somebody chose it, and a store that is not the agents' is refused
+        return ""
+    else:
+        line = f"Redis {redis} (from {_shown(place.redis)})"
+    store_why = " (the default, as PHOTO_STORE_URL is not set)" if place.store is None else ""
+    return f"{line}, photo store {store}{store_why}"
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+async def require_chosen(redis: Redis, settings: Settings) -> None:
+    """Refuse to change a system that nobody chose, or another than the one that is meant.
+
+    Raises CommandError with the remedy, and what redis-py raises.
+    """
+    from shared.operations.systems import read_system
+
+    place, where = find_place(), bare(settings.redis_url)
+    if place.redis is None:
+        there = (
+            f"`erni up` does not run in {place.stopped}: start it there"
+            if place.stopped
+            else "type the command in the folder of your `erni up`, or below it"
+        )
+        raise CommandError(
+            f"no setting says which Redis is meant, and {where} may be somebody else's: nothing was changed."
+            f" Either {there}, or set REDIS_URL={where}",
+            code=2,
+        )
+    system = await read_system(redis)
+    if system is not None and settings.system_id not in ("", system.id):
+        raise CommandError(
+            f"Redis at {where} belongs to another system ({system.id}) than the one that is meant"
+            f" ({settings.system_id}): nothing was changed."
+            " Set REDIS_URL to the right server, or start `erni up` again"
+        )
+
+
+async def require_same_store(redis: Redis, settings: Settings, store: BlobStore) -> None:
+    """Refuse to use a photo store that the agents of this system do not read.
+
+    Raises CommandError with the remedy, what redis-py raises and what the store raises.
+    """
+    from shared.operations.systems import read_system, same_store, store_address
+
+    system = await read_system(redis)
+    if system is None or await same_store(system, store):
+        return
+    raise CommandError(
+        f"the photo store {store_address(settings)} is not the one that the agents on"
+        f" {bare(settings.redis_url)} use, {system.store}: nothing was changed. Set"
+        f" PHOTO_STORE_URL={system.store}"
+    )
