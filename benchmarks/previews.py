@@ -1,4 +1,4 @@
-"""Previews beside what libvips alone takes for a thumbnail of the same file, in one run.
+"""Compares previews with libvips' own thumbnail of the same file, in one run.
 
 Ours opens the file, checks its size and its EXIF, converts colours to sRGB, turns it upright and writes a
 JPEG without metadata; the yardstick is libvips' own thumbnail of the same side, saved as the same JPEG. Both

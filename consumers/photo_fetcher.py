@@ -1,4 +1,4 @@
-"""Brings a photo's bytes in: fetched, checked, hashed, its EXIF read, the original put into the store."""
+"""Fetches a photo's bytes, checks and hashes them, reads EXIF and puts the original into the store."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class PhotoFetcher(Agent[SchemaExtracted, PhotoFetched]):
-    """From an address to bytes in the store, known by their hash.
+    """Turns an address into bytes in the store.
 
-    The same bytes are stored once, whoever sent them and however often: the key is their hash.
+    The key is the hash of the bytes, so the same bytes are stored once, also if they are sent again.
     """
 
     name = "photo_fetcher"
-    # One host that is away does not stop the photos of the others, so no breaker stops the reading here.
+    # Photos of other hosts go on while one host is down, so no breaker stops the reading here.
     dependencies: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
@@ -60,7 +60,7 @@ class PhotoFetcher(Agent[SchemaExtracted, PhotoFetched]):
             original = await self._blobs.put_file(f"originals/{file.sha256}", file.path)
         # Replaced, not kept: a later version of this agent may read more out of the same bytes.
         reference = await self._blobs.replace(f"facts/{file.sha256}.json", msgspec.json.encode(facts))
-        # Nobody fetches it from there again: a permission that the address carried ends here.
+        # Nobody fetches this address again, so a permission in it is not passed on.
         carried = {field: getattr(event, field) for field in event.__struct_fields__}
         return PhotoFetched(
             **(carried | {"file_name": name, "source_url": public_source(event.source_url)}),

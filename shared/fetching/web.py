@@ -1,4 +1,4 @@
-"""Stream a photo from an http(s) address that somebody else chose."""
+"""Streams a photo from an http(s) address that somebody else chose."""
 
 from __future__ import annotations
 

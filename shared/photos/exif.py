@@ -1,6 +1,6 @@
-"""What a photo says about itself: when, where and with what it was taken.
+"""Reads when, where and with which camera a photo was taken.
 
-Whatever makes no sense is absent; broken EXIF never fails a photo.
+A value that makes no sense is left out; broken EXIF never fails a photo.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 # Tags of Exif 3.0 (CIPA DC-008).
 _MAKE, _MODEL, _ORIENTATION, _EXIF_POINTER, _GPS_POINTER = 0x010F, 0x0110, 0x0112, 0x8769, 0x8825
-# Each date with the tag of its offset from UTC. The date of the last change (0x0132) says when a program
-# saved the file, not when the photo was taken, and is not among them.
+# Each date with the tag of its offset from UTC. The date of the last change (0x0132) is left out: it is the
+# time when a program saved the file, not when the photo was taken.
 _DATES: Final = ((0x9003, 0x9011), (0x9004, 0x9012))
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE = range(1, 7)
 
 _DATE = re.compile(r"(\d{4})\D(\d{1,2})\D(\d{1,2})[ T]+(\d{1,2})\D(\d{1,2})(?:\D(\d{1,2}))?(?!\d)(.*)")
 _OFFSET = re.compile(r"([+-])(\d{1,2}):?(\d{2})")
 _EARLIEST_YEAR: Final = 1990
-"""Before that there were no digital cameras to speak of: such a date is a clock that was never set."""
+"""An earlier date comes from a clock that was never set: there were hardly any digital cameras then."""
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the camera stood, WGS 84. Personal data: it stays in the store and the library."""
+    """The place of the camera in WGS 84. It is personal data: it stays in the store and the library."""
 
     latitude: float
     """Degrees, north positive."""
@@ -45,15 +45,15 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """As a place column shows it: degrees with four decimals, which is about ten metres."""
+        """The value for a place column: degrees with four decimals, which is about ten metres."""
         return f"{self.latitude:.4f}, {self.longitude:.4f}"
 
 
 class PhotoFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What EXIF says and we believe."""
+    """The values of EXIF that make sense."""
 
     taken_at: str | None = None
-    """RFC 3339 to the second; with an offset if the camera noted one, else local time without zone."""
+    """RFC 3339 to the second; with an offset if the camera wrote one, else local time without a zone."""
     camera: str | None = None
     orientation: int = 1
     """1 to 8 (EXIF). Always 1 for a HEIC: its decoder has turned it by the file's own instructions."""
@@ -61,7 +61,7 @@ class PhotoFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def facts_of(photo: OpenPhoto, *, now: datetime | None = None) -> PhotoFacts:
-    """The facts of an open photo; raises nothing for broken EXIF."""
+    """Return the facts of an open photo; raises nothing for broken EXIF."""
     tiff = Tiff(_exif_block(photo))
     main = tiff.first()
     detail = tiff.below(main, _EXIF_POINTER)
@@ -74,7 +74,7 @@ def facts_of(photo: OpenPhoto, *, now: datetime | None = None) -> PhotoFacts:
 
 
 def _exif_block(photo: OpenPhoto) -> bytes:
-    """The EXIF bytes, wherever the format keeps them."""
+    """Return the EXIF bytes from the place where the format keeps them."""
     if photo.exif or photo.kind is not PNG:
         return photo.exif
     # The chunk may stand behind the pixels, where nobody has read yet.
@@ -86,7 +86,7 @@ def _exif_block(photo: OpenPhoto) -> bytes:
 
 
 def _raw_profile(text: object) -> bytes | None:
-    """EXIF as older ImageMagick writes it into a PNG: three lines of heading, then hexadecimal digits."""
+    """Decode EXIF as older ImageMagick writes it into a PNG: three lines of heading, then hex digits."""
     try:
         return bytes.fromhex("".join(str(text).split("\n")[3:]))
     except ValueError:
@@ -101,7 +101,7 @@ def _orientation(main: Directory) -> int:
 
 
 def _camera(main: Directory) -> str | None:
-    """Make and model as one name, the make not twice ("NIKON CORPORATION", "NIKON D750")."""
+    """Join make and model, without the make twice ("NIKON CORPORATION", "NIKON D750")."""
     make, model = (text if isinstance(text, str) else "" for text in (main.get(_MAKE), main.get(_MODEL)))
     if model.lower().split()[:1] == make.lower().split()[:1]:
         make = ""
@@ -109,7 +109,7 @@ def _camera(main: Directory) -> str | None:
 
 
 def _taken_at(detail: Directory, now: datetime) -> str | None:
-    """The first believable date, the one of the exposure before the one of the digitisation."""
+    """Return the first date that can be true: first the exposure's, then the digitisation's."""
     for tag, offset_tag in _DATES:
         taken = _moment(detail.get(tag), detail.get(offset_tag))
         if taken is None or taken.year < _EARLIEST_YEAR:
@@ -122,7 +122,7 @@ def _taken_at(detail: Directory, now: datetime) -> str | None:
 
 
 def _moment(text: Value | None, offset: Value | None) -> datetime | None:
-    """A date and time as seen in the wild: "2025:05:12 14:03:22", "2025-05-12T14:03Z", "2025/5/12 14:03"."""
+    """Read a date and time as cameras and programs write it: "2025:05:12 14:03:22", "2025-05-12T14:03Z"."""
     found = _DATE.match(text) if isinstance(text, str) else None
     if found is None:
         return None
@@ -142,25 +142,25 @@ def _zone(text: str) -> timezone | None:
     if found is None:
         return None
     minutes = int(found[2]) * 60 + int(found[3])
-    # The zones there are lie between -12:00 and +14:00.
+    # All zones of the world lie between -12:00 and +14:00.
     return timezone(timedelta(minutes=minutes if found[1] == "+" else -minutes)) if minutes <= 840 else None
 
 
 def _position(gps: Directory) -> Position | None:
-    """The position, if both coordinates are whole: number, hemisphere and a sensible size.
+    """Return the position if both coordinates have a possible number and a hemisphere.
 
-    A coordinate without its hemisphere is half a position; we don't guess the other half.
+    A coordinate without its hemisphere is not used: a guess could be wrong.
     """
     latitude = _coordinate(gps.get(_LATITUDE), gps.get(_LATITUDE_REF), "NS", 90)
     longitude = _coordinate(gps.get(_LONGITUDE), gps.get(_LONGITUDE_REF), "EW", 180)
-    # 0, 0 lies in the Gulf of Guinea, and is what a receiver without a fix writes.
+    # A receiver without a fix writes 0, 0, which lies in the Gulf of Guinea.
     if latitude is None or longitude is None or (abs(latitude) < 1e-6 and abs(longitude) < 1e-6):
         return None
     return Position(latitude=round(latitude, 7), longitude=round(longitude, 7), altitude=_altitude(gps))
 
 
 def _coordinate(value: Value | None, ref: Value | None, letters: str, limit: int) -> float | None:
-    """Degrees with sign from up to three numbers (degrees, minutes, seconds) or from text that holds them."""
+    """Return signed degrees from up to three numbers (degrees, minutes, seconds), or from text with them."""
     if isinstance(value, str):
         ref = ref or next((letter for letter in reversed(value.upper()) if letter in letters), None)
         value = tuple(float(number) for number in _NUMBER.findall(value.replace(",", " ")))
@@ -170,7 +170,7 @@ def _coordinate(value: Value | None, ref: Value | None, letters: str, limit: int
     degrees, *finer = value
     # Where the last numbers are not used, some cameras write 0/0 for them.
     minutes, seconds = [0.0 if math.isnan(number) else number for number in finer] + [0.0] * (2 - len(finer))
-    # A sign beside the hemisphere says the same thing twice.
+    # A sign repeats what the hemisphere means already.
     size = abs(degrees) + minutes / 60 + seconds / 3600
     if not (0 <= minutes <= 60 and 0 <= seconds <= 60 and size <= limit):
         return None

@@ -16,34 +16,34 @@ import pyvips
 
 from shared.photos.heif import Heif, Item, Pieces, Reference, full_box, heif_file
 
-# The pictures beside the picture are not needed, and threads would decode several tiles at a time.
+# Only the main picture is needed. Threads would decode several tiles at a time, which takes more memory.
 pi_heif.options.THUMBNAILS = False
 pi_heif.options.DEPTH_IMAGES = False
 pi_heif.options.AUX_IMAGES = False
 pi_heif.options.DECODE_THREADS = 1
 
 _BANDS: Final = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
-# What may be said of a grid without changing where its pixels go; the turn is made here.
+# Properties of a grid that do not move its pixels, and `irot`, which is applied here.
 _UNDERSTOOD: Final = frozenset({b"ispe", b"pixi", b"colr", b"irot", b"clli", b"mdcv"})
 _TURNS: Final = ("d0", "d270", "d180", "d90")
-"""By quarter turns anticlockwise what libvips calls it, clockwise."""
+"""libvips' names (clockwise) by the number of quarter turns anticlockwise."""
 
 
 class BrokenHeicError(ValueError):
-    """A picture that is not all there."""
+    """A part of the picture is missing."""
 
 
 class Tiles(msgspec.Struct, frozen=True, kw_only=True):
-    """A photo laid out as a grid."""
+    """Describes a photo that is stored as a grid of tiles."""
 
     width: int
-    """Pixels as stored; the turn comes afterwards."""
+    """Pixels as stored, before the turn."""
     height: int
     tile_height: int
     quarter_turns: int
     """How often to turn the stored pixels by 90 degrees anticlockwise."""
     rows: list[list[Pieces]]
-    """Where each row's tiles lie in the file."""
+    """The places of each row's tiles in the file."""
     used: bytes
     """The properties of each tile."""
     colours: bytes
@@ -52,7 +52,7 @@ class Tiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeicPicture(msgspec.Struct, frozen=True, kw_only=True):
-    """A HEIC whose header was read and whose pixels were not."""
+    """A HEIC whose header was read, and whose pixels are not decoded yet."""
 
     width: int
     """Pixels, already turned upright."""
@@ -67,7 +67,7 @@ class HeicPicture(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def piece_pixels(self) -> int:
-        """How many pixels are decoded at once."""
+        """The number of pixels that are decoded at once."""
         return self.tiles.width * self.tiles.tile_height if self.tiles else self.width * self.height
 
 
@@ -123,7 +123,7 @@ def _pixels(frame: Any) -> pyvips.Image:
     data = frame.data  # decodes; the size may turn out to be another one
     (width, height), bands = frame.size, _BANDS[frame.mode]
     if len(data) != width * height * bands:
-        raise ValueError("the decoder gave another number of pixels than it said")
+        raise ValueError("the decoder returned another number of pixels than announced")
     image = _image(data, width, height, bands)
     return image.unpremultiply().cast("uchar") if frame.mode == "RGBa" else image
 

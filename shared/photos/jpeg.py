@@ -1,4 +1,4 @@
-"""How a JPEG is stored, told by its header: what decoding it will take."""
+"""Reads from a JPEG's header how it is stored, which decides what decoding takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SCAN: Final = 0xDA
 
 
 class JpegFrame(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said before the first scan."""
+    """What the header states before the first scan."""
 
     samples: float
     """Values stored for a pixel, over all its components: 1.5 where colour is stored at half the size."""

@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes and never by its name, and where a photo in it ends."""
+"""Recognises a file by its first bytes, never by its name, and finds where the photo in it ends."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class PhotoKind(msgspec.Struct, frozen=True, kw_only=True):
     """One of the four kinds of photo we take."""
 
     name: str
-    """As people say it."""
+    """The name in sentences."""
     media_type: str
     extension: str
     max_pixels: int
-    """Above that we don't decode. This and the limits below are from measured memory: one photo takes at most
-    160 MB, so that the agent with the local model, which needs 180 MB itself, stays below 400 MB."""
+    """A larger photo is not decoded. This and the limits below come from measured memory: one photo takes at
+    most 160 MB, so that the agent with the local model, which needs 180 MB itself, stays below 400 MB."""
 
 
 JPEG: Final = PhotoKind(name="JPEG", media_type="image/jpeg", extension="jpg", max_pixels=120 * _MEGA)
@@ -127,7 +127,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 def end_of(data: bytes, kind: PhotoKind, scan: int = 0) -> int | None:
     """Where the photo's own bytes end, or None if they are cut off before that.
 
-    Cameras write more behind it (a second picture, a short film), so the end of the file says nothing.
+    Cameras append more (a second picture, a short film), so the end of the file is not the photo's end.
     `scan` is where a JPEG's first scan starts: the thumbnail in its EXIF has an end of its own.
     """
     if kind is JPEG:
@@ -143,7 +143,7 @@ def end_of(data: bytes, kind: PhotoKind, scan: int = 0) -> int | None:
 
 
 def _boxes_end(data: bytes) -> int | None:
-    """The end of a file of ISO boxes (ISO 14496-12): each says its length, 0 is as far as the file goes."""
+    """Find the end of a file of ISO boxes (ISO 14496-12). Each has its length; 0 is up to the end."""
     position = 0
     while position + 8 <= len(data):
         size = int.from_bytes(data[position : position + 4])

@@ -1,6 +1,6 @@
-"""Open a photo that anybody may have sent: four kinds, told by content, its size checked before decoding.
+"""Opens a photo that anybody may have sent: recognises its kind and checks its size before decoding.
 
-Every way in which a file can be no photo ends as a PermanentError that says what is wrong with it.
+A file that is no photo of ours always ends as a PermanentError that names what is wrong with it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _LOADERS: Final = {
     PNG.name: pyvips.Image.pngload_source,
     WEBP.name: pyvips.Image.webpload_source,
 }
-# What libvips warns about is in the error, or does not matter.
+# A warning of libvips that matters is in its error as well.
 logging.getLogger("pyvips").setLevel(logging.ERROR)
 pyvips.cache_set_max(0)
 
@@ -73,25 +73,25 @@ _BROKEN: Final = (
     MemoryError,
     struct.error,
 )
-# "unable to call jpegload_buffer", a line, and who says so, before what is wrong.
+# "unable to call jpegload_buffer", a line, and the name of the operation stand before the cause.
 _LIBVIPS: Final = re.compile(r"\Aunable to [\w ]+\s+(?:\w+: )?")
 # One thread: a photo being decoded takes up to 160 MB, and two at once would take twice that.
 _decoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="photo")
 
 
 class PhotoHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """What the first bytes say."""
+    """What the header of a photo states."""
 
     media_type: str
     extension: str
     """Without a dot."""
     width: int
-    """Pixels as the decoder gives them: as stored; of a HEIC, already turned upright."""
+    """Pixels as stored; of a HEIC, already turned upright."""
     height: int
 
 
 class OpenPhoto(msgspec.Struct, frozen=True, kw_only=True):
-    """A photo whose header was read and whose pixels were not."""
+    """A photo whose header was read, and whose pixels are not decoded yet."""
 
     kind: PhotoKind
     header: PhotoHeader

@@ -1,4 +1,4 @@
-"""Small versions of a photo: upright, sRGB, a JPEG, and nothing in it but the pixels."""
+"""Makes small versions of a photo: upright JPEGs in sRGB that hold nothing but pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pyvips
 
 from shared.photos.exif import facts_of
 from shared.photos.heic import HeicPicture, decode_heic
-from shared.photos.malloc import give_back
+from shared.photos.malloc import release_memory
 from shared.photos.open import opened
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from shared.photos.open import OpenPhoto
 
 PREVIEW_SIDE: Final = 1024
-"""Pixels of the long side; what a vision model sees."""
+"""Pixels of the long side of what a vision model gets."""
 THUMBNAIL_SIDE: Final = 320
-"""Pixels of the long side; what a report's page shows."""
+"""Pixels of the long side of what a report's page shows."""
 _MAX_PROFILE_BYTES: Final = 4_000_000
 # What the pixels of a photo can be (ICC.1:2022, 7.2.6); a profile for others is a mistake.
 _PROFILE_SPACES: Final = frozenset({b"RGB ", b"GRAY", b"CMYK"})
@@ -49,8 +49,8 @@ def make_preview(
     """
     with opened(original, name=name) as photo:
         if not photo.row_by_row:
-            # Now, so that what earlier photos left does not add to what this one takes.
-            give_back()
+            # Before decoding, so that memory left by earlier photos does not add to this one's.
+            release_memory()
         turn, flip = _UPRIGHT[facts_of(photo).orientation]
         small = _shrunk(photo, max_side)
         if small.hasalpha():

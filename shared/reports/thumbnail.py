@@ -1,4 +1,4 @@
-"""The small picture a session's page shows: made once per content, when its photo is validated."""
+"""Makes the small picture of a session's page, once per content, when its photo is validated."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def thumbnail_key(sha256: Sha256) -> str:
-    """Beside the preview, so that who removes a content's previews by prefix removes this as well."""
+    """Return its key, beside the preview, so that removing a content's previews by prefix removes it too."""
     return f"previews/{sha256}-{THUMBNAIL_SIDE}.jpg"
 
 
 async def thumbnail(store: BlobStore, sha256: Sha256, preview_ref: StoreUrl) -> bytes | None:
-    """The thumbnail's JPEG bytes, made from the preview if it is not there yet; None without a preview."""
+    """Return the thumbnail's JPEG bytes, made from the preview if missing; None without a preview."""
     key = thumbnail_key(sha256)
     try:
         return await store.get(SCHEME + key)
