@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pyvips
 
 from sandbox.heic import heic
-from shared.photos.preview import PREVIEW_SIDE, make_preview
+from shared.photos.decoders import PREVIEW_SIDE
+from shared.photos.preview import make_preview
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,14 +10,11 @@ from events.types import ExifFacts, PhotoFetched, SchemaExtracted
 from shared.delivery.agent import Agent
 from shared.fetching.sources import Sources, name_of
 from shared.photo_store import BlobStore
-from shared.photos.exif import PhotoFacts, facts_of
-from shared.photos.open import PhotoHeader, ensure_whole, off_loop, opened
+from shared.photos.decoders import Decoders
 from shared.sharepoint.source import SharePointSource
 from shared.telemetry.redact import public_source
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from redis.asyncio import Redis
 
     from shared.settings import Settings
@@ -38,14 +35,17 @@ class PhotoFetcher(Agent[SchemaExtracted, PhotoFetched]):
         super().__init__(settings, redis)
         self._blobs = BlobStore(settings.photo_store_url)
         self._sharepoint = SharePointSource(settings)
+        self._decoders = Decoders()
         self._sources = Sources(settings, self._blobs, sharepoint=self._sharepoint.download)
 
     async def open(self) -> None:
-        """Open the connections of the sources."""
+        """Open the connections of the sources, and start the decoder."""
+        await self._decoders.open()
         await self._sources.open()
 
     async def close(self) -> None:
         """Close them."""
+        await self._decoders.close()
         await self._sources.close()
         await self._sharepoint.close()
 
@@ -56,8 +56,9 @@ class PhotoFetcher(Agent[SchemaExtracted, PhotoFetched]):
         """
         name = event.file_name or name_of(event.source_url)
         async with self._sources.fetch(event.source_url, name=name) as file:
-            header, facts = await off_loop(_examine, file.path, name)
+            examined = await self._decoders.examine(file.path, name=name)
             original = await self._blobs.put_file(f"originals/{file.sha256}", file.path)
+        header, facts = examined.header, examined.facts
         # Replaced, not kept: a later version of this agent may read more out of the same bytes.
         reference = await self._blobs.replace(f"facts/{file.sha256}.json", msgspec.json.encode(facts))
         # Nobody fetches this address again, so a permission in it is not passed on.
@@ -78,10 +79,3 @@ class PhotoFetcher(Agent[SchemaExtracted, PhotoFetched]):
                 reference=reference,
             ),
         )
-
-
-def _examine(path: Path, name: str | None) -> tuple[PhotoHeader, PhotoFacts]:
-    """Check a photo and read its EXIF, without decoding a pixel. Raises PermanentError."""
-    with opened(path.read_bytes(), name=name) as photo:
-        ensure_whole(photo, name=name)
-        return photo.header, facts_of(photo)

@@ -10,9 +10,9 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 import pyvips
 
+from shared.photos.facts import PhotoFacts, Position
 from shared.photos.kinds import HEIC, PNG, png_chunks
 from shared.photos.tiff import Directory, Tiff, Value
 
@@ -31,33 +31,6 @@ _OFFSET = re.compile(r"([+-])(\d{1,2}):?(\d{2})")
 _EARLIEST_YEAR: Final = 1990
 """An earlier date comes from a clock that was never set: there were hardly any digital cameras then."""
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
-
-
-class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """The place of the camera in WGS 84. It is personal data: it stays in the store and the library."""
-
-    latitude: float
-    """Degrees, north positive."""
-    longitude: float
-    """Degrees, east positive."""
-    altitude: float | None = None
-    """Metres above the sea."""
-
-    @property
-    def text(self) -> str:
-        """The value for a place column: degrees with four decimals, which is about ten metres."""
-        return f"{self.latitude:.4f}, {self.longitude:.4f}"
-
-
-class PhotoFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The values of EXIF that make sense."""
-
-    taken_at: str | None = None
-    """RFC 3339 to the second; with an offset if the camera wrote one, else local time without a zone."""
-    camera: str | None = None
-    orientation: int = 1
-    """1 to 8 (EXIF). Always 1 for a HEIC: its decoder has turned it by the file's own instructions."""
-    position: Position | None = None
 
 
 def facts_of(photo: OpenPhoto, *, now: datetime | None = None) -> PhotoFacts:

@@ -15,6 +15,9 @@ _MMAP_THRESHOLD: Final = -3
 itself it grows up to 32 MB with what is freed; set once, it stays."""
 _BLOCK: Final = 1 << 20
 
+_ARENA_MAX: Final = -8
+"""M_ARENA_MAX: how many threads may have a heap of their own, each of which reserves 64 MB of addresses."""
+
 with contextlib.suppress(OSError, AttributeError):
     ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _BLOCK)
 
@@ -23,3 +26,9 @@ def release_memory() -> None:
     """Return all free pages to the system. Takes about 4 ms."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def use_one_arena() -> None:
+    """Let all threads share one heap, so that a limit of addresses is a limit of memory."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)

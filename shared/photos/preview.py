@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
     from shared.photos.open import OpenPhoto
 
-PREVIEW_SIDE: Final = 1024
-"""Pixels of the long side of what a vision model gets."""
-THUMBNAIL_SIDE: Final = 320
-"""Pixels of the long side of what a report's page shows."""
 _MAX_PROFILE_BYTES: Final = 4_000_000
 # What the pixels of a photo can be (ICC.1:2022, 7.2.6); a profile for others is a mistake.
 _PROFILE_SPACES: Final = frozenset({b"RGB ", b"GRAY", b"CMYK"})
@@ -39,13 +35,13 @@ _UPRIGHT: Final[Mapping[int, tuple[str, bool]]] = {
 
 
 def make_preview(
-    original: bytes, max_side: int = PREVIEW_SIDE, *, quality: int = 85, name: str | None = None
+    original: bytes, max_side: int = 1024, *, quality: int = 85, name: str | None = None
 ) -> bytes:
     """A JPEG with a long side of at most `max_side` pixels, turned upright, transparency on white.
 
     Never larger than the original. No EXIF, position, comment or colour profile is in it: colours are
-    converted to sRGB. Raises PermanentError for what cannot be decoded, with `name` in its sentence. Takes
-    time: call it `off_loop`.
+    converted to sRGB. Raises PermanentError for what cannot be decoded, with `name` in its sentence, and
+    MemoryError.
     """
     with opened(original, name=name) as photo:
         if not photo.row_by_row:
@@ -59,11 +55,6 @@ def make_preview(
         if flip:
             small = small.fliphor()
         return bytes(small.jpegsave_buffer(Q=quality, keep=0))
-
-
-def thumbnail(original: bytes, max_side: int = THUMBNAIL_SIDE) -> bytes:
-    """A small preview for a report's page."""
-    return make_preview(original, max_side, quality=75)
 
 
 def _shrunk(photo: OpenPhoto, max_side: int) -> pyvips.Image:

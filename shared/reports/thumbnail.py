@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.photo_store import SCHEME, BlobMissingError
-from shared.photos.open import off_loop
-from shared.photos.preview import THUMBNAIL_SIDE
-from shared.photos.preview import thumbnail as make_thumbnail
+from shared.photos.decoders import THUMBNAIL_SIDE
 
 if TYPE_CHECKING:
     from events.identities import Sha256, StoreUrl
     from shared.photo_store import BlobStore
+    from shared.photos.decoders import Decoders
+
+_QUALITY = 75
+"""Of the JPEG: it is looked at in a list."""
 
 
 def thumbnail_key(sha256: Sha256) -> str:
@@ -19,7 +21,9 @@ def thumbnail_key(sha256: Sha256) -> str:
     return f"previews/{sha256}-{THUMBNAIL_SIDE}.jpg"
 
 
-async def thumbnail(store: BlobStore, sha256: Sha256, preview_ref: StoreUrl) -> bytes | None:
+async def thumbnail(
+    store: BlobStore, decoders: Decoders, sha256: Sha256, preview_ref: StoreUrl
+) -> bytes | None:
     """Return the thumbnail's JPEG bytes, made from the preview if missing; None without a preview."""
     key = thumbnail_key(sha256)
     try:
@@ -30,6 +34,6 @@ async def thumbnail(store: BlobStore, sha256: Sha256, preview_ref: StoreUrl) -> 
         preview = await store.get(preview_ref)
     except BlobMissingError:
         return None
-    small = await off_loop(make_thumbnail, preview)
+    small = await decoders.preview(preview, THUMBNAIL_SIDE, quality=_QUALITY)
     await store.put(key, small)
     return small

@@ -19,7 +19,7 @@ from shared.columns.checks import check_value
 from shared.columns.merge import NOT_SEEN
 from shared.columns.topics import Topic, topic_of
 from shared.columns.words import first_choice
-from shared.photos.open import off_loop
+from shared.photos.off_loop import off_loop
 from shared.vision.contract import Answer, PhotoContext, unsure
 from shared.vision.local import picture, vocabulary
 from shared.vision.local.model import MODEL, classify, open_session

@@ -22,13 +22,17 @@ from PIL import Image
 from sandbox.heic import heic
 from shared.photos.exif import facts_of
 from shared.photos.kinds import HEIC, JPEG, PNG, WEBP, PhotoKind
-from shared.photos.open import PhotoHeader, ensure_whole, off_loop, opened
+from shared.photos.off_loop import off_loop
+from shared.photos.open import opened
 from shared.photos.preview import make_preview
+from shared.photos.whole import ensure_whole
 from shared.retry.errors import PermanentError
 from tests.shared.photos.pictures import jpeg, picture, saved, text, tiff
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from shared.photos.facts import PhotoHeader
 
 
 def header_of(data: bytes, name: str | None = None) -> PhotoHeader:
@@ -312,6 +316,7 @@ def test_bombs_and_the_largest_photo_stay_below_400_megabytes(tmp_path: Path) ->
     script = """
 import contextlib, pathlib, sys
 from shared.photos.preview import make_preview
+from shared.photos.whole import ensure_whole
 from shared.retry.errors import PermanentError
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     with contextlib.suppress(PermanentError):
