@@ -33,16 +33,16 @@ def heic(
     picture: Image.Image,
     *,
     exif: bytes = b"",
-    quarter_turns: int = 0,
+    quarter_turns: int | None = 0,
     tile: int = 0,
     repeat: tuple[int, int] | None = None,
 ) -> bytes:
     """A HEIC file of a picture, its last odd row and column left out (colour is stored at half the size).
 
     `exif` is a TIFF structure. `quarter_turns` is how often a reader turns the stored pixels by 90 degrees
-    anticlockwise; where it is stored, EXIF's orientation does not count. `tile` is the side of the
-    tiles that the picture is cut into, as phones do with 512; 0 is one piece. With `repeat` the picture is
-    one tile, which fills that size.
+    anticlockwise; where it is stored, EXIF's orientation does not count. None stores no such instruction.
+    `tile` is the side of the tiles that the picture is cut into, as phones do with 512; 0 is one piece. With
+    `repeat` the picture is one tile, which fills that size.
     """
     width, height = repeat or (picture.width // 2 * 2, picture.height // 2 * 2)
     side = (tile, tile) if tile else (width, height)
@@ -53,7 +53,7 @@ def heic(
             full_box(b"ispe", struct.pack(">II", *side)),
             # BT.709 primaries, sRGB transfer, BT.601 matrix, full range: how Pillow makes YCbCr.
             box(b"colr", b"nclx", struct.pack(">HHHB", 1, 13, 6, 0x80)),
-            box(b"irot", bytes([quarter_turns % 4])),
+            box(b"irot", bytes([quarter_turns % 4])) if quarter_turns is not None else box(b"free"),
             full_box(b"ispe", struct.pack(">II", width, height)),
         )
     )

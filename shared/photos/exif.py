@@ -10,10 +10,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final
 
-import pyvips
-
 from shared.photos.facts import PhotoFacts, Position
-from shared.photos.kinds import HEIC, PNG, png_chunks
 from shared.photos.tiff import Directory, Tiff, Value
 
 if TYPE_CHECKING:
@@ -26,7 +23,11 @@ _MAKE, _MODEL, _ORIENTATION, _EXIF_POINTER, _GPS_POINTER = 0x010F, 0x0110, 0x011
 _DATES: Final = ((0x9003, 0x9011), (0x9004, 0x9012))
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE = range(1, 7)
 
-_DATE = re.compile(r"(\d{4})\D(\d{1,2})\D(\d{1,2})[ T]+(\d{1,2})\D(\d{1,2})(?:\D(\d{1,2}))?(?!\d)(.*)")
+# Some cameras write a blank for a leading zero, others write hours of twelve.
+_DATE = re.compile(
+    r"(\d{4})\D ?(\d{1,2})\D ?(\d{1,2})[ T]+(\d{1,2})\D ?(\d{1,2})(?:\D ?(\d{1,2}))?(?!\d)(.*)"
+)
+_HALF_DAY = re.compile(r"[\d\s.]*([ap])\.?m\b", re.IGNORECASE)
 _OFFSET = re.compile(r"([+-])(\d{1,2}):?(\d{2})")
 _EARLIEST_YEAR: Final = 1990
 """An earlier date comes from a clock that was never set: there were hardly any digital cameras then."""
@@ -35,35 +36,15 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 def facts_of(photo: OpenPhoto, *, now: datetime | None = None) -> PhotoFacts:
     """Return the facts of an open photo; raises nothing for broken EXIF."""
-    tiff = Tiff(_exif_block(photo))
+    tiff = Tiff(photo.exif)
     main = tiff.first()
     detail = tiff.below(main, _EXIF_POINTER)
     return PhotoFacts(
         taken_at=_taken_at(detail, now or datetime.now(UTC)),
         camera=_camera(main),
-        orientation=1 if photo.kind is HEIC else _orientation(main),
+        orientation=1 if photo.turned else _orientation(main),
         position=_position(tiff.below(main, _GPS_POINTER)),
     )
-
-
-def _exif_block(photo: OpenPhoto) -> bytes:
-    """Return the EXIF bytes from the place where the format keeps them."""
-    if photo.exif or photo.kind is not PNG:
-        return photo.exif
-    # The chunk may stand behind the pixels, where nobody has read yet.
-    block = next((photo.data[a:b] for name, a, b in png_chunks(photo.data) if name == b"eXIf"), None)
-    if block is None and isinstance(photo.picture, pyvips.Image):
-        old = (name for name in photo.picture.get_fields() if name.endswith("-Raw profile type exif"))
-        block = next((_raw_profile(photo.picture.get(name)) for name in old), None)
-    return block or b""
-
-
-def _raw_profile(text: object) -> bytes | None:
-    """Decode EXIF as older ImageMagick writes it into a PNG: three lines of heading, then hex digits."""
-    try:
-        return bytes.fromhex("".join(str(text).split("\n")[3:]))
-    except ValueError:
-        return None
 
 
 def _orientation(main: Directory) -> int:
@@ -102,6 +83,10 @@ def _moment(text: Value | None, offset: Value | None) -> datetime | None:
     *parts, rest = found.groups()
     zone = _zone(rest) or (_zone(offset) if isinstance(offset, str) else None)
     year, month, day, hour, minute, second = (int(part or 0) for part in parts)
+    if half := _HALF_DAY.match(rest):
+        if not 1 <= hour <= 12:
+            return None
+        hour = hour % 12 + (12 if half[1].lower() == "p" else 0)
     try:
         return datetime(year, month, day, hour, minute, second, tzinfo=zone)
     except ValueError:

@@ -45,11 +45,14 @@ HEIC_PIECE_MAX_PIXELS: Final = 25 * _MEGA
 _HEIC_BRANDS: Final = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 )
+_BOXES: Final = frozenset({b"ftyp", b"meta", b"mdat", b"moov", b"free", b"skip", b"uuid", b"mpvd"})
+"""The boxes that photos have; one of them behind the end of the file is cut off."""
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _ELSE: Final = (
     (b"GIF8", "a GIF image"),
     (b"II*\0", "a TIFF or raw image"),
     (b"MM\0*", "a TIFF or raw image"),
+    (b"FUJIFILMCCD-RAW", "a raw image (RAF)"),
     (b"BM", "a BMP image"),
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive or an Office document"),
@@ -96,6 +99,8 @@ def describe(data: bytes) -> str:
             return words
     brands = _brands(data)
     if brands:
+        if b"crx " in brands:
+            return "a raw image (CR3)"
         return "an AVIF image" if brands & {b"avif", b"avis"} else "a video"
     start = data[:4096]
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -124,16 +129,11 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         position = end + 4
 
 
-def end_of(data: bytes, kind: PhotoKind, scan: int = 0) -> int | None:
-    """Where the photo's own bytes end, or None if they are cut off before that.
+def end_of(data: bytes, kind: PhotoKind) -> int | None:
+    """Where the photo's own bytes end, or None if they are cut off before that. For PNG, WebP and HEIC.
 
     Cameras append more (a second picture, a short film), so the end of the file is not the photo's end.
-    `scan` is where a JPEG's first scan starts: the thumbnail in its EXIF has an end of its own.
     """
-    if kind is JPEG:
-        # Inside a scan the bytes FF D9 cannot occur: an FF there is always followed by 00 or a restart.
-        found = data.find(b"\xff\xd9", scan)
-        return found + 2 if found >= 0 else None
     if kind is PNG:
         return next((end + 4 for name, _, end in png_chunks(data) if name == b"IEND"), None)
     if kind is WEBP:
@@ -143,16 +143,19 @@ def end_of(data: bytes, kind: PhotoKind, scan: int = 0) -> int | None:
 
 
 def _boxes_end(data: bytes) -> int | None:
-    """Find the end of a file of ISO boxes (ISO 14496-12). Each has its length; 0 is up to the end."""
+    """Find the end of a file of ISO boxes (ISO 14496-12). Each has its length; 0 is up to the end.
+
+    Behind the boxes some cameras write a trailer of their own, which is no box.
+    """
     position = 0
     while position + 8 <= len(data):
-        size = int.from_bytes(data[position : position + 4])
+        size, name = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
         if size == 1:
             size = int.from_bytes(data[position + 8 : position + 16])
-        if size == 0:
+        if size == 0 and name in _BOXES:
             return len(data)
         if size < 8 or position + size > len(data):
-            return None
+            return None if name in _BOXES or position == 0 else position
         position += size
     return position
 

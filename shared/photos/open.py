@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import pyvips
 
+from shared.photos import jpeg, png, webp
 from shared.photos.facts import PhotoHeader, called
-from shared.photos.heic import HeicPicture, open_heic
-from shared.photos.jpeg import frame_of
+from shared.photos.heic import HeicPicture, TooManyPartsError, open_heic
 from shared.photos.kinds import (
     HEIC,
     HEIC_PIECE_MAX_PIXELS,
@@ -29,6 +29,7 @@ from shared.photos.kinds import (
     WEBP,
     PhotoKind,
     describe,
+    end_of,
     kind_of,
 )
 from shared.retry.errors import PermanentError
@@ -68,6 +69,10 @@ _BROKEN: Final = (
 _OUT_OF_MEMORY: Final = re.compile(
     r"out of memory|bad_alloc|memory allocation error(?!.*security limit)", re.IGNORECASE | re.DOTALL
 )
+_UNCLEAR: Final = re.compile(r"invalid image index|unable to call")
+# Of a JPEG's warnings, those after the last pixel and about the header.
+_HARMLESS: Final = re.compile(r"extraneous bytes before marker 0xd9|Adobe color transform")
+_JPEG_WARNING: Final = re.compile(r"\AVipsJpeg: (Corrupt JPEG data: )?")
 # "unable to call jpegload_buffer", a line, and the name of the operation stand before the cause.
 _LIBVIPS: Final = re.compile(r"\Aunable to [\w ]+\s+(?:\w+: )?")
 
@@ -85,6 +90,28 @@ class OpenPhoto(msgspec.Struct, frozen=True, kw_only=True):
     row_by_row: bool
     """Whether decoding takes little memory, less than 70 MB."""
     data: bytes
+    pixels: bytes = b""
+    """What the decoder of a JPEG, PNG or WebP gets: the picture without texts, EXIF and what follows."""
+    end: int | None = None
+    """Where the picture ends in `data`; None if its end is missing."""
+    turned: bool = False
+    """Whether the decoder turns it upright, so that EXIF's orientation does not count."""
+
+
+def clear_warnings() -> None:
+    """Forget what libvips has to say about an earlier photo."""
+    pyvips.vips_lib.vips_error_clear()
+
+
+def ensure_undamaged(photo: OpenPhoto) -> None:
+    """Raise ValueError if pixels of a decoded photo were missing or made no sense, so that some are grey.
+
+    libvips' JPEG decoder goes on then, and leaves its first warning behind.
+    """
+    warnings = pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer()).decode(errors="replace")
+    clear_warnings()
+    if photo.kind is JPEG and warnings and not _HARMLESS.search(warnings):
+        raise ValueError(_JPEG_WARNING.sub("", warnings))
 
 
 @contextmanager
@@ -95,6 +122,7 @@ def opened(data: bytes, *, name: str | None = None) -> Iterator[OpenPhoto]:
     libvips or libheif inside the block becomes a sentence as well. Raises MemoryError if memory is short.
     """
     shown = called(name)
+    clear_warnings()
     kind = kind_of(data)
     if kind is None:
         what = describe(data)
@@ -131,6 +159,8 @@ def _open_heic(data: bytes, shown: str) -> OpenPhoto:
         picture=picture,
         row_by_row=False,
         data=data,
+        end=end_of(data, HEIC),
+        turned=picture.turned,
     )
 
 
@@ -140,21 +170,67 @@ def _open_with_libvips(data: bytes, kind: PhotoKind, shown: str) -> OpenPhoto:
         width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
         _check_size(kind, shown, width, height)
     # From a source: given the bytes themselves, libvips copies them.
-    image = _LOADERS[kind.name](pyvips.Source.new_from_memory(data), access="sequential")
+    own = _own_bytes(data, kind, shown)
+    image = _LOADERS[kind.name](pyvips.Source.new_from_memory(own.pixels), access="sequential")
     _check_size(kind, shown, image.width, image.height)
     row_by_row = False
-    if kind is JPEG:
-        row_by_row = _has_one_scan(data, image, shown)
+    if own.layout is not None:
+        row_by_row = not own.layout.buffered
+        if own.layout.buffered:
+            limit = JPEG_SCANS_MAX_SAMPLES / own.layout.samples
+            _check_size(JPEG, shown, image.width, image.height, limit)
+            if jpeg.missing_scans(own.scans, own.layout):
+                raise ValueError("some of its passes are missing")
     elif kind is PNG:
         row_by_row = _has_short_rows(image, shown)
     return OpenPhoto(
         kind=kind,
         header=_header(kind, image.width, image.height),
-        exif=_blob(image, "exif-data"),
+        exif=own.exif,
         profile=_blob(image, "icc-profile-data"),
         picture=image,
         row_by_row=row_by_row,
         data=data,
+        pixels=own.pixels,
+        end=own.end,
+    )
+
+
+class _OwnBytes(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture's own bytes, taken apart."""
+
+    pixels: bytes
+    exif: bytes
+    end: int | None
+    layout: jpeg.JpegLayout | None = None
+    scans: tuple[bytes, ...] = ()
+    """The parameters of each, of a JPEG that has several."""
+
+
+def _own_bytes(data: bytes, kind: PhotoKind, shown: str) -> _OwnBytes:
+    """Take apart what decoding needs and what is read here.
+
+    libvips would unfold every text and follow every entry of EXIF, however many there are.
+    """
+    if kind is PNG:
+        return _OwnBytes(pixels=png.picture_of(data), exif=png.exif_of(data), end=end_of(data, kind))
+    if kind is WEBP:
+        exif, at = webp.exif_of(data)
+        return _OwnBytes(pixels=webp.picture_of(data, at), exif=exif, end=end_of(data, kind))
+    layout = jpeg.layout_of(data)
+    if layout is None:
+        raise ValueError("no picture in its header")
+    pixels = jpeg.picture_of(data, layout)
+    scans: tuple[bytes, ...] = ()
+    if layout.buffered:
+        scans = jpeg.scans_of(data, layout)
+        if len(scans) > MAX_SCANS:
+            raise PermanentError(
+                f"the JPEG photo{shown} is stored in more than {MAX_SCANS} passes, which no camera does:"
+                " save it again as a plain JPEG"
+            )
+    return _OwnBytes(
+        pixels=pixels, exif=jpeg.exif_of(data, layout), end=layout.end, layout=layout, scans=scans
     )
 
 
@@ -171,22 +247,6 @@ def _check_size(kind: PhotoKind, shown: str, width: int, height: int, limit: flo
     limit = min(limit, kind.max_pixels)
     if width * height > limit:
         raise PermanentError(_too_large(kind, shown, width, height, limit))
-
-
-def _has_one_scan(data: bytes, image: pyvips.Image, shown: str) -> bool:
-    """Refuse a JPEG that is stored in too many passes, or is too large to be stored in several."""
-    frame = frame_of(data)
-    if frame is None:
-        raise ValueError("no picture in its header")
-    # The first scan's own marker stands before it.
-    if data.count(b"\xff\xda", frame.scan) >= MAX_SCANS:
-        raise PermanentError(
-            f"the JPEG photo{shown} is stored in more than {MAX_SCANS} passes, which no camera does:"
-            " save it again as a plain JPEG"
-        )
-    if frame.buffered:
-        _check_size(JPEG, shown, image.width, image.height, JPEG_SCANS_MAX_SAMPLES / frame.samples)
-    return not frame.buffered
 
 
 def _has_short_rows(image: pyvips.Image, shown: str) -> bool:
@@ -212,10 +272,12 @@ def _too_large(kind: PhotoKind, shown: str, width: int, height: int, limit: floa
 
 def _damaged(kind: PhotoKind, shown: str, error: BaseException) -> str:
     cause = _LIBVIPS.sub("", str(error))
-    cause = " ".join(cause.split("\n")[0].split())[:200] or type(error).__name__
-    if "security limit" in cause.lower():  # libheif's words
+    cause = " ".join(cause.split("\n")[0].split())[:200]
+    if isinstance(error, TooManyPartsError) or "security limit" in cause.lower():  # libheif's words
         return (
-            f"the {kind.name} photo{shown} is larger, or in more parts, than what is decoded ({cause}):"
-            " make it smaller"
+            f"the {kind.name} photo{shown} is stored in more or larger parts than what is decoded:"
+            " save it again as a plain JPEG"
         )
-    return f"the {kind.name} photo{shown} is damaged and cannot be decoded ({cause}): send it again"
+    # a sentence of the decoder helps whoever made the file; the name of an exception helps nobody
+    why = f" ({cause})" if " " in cause and not _UNCLEAR.search(cause) else ""
+    return f"the {kind.name} photo{shown} is damaged and cannot be decoded{why}: send it again"

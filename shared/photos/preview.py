@@ -9,14 +9,14 @@ import pyvips
 from shared.photos.exif import facts_of
 from shared.photos.heic import HeicPicture, decode_heic
 from shared.photos.malloc import release_memory
-from shared.photos.open import opened
+from shared.photos.open import ensure_undamaged, opened
+from shared.photos.png import MAX_PROFILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.photos.open import OpenPhoto
 
-_MAX_PROFILE_BYTES: Final = 4_000_000
 # What the pixels of a photo can be (ICC.1:2022, 7.2.6); a profile for others is a mistake.
 _PROFILE_SPACES: Final = frozenset({b"RGB ", b"GRAY", b"CMYK"})
 
@@ -48,7 +48,7 @@ def make_preview(
             # Before decoding, so that memory left by earlier photos does not add to this one's.
             release_memory()
         turn, flip = _UPRIGHT[facts_of(photo).orientation]
-        small = _shrunk(photo, max_side)
+        small = shrunk(photo, max_side)
         if small.hasalpha():
             small = small.flatten(background=[255])
         small = small.colourspace("srgb").rot(turn)
@@ -57,9 +57,12 @@ def make_preview(
         return bytes(small.jpegsave_buffer(Q=quality, keep=0))
 
 
-def _shrunk(photo: OpenPhoto, max_side: int) -> pyvips.Image:
-    """The decoded photo at its final size, with as little decoding as its format allows."""
-    convert = photo.profile[16:20] in _PROFILE_SPACES and len(photo.profile) <= _MAX_PROFILE_BYTES
+def shrunk(photo: OpenPhoto, max_side: int) -> pyvips.Image:
+    """Decode a photo to its final size, with as little work as its format allows.
+
+    Raises libvips' and libheif's errors, and ValueError for a photo with damaged pixels.
+    """
+    convert = photo.profile[16:20] in _PROFILE_SPACES and len(photo.profile) <= MAX_PROFILE_BYTES
     options = {"height": max_side, "size": "down", "no_rotate": True} | (
         {"output_profile": "srgb"} if convert else {}
     )
@@ -71,7 +74,9 @@ def _shrunk(photo: OpenPhoto, max_side: int) -> pyvips.Image:
             image.set_type(pyvips.GValue.blob_type, "icc-profile-data", photo.profile)
         return image.thumbnail_image(max_side, **options)
     # libvips reads from our bytes as it goes: they have to be there until it has all pixels.
-    source = pyvips.Source.new_from_memory(photo.data)
+    source = pyvips.Source.new_from_memory(photo.pixels)
     # As an option of the loader: the argument of that name does nothing in libvips 8.18.
     options["option_string"] = "[fail_on=truncated]"
-    return pyvips.Image.thumbnail_source(source, max_side, **options).copy_memory()
+    small = pyvips.Image.thumbnail_source(source, max_side, **options).copy_memory()
+    ensure_undamaged(photo)
+    return small

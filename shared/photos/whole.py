@@ -6,9 +6,11 @@ import io
 import zipfile
 from typing import TYPE_CHECKING
 
+import pyvips
+
 from shared.photos.facts import called
-from shared.photos.jpeg import frame_of
-from shared.photos.kinds import JPEG, end_of
+from shared.photos.kinds import JPEG
+from shared.photos.preview import shrunk
 from shared.retry.errors import PermanentError
 
 if TYPE_CHECKING:
@@ -21,8 +23,9 @@ def ensure_whole(photo: OpenPhoto, *, name: str | None = None) -> None:
     A film or a second picture behind it is what phones write and stays.
     """
     data, kind, shown = photo.data, photo.kind, called(name)
-    frame = frame_of(data) if kind is JPEG else None
-    end = end_of(data, kind, frame.scan if frame else 0)
+    end = photo.end
+    if kind is JPEG and end is None and _has_all_pixels(photo):
+        end = len(data)
     if end is None:
         raise PermanentError(
             f"the {kind.name} photo{shown} is cut off after {len(data):,} bytes: send the whole file again"
@@ -45,3 +48,12 @@ def ensure_whole(photo: OpenPhoto, *, name: str | None = None) -> None:
         raise PermanentError(
             f"the {kind.name} photo{shown} has {hidden} behind its last pixel: save it again as a photo alone"
         )
+
+
+def _has_all_pixels(photo: OpenPhoto) -> bool:
+    """Decode a photo without an end marker: some programs forget it, and all pixels are there."""
+    try:
+        shrunk(photo, 64)
+    except (pyvips.Error, ValueError):
+        return False
+    return True

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from shared.photos import decoder_child
-from shared.photos.decoders import DecoderError, Decoders, Limits
+from shared.photos.decoder_child import DecoderError
+from shared.photos.decoders import Decoders, Limits
 from shared.retry.classify import Kind, classify
 from shared.retry.errors import PermanentError, TransientError
 from shared.retry.limit import TimeLimits
