@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import io
 import os
 import socket
 import subprocess
@@ -156,8 +155,13 @@ def _memory_file() -> int:
 def _fill(file: int, photo: bytes | Path) -> int:
     """Write the photo's bytes over those of the one before; return how many there are."""
     at = 0
-    with io.BytesIO(photo) if isinstance(photo, bytes) else photo.open("rb") as source:
-        while chunk := source.read(_CHUNK):
-            at += os.pwrite(file, chunk, at)
+    if isinstance(photo, bytes):
+        view = memoryview(photo)
+        while at < len(photo):
+            at += os.pwrite(file, view[at:], at)
+    else:
+        with photo.open("rb") as source:
+            while chunk := source.read(_CHUNK):
+                at += os.pwrite(file, chunk, at)
     os.ftruncate(file, at)
     return at

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 import os
 import resource
 import signal
@@ -38,9 +39,13 @@ from shared.photos.decoder_messages import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shared.photos.kinds import Data
+
 # Numbers of prctl(2).
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_WEBP_BYTES: Final = 160_000_000
+"""40 megapixels of four bytes: libwebp and libvips reserve them both."""
 
 
 def main() -> None:
@@ -75,7 +80,7 @@ def _tie_to(parent: int) -> None:
         sys.exit()
 
 
-def _work() -> Callable[[Request, bytes], Reply]:
+def _work() -> Callable[[Request, Data], Reply]:
     """Import and warm up all that decoding needs: afterwards no file can be opened."""
     import pyvips
 
@@ -93,7 +98,7 @@ def _work() -> Callable[[Request, bytes], Reply]:
     for encoding in ("ascii", "latin-1", "utf-8", "utf-16", "cp437"):
         b"".decode(encoding)
 
-    def work(request: Request, photo: bytes) -> Reply:
+    def work(request: Request, photo: Data) -> Reply:
         try:
             if isinstance(request, MakePreview):
                 jpeg = make_preview(photo, request.side, quality=request.quality, name=request.name)
@@ -119,32 +124,42 @@ def _give_up_rights(start: Start) -> None:
         with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - no pathlib here
             pages = int(file.read().split()[0])
         memory = pages * resource.getpagesize() + start.memory_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory + _WEBP_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (PHOTO_FILE + 1, PHOTO_FILE + 1))
+    # one more for the mapping of a photo, which has a descriptor of its own
+    resource.setrlimit(resource.RLIMIT_NOFILE, (PHOTO_FILE + 2, PHOTO_FILE + 2))
 
 
-def _answer(work: Callable[[Request, bytes], Reply], request: Request) -> Reply:
+def _answer(work: Callable[[Request, Data], Reply], request: Request) -> Reply:
     """Read the photo's bytes and do the work, within the CPU time that the agent grants."""
     # whole seconds; the kernel ends the process with SIGXCPU
     used = math.ceil(time.process_time())
     resource.setrlimit(resource.RLIMIT_CPU, (used + request.cpu_seconds, resource.RLIM_INFINITY))
     try:
         photo = _photo(request.size)
+        _set_memory(photo)
         return work(request, photo)
     except Exception as error:  # noqa: BLE001 - the next photo must not suffer
         return Failed(text=f"{type(error).__name__}: {error}"[:500])
 
 
-def _photo(size: int) -> bytes:
-    photo = os.pread(PHOTO_FILE, size, 0)
-    while len(photo) < size:
-        more = os.pread(PHOTO_FILE, size - len(photo), len(photo))
-        if not more:
-            raise EOFError("the photo's bytes are not there")
-        photo += more
-    return photo
+def _photo(size: int) -> Data:
+    """Map the photo's bytes, which copies nothing."""
+    if not size:
+        return b""
+    try:
+        return mmap.mmap(PHOTO_FILE, size, prot=mmap.PROT_READ)
+    except OSError:  # the mapping of the photo before is still in use somewhere
+        return os.pread(PHOTO_FILE, size, 0)
+
+
+def _set_memory(photo: Data) -> None:
+    """Allow for addresses that a WebP reserves and hardly uses."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:
+        soft = hard if photo[8:12] == b"WEBP" else hard - _WEBP_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _received(connection: socket.socket, size: int) -> bytes:

@@ -54,8 +54,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The largest photos that are taken need 1 to 4 s of CPU."""
     seconds: float = 60.0
     """By the clock on the wall, for a machine that is busy; less than HANDLE_TIMEOUT."""
-    memory_bytes: int = 320_000_000
-    """Address space beyond that of a process without a photo. The largest photos take 160 MB of memory."""
+    memory_bytes: int = 260_000_000
+    """Address space beyond that of a process without a photo, for a WebP 160 MB more."""
 
 
 class _OutOfMemoryError(Exception):

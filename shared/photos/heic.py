@@ -10,13 +10,17 @@ from __future__ import annotations
 import re
 import struct
 from collections import Counter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import pi_heif
 import pyvips
 
 from shared.photos.heif import Heif, Item, Pieces, Reference, full_box, heif_file
+
+if TYPE_CHECKING:
+    from shared.photos.kinds import Data
+
 
 # Only the main picture is needed. Threads would decode several tiles at a time, which takes more memory.
 pi_heif.options.THUMBNAILS = False
@@ -90,10 +94,10 @@ class HeicPicture(msgspec.Struct, frozen=True, kw_only=True):
         return self.tiles.width * self.tiles.tile_height if self.tiles else self.width * self.height
 
 
-def open_heic(data: bytes) -> HeicPicture:
+def open_heic(data: Data) -> HeicPicture:
     """Read the header. Raises what pi_heif raises: ValueError, RuntimeError, EOFError and more."""
     file = _structure_of(data)
-    frame = _frame(data)
+    frame = _frame(bytes(data))
     width, height = frame.size
     tiles = _tiles_of(file, len(data), (width, height)) if file else None
     return HeicPicture(
@@ -174,7 +178,7 @@ def _strip(tiles: Tiles, row: list[Pieces], height: int) -> bytes:
     return heif_file([grid, *parts], tiles.file.packed_properties + size, [made_of])
 
 
-def _structure_of(data: bytes) -> Heif | None:
+def _structure_of(data: Data) -> Heif | None:
     """Read the structure; None if it is not understood here. Raises BrokenHeicError for too many parts."""
     try:
         file = Heif(data)
@@ -197,7 +201,7 @@ def _is_coded(file: Heif, item: int) -> bool:
     return file.kinds.get(item) in (b"hvc1", b"hev1")
 
 
-def _units(data: bytes, place: Pieces, limit: int) -> int:
+def _units(data: Data, place: Pieces, limit: int) -> int:
     """Count the units of a coded picture (14496-15, 8.3.3), up to one more than the limit."""
     number = 0
     for start, length in place:

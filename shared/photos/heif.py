@@ -14,6 +14,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from shared.photos.kinds import Data
+
 MAX_PROPERTIES: Final = 126
 """As many as a number of seven bits can name; files have about ten."""
 
@@ -49,7 +51,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of its properties, from 1, each plus 0x80 if a reader must understand it."""
 
 
-def boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(data: Data, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Each box between two places: its name, and where its body starts and ends (14496-12, 4.2).
 
     Raises ValueError for one that ends behind `end`.
@@ -69,7 +71,7 @@ def boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, in
 class Heif:
     """Reads the `meta` box of a file. Raises ValueError, LookupError or struct.error if it makes no sense."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Data) -> None:
         self._data = data
         start, end = next((at, to) for name, at, to in boxes(data, 0, len(data)) if name == b"meta")
         self._meta = {name: (at, to) for name, at, to in boxes(data, start + 4, end)}

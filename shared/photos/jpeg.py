@@ -7,9 +7,13 @@ are found here: limits are measured over them, and the decoder gets them alone.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
+
+if TYPE_CHECKING:
+    from shared.photos.kinds import Data
+
 
 # Start of frame, in all its forms (table B.1): C4, C8 and CC are something else.
 _FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
@@ -57,7 +61,7 @@ class JpegLayout(msgspec.Struct, frozen=True, kw_only=True):
         return self.segments[-1].end
 
 
-def layout_of(data: bytes) -> JpegLayout | None:
+def layout_of(data: Data) -> JpegLayout | None:
     """Read the layout of a JPEG's bytes; None if its header makes no sense, which its decoder finds too."""
     position, progressive = 2, False
     layers: list[tuple[int, int, int]] = []
@@ -98,7 +102,7 @@ def layout_of(data: bytes) -> JpegLayout | None:
     return None
 
 
-def exif_of(data: bytes, layout: JpegLayout) -> bytes:
+def exif_of(data: Data, layout: JpegLayout) -> bytes:
     """Return the first EXIF block; empty if there is none."""
     for segment in layout.segments:
         if segment.marker == _APP1 and data[segment.start + 4 : segment.start + 9] == b"Exif\0":
@@ -106,7 +110,7 @@ def exif_of(data: bytes, layout: JpegLayout) -> bytes:
     return b""
 
 
-def picture_of(data: bytes, layout: JpegLayout) -> bytes:
+def picture_of(data: Data, layout: JpegLayout) -> Data:
     """Return the JPEG again with its picture alone: what the decoder needs, and an end marker.
 
     The decoder warns about oddities of the header and reports its first warning only, so without them that
@@ -122,13 +126,13 @@ def picture_of(data: bytes, layout: JpegLayout) -> bytes:
     head = b"".join(data[each.start : each.end] for each in needed)
     if not layout.progressive:  # where there is but one value for the last three bytes, some write another
         head = head[:-3] + b"\0\x3f\0"
-    if layout.end == len(data) and data.startswith(head, 2) and len(head) + 2 == layout.scan:
+    if layout.end == len(data) and data[2 : len(head) + 2] == head and len(head) + 2 == layout.scan:
         return data
     end = b"" if layout.end else b"\xff\xd9"
     return b"".join((b"\xff\xd8", head, memoryview(data)[layout.scan : layout.end], end))
 
 
-def scans_of(data: bytes, layout: JpegLayout) -> tuple[bytes, ...]:
+def scans_of(data: Data, layout: JpegLayout) -> tuple[bytes, ...]:
     """Return the parameters of each scan of the picture (B.2.3), without the number of its components.
 
     Stops where the bytes are no JPEG's any more, as behind a picture without an end marker.

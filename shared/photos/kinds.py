@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+Data: TypeAlias = bytes | mmap.mmap
+"""A file's bytes. What is mapped has fewer methods, and its slices are bytes."""
 _MEGA: Final = 1_000_000
 
 
@@ -75,13 +78,14 @@ _TEXTS: Final = (
 )
 
 
-def kind_of(data: bytes) -> PhotoKind | None:
+def kind_of(data: Data) -> PhotoKind | None:
     """The kind of photo that bytes begin like, or None for anything else."""
-    if data.startswith(b"\xff\xd8\xff"):
+    head = data[:12]
+    if head.startswith(b"\xff\xd8\xff"):
         return JPEG
-    if data.startswith(_PNG_SIGNATURE):
+    if head.startswith(_PNG_SIGNATURE):
         return PNG
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+    if head.startswith(b"RIFF") and head[8:] == b"WEBP":
         return WEBP
     brands = _brands(data)
     # An AVIF file names `mif1` as well, the container's own brand; its pictures need another decoder.
@@ -90,12 +94,12 @@ def kind_of(data: bytes) -> PhotoKind | None:
     return None
 
 
-def describe(data: bytes) -> str:
+def describe(data: Data) -> str:
     """What a file that is no photo of ours seems to be, in words, with its article."""
     if not data:
         return "empty (0 bytes)"
     for signature, words in _ELSE:
-        if data.startswith(signature):
+        if data[:32].startswith(signature):
             return words
     brands = _brands(data)
     if brands:
@@ -117,7 +121,7 @@ def describe(data: bytes) -> str:
     return "a text file" if is_text and letters else "of an unknown kind"
 
 
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
     """Each chunk of a PNG: its type, and where its body starts and ends. Stops at one that is cut off."""
     position = len(_PNG_SIGNATURE)
     while position + 12 <= len(data):
@@ -129,20 +133,18 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         position = end + 4
 
 
-def end_of(data: bytes, kind: PhotoKind) -> int | None:
-    """Where the photo's own bytes end, or None if they are cut off before that. For PNG, WebP and HEIC.
+def end_of(data: Data, kind: PhotoKind) -> int | None:
+    """Where a WebP's or a HEIC's own bytes end, or None if they are cut off before that.
 
     Cameras append more (a second picture, a short film), so the end of the file is not the photo's end.
     """
-    if kind is PNG:
-        return next((end + 4 for name, _, end in png_chunks(data) if name == b"IEND"), None)
     if kind is WEBP:
         end = 8 + int.from_bytes(data[4:8], "little")
         return end if end <= len(data) else None
     return _boxes_end(data)
 
 
-def _boxes_end(data: bytes) -> int | None:
+def _boxes_end(data: Data) -> int | None:
     """Find the end of a file of ISO boxes (ISO 14496-12). Each has its length; 0 is up to the end.
 
     Behind the boxes some cameras write a trailer of their own, which is no box.
@@ -160,7 +162,7 @@ def _boxes_end(data: bytes) -> int | None:
     return position
 
 
-def _brands(data: bytes) -> frozenset[bytes]:
+def _brands(data: Data) -> frozenset[bytes]:
     """Major and compatible brands of an ISO file's `ftyp` box; none for any other file."""
     if data[4:8] != b"ftyp":
         return frozenset()

@@ -27,6 +27,7 @@ from shared.photos.kinds import (
     PNG_INTERLACED_MAX_BYTES,
     PNG_ROW_MAX_BYTES,
     WEBP,
+    Data,
     PhotoKind,
     describe,
     end_of,
@@ -89,8 +90,8 @@ class OpenPhoto(msgspec.Struct, frozen=True, kw_only=True):
     picture: pyvips.Image | HeicPicture
     row_by_row: bool
     """Whether decoding takes little memory, less than 70 MB."""
-    data: bytes
-    pixels: bytes = b""
+    data: Data
+    pixels: Data = b""
     """What the decoder of a JPEG, PNG or WebP gets: the picture without texts, EXIF and what follows."""
     end: int | None = None
     """Where the picture ends in `data`; None if its end is missing."""
@@ -115,7 +116,7 @@ def ensure_undamaged(photo: OpenPhoto) -> None:
 
 
 @contextmanager
-def opened(data: bytes, *, name: str | None = None) -> Iterator[OpenPhoto]:
+def opened(data: Data, *, name: str | None = None) -> Iterator[OpenPhoto]:
     """Open a photo's bytes; decode inside the block. Raises PermanentError for what is no photo of ours.
 
     `name` is only used in the sentence. Too many pixels are refused by the header alone, an error of
@@ -143,7 +144,7 @@ def opened(data: bytes, *, name: str | None = None) -> Iterator[OpenPhoto]:
         raise PermanentError(_damaged(kind, shown, error)) from error
 
 
-def _open_heic(data: bytes, shown: str) -> OpenPhoto:
+def _open_heic(data: Data, shown: str) -> OpenPhoto:
     picture = open_heic(data)
     _check_size(HEIC, shown, picture.width, picture.height)
     if picture.piece_pixels > HEIC_PIECE_MAX_PIXELS:
@@ -164,7 +165,7 @@ def _open_heic(data: bytes, shown: str) -> OpenPhoto:
     )
 
 
-def _open_with_libvips(data: bytes, kind: PhotoKind, shown: str) -> OpenPhoto:
+def _open_with_libvips(data: Data, kind: PhotoKind, shown: str) -> OpenPhoto:
     # A WebP's canvas would be allocated to read its header.
     if kind is WEBP and data[12:16] == b"VP8X" and len(data) >= 30:
         width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
@@ -199,7 +200,7 @@ def _open_with_libvips(data: bytes, kind: PhotoKind, shown: str) -> OpenPhoto:
 class _OwnBytes(msgspec.Struct, frozen=True, kw_only=True):
     """A picture's own bytes, taken apart."""
 
-    pixels: bytes
+    pixels: Data
     exif: bytes
     end: int | None
     layout: jpeg.JpegLayout | None = None
@@ -207,13 +208,14 @@ class _OwnBytes(msgspec.Struct, frozen=True, kw_only=True):
     """The parameters of each, of a JPEG that has several."""
 
 
-def _own_bytes(data: bytes, kind: PhotoKind, shown: str) -> _OwnBytes:
+def _own_bytes(data: Data, kind: PhotoKind, shown: str) -> _OwnBytes:
     """Take apart what decoding needs and what is read here.
 
     libvips would unfold every text and follow every entry of EXIF, however many there are.
     """
     if kind is PNG:
-        return _OwnBytes(pixels=png.picture_of(data), exif=png.exif_of(data), end=end_of(data, kind))
+        chunks = png.layout_of(data)
+        return _OwnBytes(pixels=chunks.picture, exif=chunks.exif, end=chunks.end)
     if kind is WEBP:
         exif, at = webp.exif_of(data)
         return _OwnBytes(pixels=webp.picture_of(data, at), exif=exif, end=end_of(data, kind))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Final
 
-from shared.photos.kinds import png_chunks
+import msgspec
+
+from shared.photos.kinds import Data, png_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,36 +20,48 @@ MAX_PROFILE_BYTES: Final = 4_000_000
 """Of a colour profile, unfolded. Those of printers have up to 3 MB."""
 _MAX_TEXT_BYTES: Final = 300_000
 """Of EXIF as text: 64 kB of EXIF, two digits a byte, and line ends."""
-# What decoding needs, beside the chunks that a decoder must understand (5.4: their names begin with a
-# capital): transparency and colour.
+_CRITICAL: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+# What decoding needs beside these: transparency and colour.
 _NEEDED: Final = frozenset({b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT"})
 _TEXTS: Final = frozenset({b"tEXt", b"zTXt", b"iTXt"})
-_OLD_EXIF: Final = b"Raw profile type exif"
+_OLD_EXIF: Final = b"Raw profile type exif\0"
 
 
-def picture_of(data: bytes) -> bytes:
-    """Return the PNG again with its picture alone, the bytes themselves if there is nothing else."""
-    kept: list[tuple[int, int]] = [(0, 8)]
+class PngLayout(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a PNG."""
+
+    picture: Data
+    """The PNG again with its picture alone; the bytes themselves if there is nothing else."""
+    exif: bytes
+    """Wherever it stands; empty if there is none."""
+    end: int | None
+    """Where the picture ends; None if its end is missing."""
+
+
+def layout_of(data: Data) -> PngLayout:
+    """Read the chunks, of which large photos have thousands, once."""
+    kept: list[tuple[int, int]] = []
+    first, last, exif, done = 0, 8, b"", None
+    texts: list[tuple[bytes, bytes]] = []
     for name, start, end in png_chunks(data):
-        if name[:1].isupper() or (name in _NEEDED and (name != b"iCCP" or _is_sensible(data[start:end]))):
-            if kept[-1][1] == start - 8:
-                kept[-1] = (kept[-1][0], end + 4)
-            else:
-                kept.append((start - 8, end + 4))
-        if name == b"IEND":
-            break
-    return data if kept == [(0, len(data))] else b"".join(data[start:end] for start, end in kept)
-
-
-def exif_of(data: bytes) -> bytes:
-    """Return the EXIF block, wherever it stands; empty if there is none."""
-    texts = []
-    for name, start, end in png_chunks(data):
-        if name == b"eXIf":
-            return data[start:end]
-        if name in _TEXTS and data.startswith(_OLD_EXIF + b"\0", start):
-            texts.append((name, data[start + len(_OLD_EXIF) + 1 : end]))
-    return next(_raw_profiles(texts), b"")
+        if name in _CRITICAL or (name in _NEEDED and (name != b"iCCP" or _is_sensible(data[start:end]))):
+            if last != start - 8:
+                kept.append((first, last))
+                first = start - 8
+            last = end + 4
+            if name == b"IEND":
+                done = last
+                break
+        elif name == b"eXIf":
+            exif = data[start:end]
+        elif name in _TEXTS and data[start : start + len(_OLD_EXIF)] == _OLD_EXIF:
+            texts.append((name, data[start + len(_OLD_EXIF) : end]))
+    kept.append((first, last))
+    return PngLayout(
+        picture=data if kept == [(0, len(data))] else b"".join(data[start:end] for start, end in kept),
+        exif=exif or next(_raw_profiles(texts), b""),
+        end=done,
+    )
 
 
 def _raw_profiles(texts: list[tuple[bytes, bytes]]) -> Iterator[bytes]:

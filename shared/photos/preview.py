@@ -15,6 +15,7 @@ from shared.photos.png import MAX_PROFILE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from shared.photos.kinds import Data
     from shared.photos.open import OpenPhoto
 
 # What the pixels of a photo can be (ICC.1:2022, 7.2.6); a profile for others is a mistake.
@@ -35,7 +36,7 @@ _UPRIGHT: Final[Mapping[int, tuple[str, bool]]] = {
 
 
 def make_preview(
-    original: bytes, max_side: int = 1024, *, quality: int = 85, name: str | None = None
+    original: Data, max_side: int = 1024, *, quality: int = 85, name: str | None = None
 ) -> bytes:
     """A JPEG with a long side of at most `max_side` pixels, turned upright, transparency on white.
 

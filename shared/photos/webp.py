@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
-def exif_of(data: bytes) -> tuple[bytes, int]:
+if TYPE_CHECKING:
+    from shared.photos.kinds import Data
+
+
+def exif_of(data: Data) -> tuple[bytes, int]:
     """Return the EXIF block and where its chunk starts; empty and 0 if there is none."""
     position, end = 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))
     while position + 8 <= end:
@@ -14,7 +19,7 @@ def exif_of(data: bytes) -> tuple[bytes, int]:
     return b"", 0
 
 
-def picture_of(data: bytes, exif_at: int) -> bytes:
+def picture_of(data: Data, exif_at: int) -> Data:
     """Return the WebP again with its EXIF under a name that no decoder knows.
 
     libvips would read it with a library of its own.

@@ -14,14 +14,22 @@ import psutil
 import pytest
 from PIL import Image
 
+from sandbox.heic import heic
 from shared.photos import decoder_child
 from shared.photos.decoder_child import DecoderError
 from shared.photos.decoders import Decoders, Limits
 from shared.retry.classify import Kind, classify
 from shared.retry.errors import PermanentError, TransientError
 from shared.retry.limit import TimeLimits
+from tests.shared.photos.bombs import BOMBS
 from tests.shared.photos.pictures import jpeg, picture, saved
-from tests.shared.photos.test_open import repeated_heic
+from tests.shared.photos.test_open import (
+    interlaced_png,
+    jpeg_of_size,
+    png_header,
+    repeated_heic,
+    webp_canvas,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -90,7 +98,7 @@ async def test_the_process_has_no_secrets_no_files_and_no_way_to_open_any(
     assert opened["0"].startswith("socket:")
     assert opened["1"] == opened["2"] == "/dev/null"
     assert "memfd:" in opened["3"]
-    assert process.rlimit(resource.RLIMIT_NOFILE) == (4, 4)
+    assert process.rlimit(resource.RLIMIT_NOFILE) == (5, 5)
     assert process.rlimit(resource.RLIMIT_FSIZE) == (0, 0)
     assert process.rlimit(resource.RLIMIT_AS)[1] < 600_000_000
     assert "NoNewPrivs:\t1" in (folder / "status").read_text()
@@ -138,9 +146,9 @@ async def test_too_much_computing_is_the_photos_fault_and_the_next_photo_is_deco
 
 
 async def test_too_much_memory_is_the_photos_fault_and_the_next_photo_is_decoded() -> None:
-    large = saved(Image.new("RGBA", (5_000, 5_000), "#60a03080"), "WEBP", lossless=True, method=0)
-    async with Decoders(limits=Limits(memory_bytes=60_000_000)) as decoders:
-        with pytest.raises(PermanentError, match="takes more than 60 MB of memory to decode"):
+    large = interlaced_png(4_000, 4_000)
+    async with Decoders(limits=Limits(memory_bytes=20_000_000)) as decoders:
+        with pytest.raises(PermanentError, match="takes more than 20 MB of memory to decode"):
             await decoders.preview(large)
         await decoders.preview(PHOTO)
 
@@ -249,3 +257,45 @@ async def test_no_process_is_left_behind() -> None:
         await decoders.open()
         assert len(processes()) == 2
     assert processes() == []
+
+
+@needs_linux
+@pytest.mark.timeout(600)
+async def test_the_largest_photos_and_the_bombs_stay_within_memory_and_time() -> None:
+    """One after the other in one process; the most it ever needed is what counts."""
+    taken = {
+        "progressive.jpg": saved(Image.new("RGB", (6_900, 6_900), "#306030"), progressive=True),
+        "largest.png": saved(Image.new("RGBA", (10_950, 10_950)), "PNG", compress_level=1),
+        "widest.png": saved(Image.new("RGBA", (16_384, 7_300)), "PNG", compress_level=1),
+        "interlaced.png": interlaced_png(5_470, 5_470),
+        "lossless.webp": saved(
+            Image.new("RGBA", (6_320, 6_320), "#60a03080"), "WEBP", lossless=True, method=0
+        ),
+        "120 megapixels.heic": repeated_heic(12_000, 9_990),
+        "one piece.heic": heic(Image.new("RGB", (3_200, 3_000), "#306090")),
+    }
+    refused = {
+        "header.png": png_header(50_000, 50_000),
+        "header.jpg": jpeg_of_size(jpeg(), 65_000, 65_000),
+        "canvas.webp": webp_canvas(1 << 24, 1 << 24),
+    }
+    outcomes: dict[str, str] = {}
+    async with Decoders(limits=Limits(seconds=300)) as decoders:
+        process = await warm(decoders)
+        for name, data in (taken | refused | {name: make() for name, make in BOMBS.items()}).items():
+            before = process.cpu_times()
+            try:
+                await decoders.examine(data, name=name)
+                await decoders.preview(data, name=name)
+                outcomes[name] = "taken"
+            except PermanentError as error:
+                outcomes[name] = str(error)
+            after = process.cpu_times()
+            if name in BOMBS:
+                assert after.user + after.system - before.user - before.system < 2
+        assert [outcomes[name] for name in taken] == ["taken"] * len(taken)
+        assert all("are decoded: make it smaller" in outcomes[name] for name in refused)
+        # not even one of them ended it
+        assert processes() == [process]
+        status = await asyncio.to_thread(Path(f"/proc/{process.pid}/status").read_text)
+        assert 0 < int(status.partition("VmHWM:")[2].split()[0]) // 1024 < 220
