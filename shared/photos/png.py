@@ -21,8 +21,8 @@ MAX_PROFILE_BYTES: Final = 4_000_000
 _MAX_TEXT_BYTES: Final = 300_000
 """Of EXIF as text: 64 kB of EXIF, two digits a byte, and line ends."""
 _CRITICAL: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
-# What decoding needs beside these: transparency and colour.
-_NEEDED: Final = frozenset({b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT"})
+# What decoding needs beside these, transparency and colour, and what is small: to leave it out takes a copy.
+_NEEDED: Final = frozenset({b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"pHYs", b"bKGD", b"tIME"})
 _TEXTS: Final = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _OLD_EXIF: Final = b"Raw profile type exif\0"
 
@@ -58,10 +58,16 @@ def layout_of(data: Data) -> PngLayout:
             texts.append((name, data[start + len(_OLD_EXIF) : end]))
     kept.append((first, last))
     return PngLayout(
-        picture=data if kept == [(0, len(data))] else b"".join(data[start:end] for start, end in kept),
+        picture=data if kept == [(0, len(data))] else _joined(data, kept),
         exif=exif or next(_raw_profiles(texts), b""),
         end=done,
     )
+
+
+def _joined(data: Data, parts: list[tuple[int, int]]) -> bytes:
+    """Copy the parts once."""
+    with memoryview(data) as view:
+        return b"".join([view[start:end] for start, end in parts])
 
 
 def _raw_profiles(texts: list[tuple[bytes, bytes]]) -> Iterator[bytes]:
