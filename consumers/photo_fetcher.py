@@ -1,4 +1,4 @@
-"""Brings a photo's bytes in: fetched, checked, hashed, its EXIF read, the original put into the store."""
+"""Fetches a photo's bytes, checks and hashes them, reads EXIF and puts the original into the store."""
 
 from __future__ import annotations
 
@@ -10,27 +10,24 @@ from events.types import ExifFacts, PhotoFetched, SchemaExtracted
 from shared.delivery.agent import Agent
 from shared.fetching.sources import Sources, name_of
 from shared.photo_store import BlobStore
-from shared.photos.exif import PhotoFacts, facts_of
-from shared.photos.open import PhotoHeader, ensure_whole, off_loop, opened
+from shared.photos.decoders import Decoders
 from shared.sharepoint.source import SharePointSource
 from shared.telemetry.redact import public_source
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from redis.asyncio import Redis
 
     from shared.settings import Settings
 
 
 class PhotoFetcher(Agent[SchemaExtracted, PhotoFetched]):
-    """From an address to bytes in the store, known by their hash.
+    """Turns an address into bytes in the store.
 
-    The same bytes are stored once, whoever sent them and however often: the key is their hash.
+    The key is the hash of the bytes, so the same bytes are stored once, also if they are sent again.
     """
 
     name = "photo_fetcher"
-    # One host that is away does not stop the photos of the others, so no breaker stops the reading here.
+    # Photos of other hosts go on while one host is down, so no breaker stops the reading here.
     dependencies: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
@@ -38,14 +35,17 @@ class PhotoFetcher(Agent[SchemaExtracted, PhotoFetched]):
         super().__init__(settings, redis)
         self._blobs = BlobStore(settings.photo_store_url)
         self._sharepoint = SharePointSource(settings)
+        self._decoders = Decoders()
         self._sources = Sources(settings, self._blobs, sharepoint=self._sharepoint.download)
 
     async def open(self) -> None:
-        """Open the connections of the sources."""
+        """Open the connections of the sources, and start the decoder."""
+        await self._decoders.open()
         await self._sources.open()
 
     async def close(self) -> None:
         """Close them."""
+        await self._decoders.close()
         await self._sources.close()
         await self._sharepoint.close()
 
@@ -56,11 +56,12 @@ class PhotoFetcher(Agent[SchemaExtracted, PhotoFetched]):
         """
         name = event.file_name or name_of(event.source_url)
         async with self._sources.fetch(event.source_url, name=name) as file:
-            header, facts = await off_loop(_examine, file.path, name)
+            examined = await self._decoders.examine(file.path, name=name)
             original = await self._blobs.put_file(f"originals/{file.sha256}", file.path)
+        header, facts = examined.header, examined.facts
         # Replaced, not kept: a later version of this agent may read more out of the same bytes.
         reference = await self._blobs.replace(f"facts/{file.sha256}.json", msgspec.json.encode(facts))
-        # Nobody fetches it from there again: a permission that the address carried ends here.
+        # Nobody fetches this address again, so a permission in it is not passed on.
         carried = {field: getattr(event, field) for field in event.__struct_fields__}
         return PhotoFetched(
             **(carried | {"file_name": name, "source_url": public_source(event.source_url)}),
@@ -78,10 +79,3 @@ class PhotoFetcher(Agent[SchemaExtracted, PhotoFetched]):
                 reference=reference,
             ),
         )
-
-
-def _examine(path: Path, name: str | None) -> tuple[PhotoHeader, PhotoFacts]:
-    """Check a photo and read its EXIF, without decoding a pixel. Raises PermanentError."""
-    with opened(path.read_bytes(), name=name) as photo:
-        ensure_whole(photo, name=name)
-        return photo.header, facts_of(photo)

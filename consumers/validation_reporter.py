@@ -16,6 +16,7 @@ from events.types import (
 from shared.delivery.agent import Agent, current_delivery
 from shared.operations.dead_letters import dead_of_session
 from shared.photo_store import BlobStore
+from shared.photos.decoders import Decoders
 from shared.reports.facts import SessionFacts
 from shared.reports.photo_report import PhotoReport, trace_id_of, write_photo_report
 from shared.reports.readback import ReadBack
@@ -54,17 +55,20 @@ class ValidationReporter(Agent[PhotoUploaded | SessionCompleted, PhotoValidated 
         """`dead_letters`: tells a session's dead letters, given Redis, its id and the number of lanes."""
         super().__init__(settings, redis)
         self._store = BlobStore(settings.photo_store_url)
+        self._decoders = Decoders()
         self._client = GraphClient(settings)
         self._libraries = Libraries(self._client, self._store, settings)
         self._read_back = ReadBack(self._client, self._store, self._libraries)
         self._dead_letters = dead_letters
 
     async def open(self) -> None:
-        """Open the session with Graph."""
+        """Open the session with Graph, and start the decoder."""
+        await self._decoders.open()
         await self._client.open()
 
     async def close(self) -> None:
-        """Close it."""
+        """Close them."""
+        await self._decoders.close()
         await self._libraries.close()
         await self._client.close()
 
@@ -81,7 +85,7 @@ class ValidationReporter(Agent[PhotoUploaded | SessionCompleted, PhotoValidated 
         started = time.time()
         checked = await self._read_back.check(photo)
         # Made now, photo by photo, so that a session's page has only to gather them.
-        await thumbnail(self._store, photo.sha256, photo.preview_ref)
+        await thumbnail(self._store, self._decoders, photo.sha256, photo.preview_ref)
         report = self._photo_report(photo, checked, started)
         reference = await write_photo_report(self._store, report)
         carried = {name: getattr(photo, name) for name in photo.__struct_fields__}

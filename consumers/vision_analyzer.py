@@ -13,9 +13,9 @@ from shared.columns.merge import Sources, merge
 from shared.columns.schema import LibrarySchema
 from shared.delivery.agent import Agent
 from shared.photo_store import SCHEME, BlobStore
-from shared.photos.exif import PhotoFacts
-from shared.photos.open import off_loop
-from shared.photos.preview import make_preview
+from shared.photos.decoders import Decoders
+from shared.photos.facts import PhotoFacts
+from shared.retry.limit import waiting
 from shared.vision.cache import AnswerCache, answer_key
 from shared.vision.choose import make_analyzer
 from shared.vision.contract import Answer, PhotoContext, Usage
@@ -47,18 +47,21 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
         self._store = BlobStore(settings.photo_store_url)
         self._analyzer = make_analyzer(settings, redis)
         self._faces = face_finder(settings)
-        # An original has up to MAX_PHOTO_BYTES, so only one of them is in memory at a time.
-        self._one_original = asyncio.Lock()
+        self._decoders = Decoders()
+        # An original has up to MAX_PHOTO_BYTES: only the one being decoded and the next one are in memory.
+        self._originals = asyncio.Semaphore(2)
         self._answers = AnswerCache(self._store, redis, lease=settings.lease_seconds)
 
     async def open(self) -> None:
-        """Load the model or open the connections."""
+        """Start the decoder, and load the model or make the connections."""
+        await self._decoders.open()
         if self._faces is not None:
             await self._faces.open()
         await self._analyzer.open()
 
     async def close(self) -> None:
-        """Release the model or the connections."""
+        """Stop the decoder, and release the model or the connections."""
+        await self._decoders.close()
         await self._analyzer.close()
 
     async def handle(self, event: PhotoFetched) -> PhotoAnalyzed:
@@ -126,12 +129,15 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
         return await self._answers.answer(key, ask)
 
     async def _preview(self, event: PhotoFetched) -> bytes:
-        """Return the preview, upright and without EXIF. Raises PermanentError for a broken original."""
-        async with self._one_original:
+        """Upright, without EXIF. Raises PermanentError for an original that cannot be decoded."""
+        with waiting():
+            await self._originals.acquire()
+        try:
             original = await self._store.get(event.dataref)
-            return await off_loop(
-                make_preview, original, self.settings.vision_preview_side, name=event.file_name
-            )
+            side = self.settings.vision_preview_side
+            return await self._decoders.preview(original, side, name=event.file_name)
+        finally:
+            self._originals.release()
 
     async def _facts(self, event: PhotoFetched) -> PhotoFacts:
         """Return all facts of the EXIF data. The position is only there, not in the event."""

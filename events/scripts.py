@@ -72,9 +72,8 @@ def for_publishers() -> tuple[Script, ...]:
 
 async def load_for_publishers(redis: Redis) -> None:
     """Load the scripts of publishers into the server, so far as this user may. Raises RedisError."""
-    run: Callable[..., Awaitable[Any]] = redis.execute_command
     for script in for_publishers():
         try:
-            await run("SCRIPT LOAD", script.text)
+            await call(redis, "SCRIPT LOAD", script.text)
         except NoPermissionError:
             return

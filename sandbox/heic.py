@@ -1,7 +1,7 @@
-"""Write a HEIC file, as phones do, without an HEVC encoder: every block of it is stored uncompressed.
+"""Writes a HEIC file, as phones do, without an HEVC encoder: every block is stored uncompressed.
 
-No encoder comes with a package that may be shipped along. HEVC has a mode for blocks that are not worth
-compressing (I_PCM); a picture of nothing else is a valid one, large, and the same bytes every time.
+No package with an encoder may be shipped. HEVC has a mode for blocks that are not worth compressing
+(I_PCM); a picture of only such blocks is valid, large, and the same bytes every time.
 References are to ITU-T H.265 (2021) and ISO/IEC 23008-12.
 """
 
@@ -33,16 +33,16 @@ def heic(
     picture: Image.Image,
     *,
     exif: bytes = b"",
-    quarter_turns: int = 0,
+    quarter_turns: int | None = 0,
     tile: int = 0,
     repeat: tuple[int, int] | None = None,
 ) -> bytes:
     """A HEIC file of a picture, its last odd row and column left out (colour is stored at half the size).
 
-    `exif` is a TIFF structure. `quarter_turns` says how often a reader shall turn the stored pixels by 90
-    degrees anticlockwise; unlike in a JPEG, the orientation in EXIF has no say. `tile` is the side of the
-    tiles that the picture is cut into, as phones do with 512; 0 is one piece. With `repeat` the picture is
-    one tile, which fills that size.
+    `exif` is a TIFF structure. `quarter_turns` is how often a reader turns the stored pixels by 90 degrees
+    anticlockwise; where it is stored, EXIF's orientation does not count. None stores no such instruction.
+    `tile` is the side of the tiles that the picture is cut into, as phones do with 512; 0 is one piece. With
+    `repeat` the picture is one tile, which fills that size.
     """
     width, height = repeat or (picture.width // 2 * 2, picture.height // 2 * 2)
     side = (tile, tile) if tile else (width, height)
@@ -53,7 +53,7 @@ def heic(
             full_box(b"ispe", struct.pack(">II", *side)),
             # BT.709 primaries, sRGB transfer, BT.601 matrix, full range: how Pillow makes YCbCr.
             box(b"colr", b"nclx", struct.pack(">HHHB", 1, 13, 6, 0x80)),
-            box(b"irot", bytes([quarter_turns % 4])),
+            box(b"irot", bytes([quarter_turns % 4])) if quarter_turns is not None else box(b"free"),
             full_box(b"ispe", struct.pack(">II", width, height)),
         )
     )
@@ -217,9 +217,9 @@ def _whole(length: int) -> int:
 
 @cache
 def _opening(state: int, *, first: bool) -> bytes:
-    """What the arithmetic coder says before a block: go on, don't split, here are samples.
+    """Return what the arithmetic coder writes before a block: go on, don't split, samples follow.
 
-    The coder starts anew after each block; only the state of the split flag's context lives on. It starts
+    The coder starts again after each block; only the state of the split flag's context is kept. It starts
     at 0 with "not split" as the likely value (9.3.2.2 at quantiser 26), which it always is, so it climbs
     by one with each block.
     """
@@ -254,7 +254,7 @@ class _Coder:
         self._renormalise()
         self._put(self._low >> 9 & 1)
         # The last bit written is the stop bit of the slice, or one that the decoder skips.
-        bits = [*self._bits, self._low >> 8 & 1, 1][1:]  # the very first bit says nothing
+        bits = [*self._bits, self._low >> 8 & 1, 1][1:]  # the very first bit has no meaning
         bits += [0] * (-len(bits) % 8)
         return int("".join(map(str, bits)), 2).to_bytes(len(bits) // 8)
 

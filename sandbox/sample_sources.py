@@ -58,7 +58,7 @@ _SECONDS: Final = 300.0
 
 
 class SamplesError(RuntimeError):
-    """The sample photos are not in the cache and could not be downloaded; the message says what to do."""
+    """The sample photos are not cached and could not be downloaded; the message names what to do."""
 
 
 def sources(cache: Path) -> dict[str, Path]:

@@ -1,9 +1,9 @@
-"""The demo's photos: real ones, dressed as what building sites send, and three that are broken.
+"""Writes the demo's photos: real ones, varied like those of building sites, and three broken ones.
 
     python -m sandbox.samples FOLDER [--photos N]
 
 The same call writes the same bytes, so publishing twice is publishing the same pictures. Dates, cameras and
-positions are made up; whose photos they are, `ATTRIBUTION` of `sandbox.sample_sources` says.
+positions are made up; `ATTRIBUTION` of `sandbox.sample_sources` names the authors.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ def _part(picture: Image.Image, variant: int) -> Image.Image:
 
 
 def _exif(plan: _Photo) -> bytes:
-    """A TIFF structure with what the plan says; nothing if it says nothing."""
+    """Return a TIFF structure with what the plan holds; nothing if it holds nothing."""
     if plan.taken is None and plan.place is None:
         return b""
     exif = Image.Exif()

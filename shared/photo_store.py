@@ -1,14 +1,13 @@
-"""The photo store: blobs by content, behind one small interface (obstore: a folder, Azure, S3, GCS).
+"""Keeps blobs by content in the photo store (obstore: a folder, Azure, S3, GCS).
 
 Keys are ours, made of content hashes, never of names from outside: ``originals/<sha256>``,
 ``previews/<sha256>….jpg``, ``facts/<sha256>.json``, ``vision/<sha256>-<key>.json``, ``reports/<session>/…``,
 ``schemas/<digest>.json``, ``sharepoint/…``.
 
 Blobs may be removed by age (`shared.operations.retention`) while somebody writes the same ones again, and no
-object store deletes on a condition. So a removal first leaves a mark, ``removing/<content>``, then looks at
-the dates, and takes the mark away when it is done. A writer looks for the mark after its write, waits until
-it is gone, and then looks for its blob. Whichever came first, one sees the other: what was just written
-stays.
+object store deletes on a condition. So a removal first writes a mark, ``removing/<content>``, then reads the
+dates, and removes the mark when it has ended. A writer looks for the mark after its write, waits until it is
+gone, and then looks for its blob. In any order one of the two sees the other, so a new blob stays.
 """
 
 from __future__ import annotations
@@ -141,7 +140,7 @@ class BlobStore:
         self._store: ObjectStore
         if scheme in ("", "file"):
             folder = Path(url.removeprefix("file://")).absolute()
-            # a folder that got empty would still tell a session or a content by its name
+            # the name of an empty folder would still show a session or a content
             self._store = LocalStore(folder, mkdir=True, automatic_cleanup=True)
         else:
             self._store = from_url(url)
@@ -149,7 +148,7 @@ class BlobStore:
     async def put(self, key: str, data: bytes) -> StoreUrl:
         """Write a blob; if the key is there already, leave it. For keys made of the content's hash.
 
-        An old one is written again, so that its date says when it was last used.
+        An old one is written again, so that its date is the time of the last use.
         """
         return await self._keep(key, data)
 
@@ -175,7 +174,7 @@ class BlobStore:
         return await self._outlasting_removals(key, data)
 
     async def _outlasting_removals(self, key: str, data: bytes | Path) -> StoreUrl:
-        """Return when no removal that did not see this write can take the blob away any more."""
+        """Return once no removal that did not see this write can remove the blob."""
         mark, patience = _mark(key), time.monotonic() + _DEAD_SECONDS
         while await self._written(mark) is not None:
             if time.monotonic() > patience:
@@ -188,7 +187,7 @@ class BlobStore:
         return StoreUrl(SCHEME + key)
 
     async def get(self, url: str) -> bytes:
-        """The blob of a ``store:`` URL. Raises BlobMissingError."""
+        """Return the blob of a ``store:`` URL. Raises BlobMissingError."""
         key = store_key(url)
         try:
             with _explained(self.url):
@@ -201,11 +200,11 @@ class BlobStore:
             ) from error
 
     async def exists(self, url: str) -> bool:
-        """Whether the blob of a ``store:`` URL is there."""
+        """Report whether the blob of a ``store:`` URL exists."""
         return await self._written(store_key(url)) is not None
 
     async def delete(self, url: str) -> None:
-        """Remove a blob; none there is as good."""
+        """Remove a blob, if it exists."""
         try:
             with _explained(self.url):
                 await obstore.delete_async(self._store, store_key(url))
@@ -234,7 +233,7 @@ class BlobStore:
                 yield meta
 
     async def expire(self, key: str, before: datetime, *, kept_by: Sequence[str] = ()) -> bool:
-        """Remove a blob if neither it nor one of `kept_by` was written since `before`; whether it went.
+        """Remove a blob if neither it nor one of `kept_by` was written since `before`; report whether it did.
 
         Safe beside writers of the same content; not beside another call for it. Raises TimeoutError if the
         store is slow.
@@ -259,7 +258,7 @@ class BlobStore:
             await self.delete(SCHEME + mark)
 
     async def _written(self, key: str) -> datetime | None:
-        """When a blob was last written; None if there is none."""
+        """Return when a blob was last written; None if there is none."""
         try:
             with _explained(self.url):
                 return (await obstore.head_async(self._store, key))["last_modified"]
@@ -268,6 +267,6 @@ class BlobStore:
 
 
 def _mark(key: str) -> str:
-    """What says that blobs of this content are being removed; of the key itself where it names none."""
+    """Return the key of the mark for blobs of this content, or for the key itself if it names no content."""
     content = CONTENT.search(key)
     return _REMOVING + (content.group() if content else hashlib.sha256(key.encode()).hexdigest())

@@ -1,1 +1,1 @@
-"""Bringing a photo's bytes in, from wherever a submission says they are."""
+"""Fetches a photo's bytes from the address that a submission names."""

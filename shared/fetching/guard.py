@@ -1,9 +1,9 @@
-"""Which hosts a source may be on, and an HTTP session that connects to no other.
+"""Decides which hosts a source may be on, and makes HTTP sessions that connect to no other.
 
 A source's address comes from outside, so it may point inside: at a metadata service, at Redis, at a
-neighbour. What counts is the address that is connected to, not the one that was looked at before: a name
-can have another address a moment later, and 2130706433 is 127.0.0.1. So the check sits where the socket is
-made (aiohttp asks no resolver for IP literals).
+neighbour. Only the address of the connection itself can be checked: a name can have another address a
+moment later, and 2130706433 is 127.0.0.1. So the check is made where the socket is made (aiohttp calls no
+resolver for IP literals).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _SILENCE_SECONDS: Final = 30.0
 
 
 class AddressRefusedError(OSError):
-    """A connection was about to go to an address that is not a public one. aiohttp wraps it."""
+    """A connection to an address that is not public was refused. aiohttp wraps this error."""
 
 
 def is_public(text: str) -> bool:
-    """Whether an IP address is one of the public internet, whatever form it is wrapped in."""
+    """Report whether an IP address is public, also where IPv6 wraps an IPv4 address."""
     try:
         address = ipaddress.ip_address(text.split("%", 1)[0])
     except ValueError:
@@ -70,8 +70,8 @@ def _unwrapped(address: Address) -> tuple[Address, ...]:
 class Hosts:
     """The setting SOURCE_HOSTS: names, ``name:port``, ``*.name`` for what is below it, ``*`` for all.
 
-    A host named literally is the operator's word and may have a private address. What is only allowed by
-    a ``*`` must have a public one. Nothing named: nothing allowed.
+    A host that is named literally may have a private address, because the operator chose it. A host that
+    only a ``*`` allows must have a public one. An empty setting allows nothing.
     """
 
     def __init__(self, allowed: Iterable[str]) -> None:
@@ -81,7 +81,7 @@ class Hosts:
         self._literal = frozenset(entry for entry in entries if entry and not entry.startswith("*"))
 
     def named(self, url: URL) -> bool:
-        """Whether the host is named literally."""
+        """Report whether the host is named literally."""
         host = _host(url)
         # An IPv6 address stands in brackets where a port may follow.
         shown = f"[{host}]" if ":" in host else host

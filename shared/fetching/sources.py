@@ -1,6 +1,6 @@
-"""Bring a source's bytes into a temporary file: from the web, a folder, the store or a SharePoint library.
+"""Fetches a source's bytes into a temporary file: from the web, a folder, the store or a SharePoint library.
 
-Whatever the source is: never more bytes than allowed, never longer than the deadline, hashed on the way.
+Every source has the same limits of bytes and time, and its bytes are hashed on the way.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, 
 
 
 class FetchedFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A source's bytes, on this machine. The file is gone when the block that fetched it ends."""
+    """A source's bytes on this machine. The file is removed when the block that fetched it ends."""
 
     path: Path
     size: int
@@ -52,7 +52,7 @@ class FetchedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sources:
-    """All places a photo may come from. Open it before the first fetch: it holds HTTP connections."""
+    """Fetches photos from all kinds of sources. Open it before the first fetch: it holds HTTP connections."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Sources:
 
     @asynccontextmanager
     async def fetch(self, source_url: str, *, name: str | None = None) -> AsyncIterator[FetchedFile]:
-        """Bring the bytes of a source in; they are there as long as the block lasts. `name`: for people.
+        """Fetch the bytes of a source; the file exists as long as the block lasts. `name` is for sentences.
 
         Raises PermanentError for what is not allowed, not there, too large or too slow, HttpStatusError for
         a web answer other than 200; connection errors and those of this machine (a full disk) pass through.
@@ -148,12 +148,12 @@ class Sources:
 
 
 def shown(source_url: str) -> str:
-    """A source's address for a sentence: without password, query and fragment, at most 200 characters."""
+    """Return a source's address for a sentence, without password, query and fragment."""
     return scrub(source_url)[:200]
 
 
 def name_of(source_url: str) -> str | None:
-    """The file name at the end of a source's address, if it has one. For people: never a path to open."""
+    """Return the file name at the end of a source's address, if any. For people, never a path."""
     if source_url.startswith(SCHEME):
         return None
     path = re.sub(r"^\w+:(//[^/]*)?|[?#].*", "", source_url)

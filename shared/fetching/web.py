@@ -1,9 +1,11 @@
-"""Stream a photo from an http(s) address that somebody else chose."""
+"""Streams a photo from an http(s) address that somebody else chose."""
 
 from __future__ import annotations
 
+import re
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 from yarl import URL
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
 MAX_REDIRECTS: Final = 3
+_PRINTABLE: Final = re.compile(r"[!-~]*")
 _CHUNK: Final = 65_536
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _ADVICE: Final = {
@@ -102,14 +105,28 @@ class Web:
 
 
 def _parsed(address: str, base: URL | None = None) -> URL:
-    """A web address, or one relative to `base`. Raises PermanentError if it is none."""
+    """A web address, or one relative to `base`. Raises PermanentError if it is none.
+
+    Path and query stay byte for byte as they are: a signed address is signed over its exact spelling, and
+    `%7E` and `~` are two spellings of one character. Only characters that no address may have are quoted.
+    """
     try:
-        url = base.join(URL(address)) if base is not None else URL(address)
+        absolute = urljoin(str(base), address) if base is not None else address
+        url = URL(absolute)
+        if url.scheme not in ("http", "https") or not url.host or not url.port:
+            raise _no_address(base)
+        exact = urlsplit(absolute)
+        if not _PRINTABLE.fullmatch(exact.path + exact.query):
+            return url
+        return URL.build(
+            scheme=url.scheme,
+            authority=url.raw_authority,
+            path=exact.path or "/",
+            query_string=exact.query,
+            encoded=True,
+        )
     except ValueError as error:
         raise _no_address(base) from error
-    if url.scheme not in ("http", "https") or not url.host or not url.port:
-        raise _no_address(base)
-    return url
 
 
 def _no_address(base: URL | None) -> PermanentError:

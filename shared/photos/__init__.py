@@ -1,1 +1,1 @@
-"""Photos as they come: opened with care, their EXIF read, previews made."""
+"""Opens photos that anybody may have sent, reads their EXIF and makes previews."""

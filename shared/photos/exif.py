@@ -1,6 +1,6 @@
-"""What a photo says about itself: when, where and with what it was taken.
+"""Reads when, where and with which camera a photo was taken.
 
-Whatever makes no sense is absent; broken EXIF never fails a photo.
+A value that makes no sense is left out; broken EXIF never fails a photo.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-import pyvips
-
-from shared.photos.kinds import HEIC, PNG, png_chunks
+from shared.photos.facts import PhotoFacts, Position
 from shared.photos.tiff import Directory, Tiff, Value
 
 if TYPE_CHECKING:
@@ -21,76 +18,33 @@ if TYPE_CHECKING:
 
 # Tags of Exif 3.0 (CIPA DC-008).
 _MAKE, _MODEL, _ORIENTATION, _EXIF_POINTER, _GPS_POINTER = 0x010F, 0x0110, 0x0112, 0x8769, 0x8825
-# Each date with the tag of its offset from UTC. The date of the last change (0x0132) says when a program
-# saved the file, not when the photo was taken, and is not among them.
+# Each date with the tag of its offset from UTC. The date of the last change (0x0132) is left out: it is the
+# time when a program saved the file, not when the photo was taken.
 _DATES: Final = ((0x9003, 0x9011), (0x9004, 0x9012))
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE = range(1, 7)
 
-_DATE = re.compile(r"(\d{4})\D(\d{1,2})\D(\d{1,2})[ T]+(\d{1,2})\D(\d{1,2})(?:\D(\d{1,2}))?(?!\d)(.*)")
+# Some cameras write a blank for a leading zero, others write hours of twelve.
+_DATE = re.compile(
+    r"(\d{4})\D ?(\d{1,2})\D ?(\d{1,2})[ T]+(\d{1,2})\D ?(\d{1,2})(?:\D ?(\d{1,2}))?(?!\d)(.*)"
+)
+_HALF_DAY = re.compile(r"[\d\s.]*([ap])\.?m\b", re.IGNORECASE)
 _OFFSET = re.compile(r"([+-])(\d{1,2}):?(\d{2})")
 _EARLIEST_YEAR: Final = 1990
-"""Before that there were no digital cameras to speak of: such a date is a clock that was never set."""
+"""An earlier date comes from a clock that was never set: there were hardly any digital cameras then."""
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 
-class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the camera stood, WGS 84. Personal data: it stays in the store and the library."""
-
-    latitude: float
-    """Degrees, north positive."""
-    longitude: float
-    """Degrees, east positive."""
-    altitude: float | None = None
-    """Metres above the sea."""
-
-    @property
-    def text(self) -> str:
-        """As a place column shows it: degrees with four decimals, which is about ten metres."""
-        return f"{self.latitude:.4f}, {self.longitude:.4f}"
-
-
-class PhotoFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What EXIF says and we believe."""
-
-    taken_at: str | None = None
-    """RFC 3339 to the second; with an offset if the camera noted one, else local time without zone."""
-    camera: str | None = None
-    orientation: int = 1
-    """1 to 8 (EXIF). Always 1 for a HEIC: its decoder has turned it by the file's own instructions."""
-    position: Position | None = None
-
-
 def facts_of(photo: OpenPhoto, *, now: datetime | None = None) -> PhotoFacts:
-    """The facts of an open photo; raises nothing for broken EXIF."""
-    tiff = Tiff(_exif_block(photo))
+    """Return the facts of an open photo; raises nothing for broken EXIF."""
+    tiff = Tiff(photo.exif)
     main = tiff.first()
     detail = tiff.below(main, _EXIF_POINTER)
     return PhotoFacts(
         taken_at=_taken_at(detail, now or datetime.now(UTC)),
         camera=_camera(main),
-        orientation=1 if photo.kind is HEIC else _orientation(main),
+        orientation=1 if photo.turned else _orientation(main),
         position=_position(tiff.below(main, _GPS_POINTER)),
     )
-
-
-def _exif_block(photo: OpenPhoto) -> bytes:
-    """The EXIF bytes, wherever the format keeps them."""
-    if photo.exif or photo.kind is not PNG:
-        return photo.exif
-    # The chunk may stand behind the pixels, where nobody has read yet.
-    block = next((photo.data[a:b] for name, a, b in png_chunks(photo.data) if name == b"eXIf"), None)
-    if block is None and isinstance(photo.picture, pyvips.Image):
-        old = (name for name in photo.picture.get_fields() if name.endswith("-Raw profile type exif"))
-        block = next((_raw_profile(photo.picture.get(name)) for name in old), None)
-    return block or b""
-
-
-def _raw_profile(text: object) -> bytes | None:
-    """EXIF as older ImageMagick writes it into a PNG: three lines of heading, then hexadecimal digits."""
-    try:
-        return bytes.fromhex("".join(str(text).split("\n")[3:]))
-    except ValueError:
-        return None
 
 
 def _orientation(main: Directory) -> int:
@@ -101,7 +55,7 @@ def _orientation(main: Directory) -> int:
 
 
 def _camera(main: Directory) -> str | None:
-    """Make and model as one name, the make not twice ("NIKON CORPORATION", "NIKON D750")."""
+    """Join make and model, without the make twice ("NIKON CORPORATION", "NIKON D750")."""
     make, model = (text if isinstance(text, str) else "" for text in (main.get(_MAKE), main.get(_MODEL)))
     if model.lower().split()[:1] == make.lower().split()[:1]:
         make = ""
@@ -109,7 +63,7 @@ def _camera(main: Directory) -> str | None:
 
 
 def _taken_at(detail: Directory, now: datetime) -> str | None:
-    """The first believable date, the one of the exposure before the one of the digitisation."""
+    """Return the first date that can be true: first the exposure's, then the digitisation's."""
     for tag, offset_tag in _DATES:
         taken = _moment(detail.get(tag), detail.get(offset_tag))
         if taken is None or taken.year < _EARLIEST_YEAR:
@@ -122,13 +76,17 @@ def _taken_at(detail: Directory, now: datetime) -> str | None:
 
 
 def _moment(text: Value | None, offset: Value | None) -> datetime | None:
-    """A date and time as seen in the wild: "2025:05:12 14:03:22", "2025-05-12T14:03Z", "2025/5/12 14:03"."""
+    """Read a date and time as cameras and programs write it: "2025:05:12 14:03:22", "2025-05-12T14:03Z"."""
     found = _DATE.match(text) if isinstance(text, str) else None
     if found is None:
         return None
     *parts, rest = found.groups()
     zone = _zone(rest) or (_zone(offset) if isinstance(offset, str) else None)
     year, month, day, hour, minute, second = (int(part or 0) for part in parts)
+    if half := _HALF_DAY.match(rest):
+        if not 1 <= hour <= 12:
+            return None
+        hour = hour % 12 + (12 if half[1].lower() == "p" else 0)
     try:
         return datetime(year, month, day, hour, minute, second, tzinfo=zone)
     except ValueError:
@@ -142,25 +100,25 @@ def _zone(text: str) -> timezone | None:
     if found is None:
         return None
     minutes = int(found[2]) * 60 + int(found[3])
-    # The zones there are lie between -12:00 and +14:00.
+    # All zones of the world lie between -12:00 and +14:00.
     return timezone(timedelta(minutes=minutes if found[1] == "+" else -minutes)) if minutes <= 840 else None
 
 
 def _position(gps: Directory) -> Position | None:
-    """The position, if both coordinates are whole: number, hemisphere and a sensible size.
+    """Return the position if both coordinates have a possible number and a hemisphere.
 
-    A coordinate without its hemisphere is half a position; we don't guess the other half.
+    A coordinate without its hemisphere is not used: a guess could be wrong.
     """
     latitude = _coordinate(gps.get(_LATITUDE), gps.get(_LATITUDE_REF), "NS", 90)
     longitude = _coordinate(gps.get(_LONGITUDE), gps.get(_LONGITUDE_REF), "EW", 180)
-    # 0, 0 lies in the Gulf of Guinea, and is what a receiver without a fix writes.
+    # A receiver without a fix writes 0, 0, which lies in the Gulf of Guinea.
     if latitude is None or longitude is None or (abs(latitude) < 1e-6 and abs(longitude) < 1e-6):
         return None
     return Position(latitude=round(latitude, 7), longitude=round(longitude, 7), altitude=_altitude(gps))
 
 
 def _coordinate(value: Value | None, ref: Value | None, letters: str, limit: int) -> float | None:
-    """Degrees with sign from up to three numbers (degrees, minutes, seconds) or from text that holds them."""
+    """Return signed degrees from up to three numbers (degrees, minutes, seconds), or from text with them."""
     if isinstance(value, str):
         ref = ref or next((letter for letter in reversed(value.upper()) if letter in letters), None)
         value = tuple(float(number) for number in _NUMBER.findall(value.replace(",", " ")))
@@ -170,7 +128,7 @@ def _coordinate(value: Value | None, ref: Value | None, letters: str, limit: int
     degrees, *finer = value
     # Where the last numbers are not used, some cameras write 0/0 for them.
     minutes, seconds = [0.0 if math.isnan(number) else number for number in finer] + [0.0] * (2 - len(finer))
-    # A sign beside the hemisphere says the same thing twice.
+    # A sign repeats what the hemisphere means already.
     size = abs(degrees) + minutes / 60 + seconds / 3600
     if not (0 <= minutes <= 60 and 0 <= seconds <= 60 and size <= limit):
         return None

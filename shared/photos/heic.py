@@ -7,8 +7,10 @@ made smaller at once. Whatever is laid out in another way is decoded in one piec
 
 from __future__ import annotations
 
+import re
 import struct
-from typing import Any, Final
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import pi_heif
@@ -16,34 +18,51 @@ import pyvips
 
 from shared.photos.heif import Heif, Item, Pieces, Reference, full_box, heif_file
 
-# The pictures beside the picture are not needed, and threads would decode several tiles at a time.
+if TYPE_CHECKING:
+    from shared.photos.kinds import Data
+
+
+# Only the main picture is needed. Threads would decode several tiles at a time, which takes more memory.
 pi_heif.options.THUMBNAILS = False
 pi_heif.options.DEPTH_IMAGES = False
 pi_heif.options.AUX_IMAGES = False
 pi_heif.options.DECODE_THREADS = 1
 
 _BANDS: Final = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
-# What may be said of a grid without changing where its pixels go; the turn is made here.
+# Properties of a grid that do not move its pixels, and `irot`, which is applied here.
 _UNDERSTOOD: Final = frozenset({b"ispe", b"pixi", b"colr", b"irot", b"clli", b"mdcv"})
 _TURNS: Final = ("d0", "d270", "d180", "d90")
-"""By quarter turns anticlockwise what libvips calls it, clockwise."""
+"""libvips' names (clockwise) by the number of quarter turns anticlockwise."""
+
+
+# 23008-12, 6.5.8 names alpha in two ways, as MPEG's and as HEVC's auxiliary picture.
+_ALPHA: Final = re.compile(rb"urn:mpeg:hevc:2015:auxid:1|alpha")
+_START_CODES: Final = (b"\0\0\0", b"\0\0\1", b"\0\0\2")
+MAX_UNITS: Final = 20_000
+"""Units of all coded pictures of a file. A tile has one to a dozen, 120 megapixels have 480 tiles."""
+MAX_CODED_BYTES: Final = 500_000_000
+"""Of all coded pictures, each counted as often as it is used."""
+
+
+class TooManyPartsError(ValueError):
+    """The picture is in more parts than any camera writes."""
 
 
 class BrokenHeicError(ValueError):
-    """A picture that is not all there."""
+    """A part of the picture is missing."""
 
 
 class Tiles(msgspec.Struct, frozen=True, kw_only=True):
-    """A photo laid out as a grid."""
+    """Describes a photo that is stored as a grid of tiles."""
 
     width: int
-    """Pixels as stored; the turn comes afterwards."""
+    """Pixels as stored, before the turn."""
     height: int
     tile_height: int
     quarter_turns: int
     """How often to turn the stored pixels by 90 degrees anticlockwise."""
     rows: list[list[Pieces]]
-    """Where each row's tiles lie in the file."""
+    """The places of each row's tiles in the file."""
     used: bytes
     """The properties of each tile."""
     colours: bytes
@@ -52,7 +71,7 @@ class Tiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeicPicture(msgspec.Struct, frozen=True, kw_only=True):
-    """A HEIC whose header was read and whose pixels were not."""
+    """A HEIC whose header was read, and whose pixels are not decoded yet."""
 
     width: int
     """Pixels, already turned upright."""
@@ -62,25 +81,33 @@ class HeicPicture(msgspec.Struct, frozen=True, kw_only=True):
     """ICC; empty if there is none."""
     tiles: Tiles | None
     """None if it has to be decoded in one piece."""
+    turned: bool
+    """Whether the file has its own instruction how to turn the pixels, so that EXIF's does not count."""
+    coded: tuple[bytes, ...]
+    """The coded pictures, of a photo that is decoded in one piece."""
     frame: Any
     """pi_heif's."""
 
     @property
     def piece_pixels(self) -> int:
-        """How many pixels are decoded at once."""
+        """The number of pixels that are decoded at once."""
         return self.tiles.width * self.tiles.tile_height if self.tiles else self.width * self.height
 
 
-def open_heic(data: bytes) -> HeicPicture:
+def open_heic(data: Data) -> HeicPicture:
     """Read the header. Raises what pi_heif raises: ValueError, RuntimeError, EOFError and more."""
-    frame = _frame(data)
+    file = _structure_of(data)
+    frame = _frame(bytes(data))
     width, height = frame.size
+    tiles = _tiles_of(file, len(data), (width, height)) if file else None
     return HeicPicture(
         width=width,
         height=height,
         exif=frame.info.get("exif") or b"",
         profile=frame.info.get("icc_profile") or b"",
-        tiles=_tiles_of(data, (width, height)),
+        tiles=tiles,
+        turned=file is None or _has_own_turn(file),
+        coded=(file.read(file.places[file.primary]),) if file and _is_coded(file, file.primary) else (),
         frame=frame,
     )
 
@@ -89,6 +116,8 @@ def decode_heic(photo: HeicPicture, factor: int) -> pyvips.Image:
     """The pixels, upright, made smaller by at most a whole `factor`. Raises what pi_heif raises."""
     tiles = photo.tiles
     if tiles is None:
+        for coded in photo.coded:
+            _check_undamaged(coded)
         return _pixels(photo.frame)
     parts: list[bytes] = []
     width = bands = 0
@@ -123,7 +152,7 @@ def _pixels(frame: Any) -> pyvips.Image:
     data = frame.data  # decodes; the size may turn out to be another one
     (width, height), bands = frame.size, _BANDS[frame.mode]
     if len(data) != width * height * bands:
-        raise ValueError("the decoder gave another number of pixels than it said")
+        raise ValueError("the decoder returned another number of pixels than announced")
     image = _image(data, width, height, bands)
     return image.unpremultiply().cast("uchar") if frame.mode == "RGBa" else image
 
@@ -142,18 +171,75 @@ def _strip(tiles: Tiles, row: list[Pieces], height: int) -> bytes:
         used=bytes([len(tiles.file.properties) + 1]) + tiles.colours,
     )
     coded = {place: tiles.file.read(place) for place in row}
+    for data in coded.values():
+        _check_undamaged(data)
     parts = [Item(kind=b"hvc1", data=coded[place], used=tiles.used) for place in row]
     made_of = Reference(b"dimg", 1, list(range(2, len(row) + 2)))
     return heif_file([grid, *parts], tiles.file.packed_properties + size, [made_of])
 
 
-def _tiles_of(data: bytes, size: tuple[int, int]) -> Tiles | None:
+def _structure_of(data: Data) -> Heif | None:
+    """Read the structure; None if it is not understood here. Raises BrokenHeicError for too many parts."""
+    try:
+        file = Heif(data)
+        # Tiles may share their bytes: a decoder reads them again for each.
+        coded = Counter(file.places.get(item, ()) for item in file.kinds if _is_coded(file, item))
+        size = sum(uses * length for place, uses in coded.items() for _, length in place)
+        units = 0
+        for place, uses in coded.items():
+            units += uses * _units(data, place, MAX_UNITS // uses)
+            if units > MAX_UNITS:
+                break
+    except (struct.error, LookupError, ValueError, StopIteration):
+        return None
+    if size > MAX_CODED_BYTES or units > MAX_UNITS:
+        raise TooManyPartsError
+    return file
+
+
+def _is_coded(file: Heif, item: int) -> bool:
+    return file.kinds.get(item) in (b"hvc1", b"hev1")
+
+
+def _units(data: Data, place: Pieces, limit: int) -> int:
+    """Count the units of a coded picture (14496-15, 8.3.3), up to one more than the limit."""
+    number = 0
+    for start, length in place:
+        at, end = start, min(start + length, len(data))
+        while at + 4 <= end and number <= limit:
+            at += 4 + int.from_bytes(data[at : at + 4])
+            number += 1
+    return number
+
+
+def _check_undamaged(coded: bytes) -> None:
+    """Raise BrokenHeicError if a coded picture holds bytes that cannot be in one.
+
+    Three bytes that could be taken for a start code are broken up in a unit (H.265, 7.4.2), zeros above
+    all. The decoder would show a block that was lost as green or grey.
+    """
+    at = 0
+    while at + 4 <= len(coded):
+        start = at + 4
+        at = start + int.from_bytes(coded[at:start])
+        if at > len(coded):
+            raise BrokenHeicError("a part of the picture is cut off")
+        unit = coded[start:at].rstrip(b"\0")
+        if any(code in unit for code in _START_CODES):
+            raise BrokenHeicError("a part of the picture was overwritten")
+
+
+def _has_own_turn(file: Heif) -> bool:
+    return any(each.name in (b"irot", b"imir") for _, each in file.properties_of(file.primary))
+
+
+def _tiles_of(file: Heif, file_size: int, size: tuple[int, int]) -> Tiles | None:
     """The grid of a file; None if it has none, or one with something that is not understood here.
 
     Raises BrokenHeicError for a picture that is not all there: its decoder would leave parts of it green.
     """
     try:
-        tiles = _grid(Heif(data), len(data))
+        tiles = _grid(file, file_size)
     except BrokenHeicError:
         raise
     except (struct.error, LookupError, ValueError, StopIteration):
@@ -213,6 +299,6 @@ def _has_alpha(file: Heif) -> bool:
     return any(
         each.kind == b"auxl"
         and file.primary in each.to
-        and any(own.name == b"auxC" and b"alpha" in own.body for _, own in file.properties_of(each.start))
+        and any(own.name == b"auxC" and _ALPHA.search(own.body) for _, own in file.properties_of(each.start))
         for each in file.references
     )

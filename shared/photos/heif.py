@@ -1,4 +1,4 @@
-"""The structure of a HEIF file: items, what they are like, how they hang together. No pixels.
+"""Reads and writes the structure of a HEIF file: items, their properties and references. No pixels.
 
 References are to ISO/IEC 14496-12 (the boxes) and 23008-12 (HEIF).
 """
@@ -14,6 +14,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from shared.photos.kinds import Data
+
 MAX_PROPERTIES: Final = 126
 """As many as a number of seven bits can name; files have about ten."""
 
@@ -25,7 +27,7 @@ _MAX_PIECES: Final = 32
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """That an item refers to others (8.11.12)."""
+    """States that an item refers to others (8.11.12)."""
 
     kind: bytes
     """`dimg` for what a grid is made of, `auxl` for what belongs to a picture, and more."""
@@ -34,22 +36,22 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 class Property(msgspec.Struct, frozen=True):
-    """Something that is true of items: their size, how they are coded, how to turn them."""
+    """Describes items: their size, how they are coded, how to turn them."""
 
     name: bytes
     body: bytes
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing in a file, to be written."""
+    """One item of a file that is written."""
 
     kind: bytes
     data: bytes
     used: bytes = b""
-    """Which properties are its own, from 1, each with 0x80 if a reader must understand it."""
+    """The numbers of its properties, from 1, each plus 0x80 if a reader must understand it."""
 
 
-def boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(data: Data, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Each box between two places: its name, and where its body starts and ends (14496-12, 4.2).
 
     Raises ValueError for one that ends behind `end`.
@@ -67,9 +69,9 @@ def boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, in
 
 
 class Heif:
-    """What the `meta` box of a file says. Raises ValueError, LookupError or struct.error where it is odd."""
+    """Reads the `meta` box of a file. Raises ValueError, LookupError or struct.error if it makes no sense."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Data) -> None:
         self._data = data
         start, end = next((at, to) for name, at, to in boxes(data, 0, len(data)) if name == b"meta")
         self._meta = {name: (at, to) for name, at, to in boxes(data, start + 4, end)}
@@ -209,7 +211,7 @@ def heif_file(items: Sequence[Item], properties: bytes, references: Sequence[Ref
     ]
     bodies = dict.fromkeys(item.data for item in items)  # each once
     place, meta = 0, b""
-    # The items' places depend on the length of the box that tells them, which does not depend on them.
+    # The items' places depend on the length of the box that holds them, which does not depend on the places.
     for _ in range(2):
         starts = dict(zip(bodies, accumulate(map(len, bodies), initial=place), strict=False))
         places = [

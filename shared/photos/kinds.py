@@ -1,15 +1,18 @@
-"""What a file is, told by its first bytes and never by its name, and where a photo in it ends."""
+"""Recognises a file by its first bytes, never by its name, and finds where the photo in it ends."""
 
 from __future__ import annotations
 
+import mmap
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+Data: TypeAlias = bytes | mmap.mmap
+"""A file's bytes. What is mapped has fewer methods, and its slices are bytes."""
 _MEGA: Final = 1_000_000
 
 
@@ -17,12 +20,12 @@ class PhotoKind(msgspec.Struct, frozen=True, kw_only=True):
     """One of the four kinds of photo we take."""
 
     name: str
-    """As people say it."""
+    """The name in sentences."""
     media_type: str
     extension: str
     max_pixels: int
-    """Above that we don't decode. This and the limits below are from measured memory: one photo takes at most
-    160 MB, so that the agent with the local model, which needs 180 MB itself, stays below 400 MB."""
+    """A larger photo is not decoded. This and the limits below come from measured memory: one photo takes at
+    most 160 MB, so that the agent with the local model, which needs 180 MB itself, stays below 400 MB."""
 
 
 JPEG: Final = PhotoKind(name="JPEG", media_type="image/jpeg", extension="jpg", max_pixels=120 * _MEGA)
@@ -45,11 +48,14 @@ HEIC_PIECE_MAX_PIXELS: Final = 25 * _MEGA
 _HEIC_BRANDS: Final = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 )
+_BOXES: Final = frozenset({b"ftyp", b"meta", b"mdat", b"moov", b"free", b"skip", b"uuid", b"mpvd"})
+"""The boxes that photos have; one of them behind the end of the file is cut off."""
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _ELSE: Final = (
     (b"GIF8", "a GIF image"),
     (b"II*\0", "a TIFF or raw image"),
     (b"MM\0*", "a TIFF or raw image"),
+    (b"FUJIFILMCCD-RAW", "a raw image (RAF)"),
     (b"BM", "a BMP image"),
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive or an Office document"),
@@ -72,13 +78,14 @@ _TEXTS: Final = (
 )
 
 
-def kind_of(data: bytes) -> PhotoKind | None:
+def kind_of(data: Data) -> PhotoKind | None:
     """The kind of photo that bytes begin like, or None for anything else."""
-    if data.startswith(b"\xff\xd8\xff"):
+    head = data[:12]
+    if head.startswith(b"\xff\xd8\xff"):
         return JPEG
-    if data.startswith(_PNG_SIGNATURE):
+    if head.startswith(_PNG_SIGNATURE):
         return PNG
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+    if head.startswith(b"RIFF") and head[8:] == b"WEBP":
         return WEBP
     brands = _brands(data)
     # An AVIF file names `mif1` as well, the container's own brand; its pictures need another decoder.
@@ -87,15 +94,17 @@ def kind_of(data: bytes) -> PhotoKind | None:
     return None
 
 
-def describe(data: bytes) -> str:
+def describe(data: Data) -> str:
     """What a file that is no photo of ours seems to be, in words, with its article."""
     if not data:
         return "empty (0 bytes)"
     for signature, words in _ELSE:
-        if data.startswith(signature):
+        if data[:32].startswith(signature):
             return words
     brands = _brands(data)
     if brands:
+        if b"crx " in brands:
+            return "a raw image (CR3)"
         return "an AVIF image" if brands & {b"avif", b"avis"} else "a video"
     start = data[:4096]
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -112,7 +121,7 @@ def describe(data: bytes) -> str:
     return "a text file" if is_text and letters else "of an unknown kind"
 
 
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
     """Each chunk of a PNG: its type, and where its body starts and ends. Stops at one that is cut off."""
     position = len(_PNG_SIGNATURE)
     while position + 12 <= len(data):
@@ -124,40 +133,36 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         position = end + 4
 
 
-def end_of(data: bytes, kind: PhotoKind, scan: int = 0) -> int | None:
-    """Where the photo's own bytes end, or None if they are cut off before that.
+def end_of(data: Data, kind: PhotoKind) -> int | None:
+    """Where a WebP's or a HEIC's own bytes end, or None if they are cut off before that.
 
-    Cameras write more behind it (a second picture, a short film), so the end of the file says nothing.
-    `scan` is where a JPEG's first scan starts: the thumbnail in its EXIF has an end of its own.
+    Cameras append more (a second picture, a short film), so the end of the file is not the photo's end.
     """
-    if kind is JPEG:
-        # Inside a scan the bytes FF D9 cannot occur: an FF there is always followed by 00 or a restart.
-        found = data.find(b"\xff\xd9", scan)
-        return found + 2 if found >= 0 else None
-    if kind is PNG:
-        return next((end + 4 for name, _, end in png_chunks(data) if name == b"IEND"), None)
     if kind is WEBP:
         end = 8 + int.from_bytes(data[4:8], "little")
         return end if end <= len(data) else None
     return _boxes_end(data)
 
 
-def _boxes_end(data: bytes) -> int | None:
-    """The end of a file of ISO boxes (ISO 14496-12): each says its length, 0 is as far as the file goes."""
+def _boxes_end(data: Data) -> int | None:
+    """Find the end of a file of ISO boxes (ISO 14496-12). Each has its length; 0 is up to the end.
+
+    Behind the boxes some cameras write a trailer of their own, which is no box.
+    """
     position = 0
     while position + 8 <= len(data):
-        size = int.from_bytes(data[position : position + 4])
+        size, name = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
         if size == 1:
             size = int.from_bytes(data[position + 8 : position + 16])
-        if size == 0:
+        if size == 0 and name in _BOXES:
             return len(data)
         if size < 8 or position + size > len(data):
-            return None
+            return None if name in _BOXES or position == 0 else position
         position += size
     return position
 
 
-def _brands(data: bytes) -> frozenset[bytes]:
+def _brands(data: Data) -> frozenset[bytes]:
     """Major and compatible brands of an ISO file's `ftyp` box; none for any other file."""
     if data[4:8] != b"ftyp":
         return frozenset()

@@ -1,7 +1,7 @@
-"""Make glibc return what a decoder has freed, so that one photo does not add to what the next one takes.
+"""Makes glibc return freed memory to the system, so that one photo does not add to what the next one takes.
 
 Otherwise the vision agent, 180 MB with its model, stood at 310 MB after a few large photos, and needed
-another 150 MB for the next one. Another C library has no such calls, and needs none.
+another 150 MB for the next one. Other C libraries have no such calls and need none.
 """
 
 from __future__ import annotations
@@ -15,11 +15,20 @@ _MMAP_THRESHOLD: Final = -3
 itself it grows up to 32 MB with what is freed; set once, it stays."""
 _BLOCK: Final = 1 << 20
 
+_ARENA_MAX: Final = -8
+"""M_ARENA_MAX: how many threads may have a heap of their own, each of which reserves 64 MB of addresses."""
+
 with contextlib.suppress(OSError, AttributeError):
     ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _BLOCK)
 
 
-def give_back() -> None:
-    """Return all pages that are free. Takes about 4 ms."""
+def release_memory() -> None:
+    """Return all free pages to the system. Takes about 4 ms."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def use_one_arena() -> None:
+    """Let all threads share one heap, so that a limit of addresses is a limit of memory."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)

@@ -1,4 +1,4 @@
-"""Small versions of a photo: upright, sRGB, a JPEG, and nothing in it but the pixels."""
+"""Makes small versions of a photo: upright JPEGs in sRGB that hold nothing but pixels."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import pyvips
 
 from shared.photos.exif import facts_of
 from shared.photos.heic import HeicPicture, decode_heic
-from shared.photos.malloc import give_back
-from shared.photos.open import opened
+from shared.photos.malloc import release_memory
+from shared.photos.open import ensure_undamaged, opened
+from shared.photos.png import MAX_PROFILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from shared.photos.kinds import Data
     from shared.photos.open import OpenPhoto
 
-PREVIEW_SIDE: Final = 1024
-"""Pixels of the long side; what a vision model sees."""
-THUMBNAIL_SIDE: Final = 320
-"""Pixels of the long side; what a report's page shows."""
-_MAX_PROFILE_BYTES: Final = 4_000_000
 # What the pixels of a photo can be (ICC.1:2022, 7.2.6); a profile for others is a mistake.
 _PROFILE_SPACES: Final = frozenset({b"RGB ", b"GRAY", b"CMYK"})
 
@@ -39,20 +36,20 @@ _UPRIGHT: Final[Mapping[int, tuple[str, bool]]] = {
 
 
 def make_preview(
-    original: bytes, max_side: int = PREVIEW_SIDE, *, quality: int = 85, name: str | None = None
+    original: Data, max_side: int = 1024, *, quality: int = 85, name: str | None = None
 ) -> bytes:
     """A JPEG with a long side of at most `max_side` pixels, turned upright, transparency on white.
 
     Never larger than the original. No EXIF, position, comment or colour profile is in it: colours are
-    converted to sRGB. Raises PermanentError for what cannot be decoded, with `name` in its sentence. Takes
-    time: call it `off_loop`.
+    converted to sRGB. Raises PermanentError for what cannot be decoded, with `name` in its sentence, and
+    MemoryError.
     """
     with opened(original, name=name) as photo:
         if not photo.row_by_row:
-            # Now, so that what earlier photos left does not add to what this one takes.
-            give_back()
+            # Before decoding, so that memory left by earlier photos does not add to this one's.
+            release_memory()
         turn, flip = _UPRIGHT[facts_of(photo).orientation]
-        small = _shrunk(photo, max_side)
+        small = shrunk(photo, max_side)
         if small.hasalpha():
             small = small.flatten(background=[255])
         small = small.colourspace("srgb").rot(turn)
@@ -61,14 +58,12 @@ def make_preview(
         return bytes(small.jpegsave_buffer(Q=quality, keep=0))
 
 
-def thumbnail(original: bytes, max_side: int = THUMBNAIL_SIDE) -> bytes:
-    """A small preview for a report's page."""
-    return make_preview(original, max_side, quality=75)
+def shrunk(photo: OpenPhoto, max_side: int) -> pyvips.Image:
+    """Decode a photo to its final size, with as little work as its format allows.
 
-
-def _shrunk(photo: OpenPhoto, max_side: int) -> pyvips.Image:
-    """The decoded photo at its final size, with as little decoding as its format allows."""
-    convert = photo.profile[16:20] in _PROFILE_SPACES and len(photo.profile) <= _MAX_PROFILE_BYTES
+    Raises libvips' and libheif's errors, and ValueError for a photo with damaged pixels.
+    """
+    convert = photo.profile[16:20] in _PROFILE_SPACES and len(photo.profile) <= MAX_PROFILE_BYTES
     options = {"height": max_side, "size": "down", "no_rotate": True} | (
         {"output_profile": "srgb"} if convert else {}
     )
@@ -80,7 +75,9 @@ def _shrunk(photo: OpenPhoto, max_side: int) -> pyvips.Image:
             image.set_type(pyvips.GValue.blob_type, "icc-profile-data", photo.profile)
         return image.thumbnail_image(max_side, **options)
     # libvips reads from our bytes as it goes: they have to be there until it has all pixels.
-    source = pyvips.Source.new_from_memory(photo.data)
+    source = pyvips.Source.new_from_memory(photo.pixels)
     # As an option of the loader: the argument of that name does nothing in libvips 8.18.
     options["option_string"] = "[fail_on=truncated]"
-    return pyvips.Image.thumbnail_source(source, max_side, **options).copy_memory()
+    small = pyvips.Image.thumbnail_source(source, max_side, **options).copy_memory()
+    ensure_undamaged(photo)
+    return small

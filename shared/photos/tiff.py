@@ -1,4 +1,4 @@
-"""The directories of a TIFF file, which is what EXIF is, read from bytes of any quality.
+"""Reads the directories of a TIFF file, which is the form of EXIF, from bytes of any quality.
 
 Pillow's own reader warns and drops a whole directory for one bad entry; this one drops the entry. It reads
 a bounded number of entries of bounded length, follows no chain, and raises nothing.

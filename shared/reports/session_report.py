@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from events.identities import PhotoId, SessionId, StoreUrl
 from events.types import PhotoInShort, Record
+from shared.photos.decoders import Decoders
 from shared.reports import german, headline
 from shared.reports.cards import card, link
 from shared.reports.page import Bar, CostView, DeadView, Page, render
@@ -90,9 +91,11 @@ async def _thumbnails(store: BlobStore, reports: Sequence[PhotoReport]) -> dict[
 
     async def read(sha256: Sha256, preview_ref: StoreUrl) -> bytes | None:
         async with room:
-            return await thumbnail(store, sha256, preview_ref)
+            return await thumbnail(store, decoders, sha256, preview_ref)
 
-    found = await asyncio.gather(*(read(sha256, ref) for sha256, ref in previews.items()))
+    # they are made photo by photo: a decoder starts only where one is missing
+    async with Decoders() as decoders:
+        found = await asyncio.gather(*(read(sha256, ref) for sha256, ref in previews.items()))
     return {sha256: small for sha256, small in zip(previews, found, strict=True) if small is not None}
 
 

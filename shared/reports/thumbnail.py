@@ -1,26 +1,30 @@
-"""The small picture a session's page shows: made once per content, when its photo is validated."""
+"""Makes the small picture of a session's page, once per content, when its photo is validated."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from shared.photo_store import SCHEME, BlobMissingError
-from shared.photos.open import off_loop
-from shared.photos.preview import THUMBNAIL_SIDE
-from shared.photos.preview import thumbnail as make_thumbnail
+from shared.photos.decoders import THUMBNAIL_SIDE
 
 if TYPE_CHECKING:
     from events.identities import Sha256, StoreUrl
     from shared.photo_store import BlobStore
+    from shared.photos.decoders import Decoders
+
+_QUALITY = 75
+"""Of the JPEG: it is looked at in a list."""
 
 
 def thumbnail_key(sha256: Sha256) -> str:
-    """Beside the preview, so that who removes a content's previews by prefix removes this as well."""
+    """Return its key, beside the preview, so that removing a content's previews by prefix removes it too."""
     return f"previews/{sha256}-{THUMBNAIL_SIDE}.jpg"
 
 
-async def thumbnail(store: BlobStore, sha256: Sha256, preview_ref: StoreUrl) -> bytes | None:
-    """The thumbnail's JPEG bytes, made from the preview if it is not there yet; None without a preview."""
+async def thumbnail(
+    store: BlobStore, decoders: Decoders, sha256: Sha256, preview_ref: StoreUrl
+) -> bytes | None:
+    """Return the thumbnail's JPEG bytes, made from the preview if missing; None without a preview."""
     key = thumbnail_key(sha256)
     try:
         return await store.get(SCHEME + key)
@@ -30,6 +34,6 @@ async def thumbnail(store: BlobStore, sha256: Sha256, preview_ref: StoreUrl) -> 
         preview = await store.get(preview_ref)
     except BlobMissingError:
         return None
-    small = await off_loop(make_thumbnail, preview)
+    small = await decoders.preview(preview, THUMBNAIL_SIDE, quality=_QUALITY)
     await store.put(key, small)
     return small

@@ -18,7 +18,7 @@ from events.identities import PhotoId, SchemaDigest, SessionId, StoreUrl
 from events.types import Hints, LibraryRef, PhotoFetched, SchemaExtracted
 from sandbox.heic import heic
 from shared.photo_store import BlobStore
-from shared.photos.exif import PhotoFacts, Position
+from shared.photos.facts import PhotoFacts, Position
 from shared.retry.classify import Kind, classify
 from shared.retry.errors import HttpStatusError, PermanentError
 from shared.settings import Settings

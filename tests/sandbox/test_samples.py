@@ -16,8 +16,9 @@ from PIL import Image
 from sandbox.sample_sources import ATTRIBUTION, MEMBERS, SamplesError, sources
 from sandbox.samples import SampleSet, prepare
 from shared.photos.exif import facts_of
-from shared.photos.open import ensure_whole, opened
+from shared.photos.open import opened
 from shared.photos.preview import make_preview
+from shared.photos.whole import ensure_whole
 from shared.retry.errors import PermanentError
 from shared.settings import Settings
 

@@ -52,6 +52,36 @@ async def test_bytes_arrive_with_size_and_hash_whatever_the_server_calls_them(
         assert await fetched(sources, site.url("/e")) == b"abc"
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/signed/foo%27bar%28x%29.jpg?sig=a%2Fb%7Ec%3D%3D",
+        "/signed/foo'bar(x)~.jpg?sig=a/b~c==&x=a+b%20c",
+        "/a//b/c/%2e%2e/d.jpg?se=2026-01-01T00%3A00%3A00Z&se=2",
+        "/a%c3%bc%C3%BC|[].jpg?q={}&&",
+        "?q=%41",
+    ],
+)
+async def test_an_address_is_sent_byte_for_byte_also_behind_a_redirect(
+    path: str, open_sources: OpenSources
+) -> None:
+    sent = path if path.startswith("/") else "/" + path
+    answers = {sent: answer(b"photo")}
+    async with Site(answers) as site, open_sources() as sources:
+        assert await fetched(sources, site.url(path)) == b"photo"
+        site.answers["/far"] = answer(status="302 Found", Location=site.url(path))
+        assert await fetched(sources, site.url("/far")) == b"photo"
+        if path.startswith("/"):
+            site.answers["/near"] = answer(status="302 Found", Location=path)
+            assert await fetched(sources, site.url("/near")) == b"photo"
+
+
+async def test_what_no_address_may_have_is_quoted(open_sources: OpenSources) -> None:
+    answers = {"/Bild%20gr%C3%B6sser.jpg?a=b": answer(b"photo")}
+    async with Site(answers) as site, open_sources() as sources:
+        assert await fetched(sources, site.url("/Bild grösser.jpg?a=b#part")) == b"photo"
+
+
 async def test_redirects_are_followed_three_times_and_not_four(open_sources: OpenSources) -> None:
     answers = {f"/{n}": answer(status="302 Found", Location=f"{n - 1}") for n in range(1, 5)}
     async with Site(answers | {"/0": answer(b"photo")}) as site, open_sources() as sources:

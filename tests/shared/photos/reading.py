@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.photos.exif import PhotoFacts, facts_of
+from shared.photos.exif import facts_of
 from shared.photos.open import opened
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from shared.photos.facts import PhotoFacts
 
 
 def read_facts(source: bytes | Path, *, now: datetime | None = None) -> PhotoFacts:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from sandbox.heic import heic
-from shared.photos.exif import PhotoFacts, Position
+from shared.photos.facts import PhotoFacts, Position
 from shared.retry.errors import PermanentError
 from tests.shared.photos.pictures import Entry, jpeg, picture, rationals, saved, short, text, tiff
 from tests.shared.photos.reading import read_facts

@@ -8,8 +8,6 @@ import io
 import random
 import re
 import struct
-import subprocess
-import sys
 import threading
 import zipfile
 import zlib
@@ -22,13 +20,15 @@ from PIL import Image
 from sandbox.heic import heic
 from shared.photos.exif import facts_of
 from shared.photos.kinds import HEIC, JPEG, PNG, WEBP, PhotoKind
-from shared.photos.open import PhotoHeader, ensure_whole, off_loop, opened
+from shared.photos.off_loop import off_loop
+from shared.photos.open import opened
 from shared.photos.preview import make_preview
+from shared.photos.whole import ensure_whole
 from shared.retry.errors import PermanentError
 from tests.shared.photos.pictures import jpeg, picture, saved, text, tiff
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from shared.photos.facts import PhotoHeader
 
 
 def header_of(data: bytes, name: str | None = None) -> PhotoHeader:
@@ -286,41 +286,3 @@ async def test_work_on_photos_is_done_beside_the_loop_one_at_a_time() -> None:
     assert inside == [1]
     leave.set()
     assert await first == await second != threading.get_ident()
-
-
-def test_bombs_and_the_largest_photo_stay_below_400_megabytes(tmp_path: Path) -> None:
-    """One after the other in a process of its own; the most it ever needed is what counts."""
-    files = {
-        "header.png": png_header(50_000, 50_000),
-        "header.jpg": jpeg_of_size(jpeg(), 65_000, 65_000),
-        "plain.jpg": jpeg_of_size(jpeg(), 10_950, 10_950),
-        "canvas.webp": webp_canvas(1 << 24, 1 << 24),
-        "largest.png": saved(Image.new("RGBA", (10_950, 10_950)), "PNG", compress_level=1),
-        "widest.png": saved(Image.new("RGBA", (16_384, 7_300)), "PNG", compress_level=1),
-        "interlaced.png": interlaced_png(5_470, 5_470),
-        "lossless.webp": saved(
-            Image.new("RGBA", (6_320, 6_320), "#60a03080"), "WEBP", lossless=True, method=0
-        ),
-        "120 megapixels.heic": repeated_heic(12_000, 9_990),
-        "odd tiles.heic": heic(
-            Image.effect_noise((1_142, 1_142), 60).convert("RGB"), repeat=(10_950, 10_950), tile=1_142
-        ),
-        "one piece.heic": heic(Image.new("RGB", (3_200, 3_000), "#306090")),
-    }
-    for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
-    script = """
-import contextlib, pathlib, sys
-from shared.photos.preview import make_preview
-from shared.retry.errors import PermanentError
-for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
-    with contextlib.suppress(PermanentError):
-        make_preview(path.read_bytes())
-# not ru_maxrss: that counts the process we were forked from too
-status = open("/proc/self/status").read()
-print(int(status.partition("VmHWM:")[2].split()[0]) // 1024)
-"""
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert 0 < int(done.stdout) < 400

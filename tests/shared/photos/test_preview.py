@@ -10,7 +10,8 @@ import pyvips
 from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
 
 from sandbox.heic import heic
-from shared.photos.preview import make_preview, thumbnail
+from shared.photos.decoders import THUMBNAIL_SIDE
+from shared.photos.preview import make_preview
 from shared.retry.errors import PermanentError
 from tests.shared.photos.pictures import CORNERS, jpeg, picture, rationals, saved, short, text, tiff
 
@@ -97,7 +98,7 @@ def test_the_long_side_is_at_most_1024_and_nothing_is_made_larger(
 
 
 def test_a_thumbnail_is_320_wide() -> None:
-    small = thumbnail(saved(picture(1500, 1000)))
+    small = make_preview(saved(picture(1500, 1000)), THUMBNAIL_SIDE, quality=75)
     assert decoded(small).size == (320, 213)
     assert corners(decoded(small)) == CORNERS
     assert len(small) < 10_000

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from events.identities import Sha256, StoreUrl
+from shared.photos.decoders import Decoders
 from shared.reports.thumbnail import thumbnail, thumbnail_key
 from tests.shared.reports.sample import picture
 
@@ -19,7 +20,8 @@ SHA = Sha256("ab" * 32)
 
 async def test_a_thumbnail_is_small_and_keeps_the_shape(store: BlobStore) -> None:
     preview = await store.put(f"previews/{SHA}.jpg", picture(1, (1024, 768)))
-    small = await thumbnail(store, SHA, preview)
+    async with Decoders() as decoders:
+        small = await thumbnail(store, decoders, SHA, preview)
     assert small is not None
     with Image.open(BytesIO(small)) as image:
         assert (image.format, image.size) == ("JPEG", (320, 240))
@@ -28,11 +30,13 @@ async def test_a_thumbnail_is_small_and_keeps_the_shape(store: BlobStore) -> Non
 
 async def test_a_thumbnail_is_made_once(store: BlobStore) -> None:
     preview = await store.put(f"previews/{SHA}.jpg", picture(1, (640, 480)))
-    first = await thumbnail(store, SHA, preview)
-    await store.delete(preview)
-    assert await thumbnail(store, SHA, preview) == first
+    async with Decoders() as decoders:
+        first = await thumbnail(store, decoders, SHA, preview)
+        await store.delete(preview)
+        assert await thumbnail(store, decoders, SHA, preview) == first
 
 
 async def test_without_a_preview_there_is_none(store: BlobStore) -> None:
-    assert await thumbnail(store, SHA, StoreUrl(f"store:previews/{SHA}.jpg")) is None
+    async with Decoders() as decoders:
+        assert await thumbnail(store, decoders, SHA, StoreUrl(f"store:previews/{SHA}.jpg")) is None
     assert not await store.exists("store:" + thumbnail_key(SHA))
