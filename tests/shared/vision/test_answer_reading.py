@@ -201,7 +201,7 @@ def test_a_doubtful_value_is_checked_by_a_person() -> None:
     assert reading.fields["Bauphase"].value == "Prüfen"
     assert reading.fields["Dachform"] == FieldValue(value="Flachdach", source="vision", confidence=0.4)
     assert reading.needs_person == [
-        NeedsPerson(column="Dachform", reason="Die Bildanalyse ist nur zu 40% sicher.")
+        NeedsPerson(column="Dachform", reason="Die Bildanalyse ist nur zu 40% sicher.", code="unsure")
     ]
 
 

@@ -224,6 +224,7 @@ async def test_what_stays_wrong_is_left_to_a_person(asking: Asking, service: Rec
         NeedsPerson(
             column="Dachform",
             reason="Die Bildanalyse gab keinen lesbaren Wert. «Zelt» ist keine Auswahl dieser Spalte.",
+            code="unsure",
         )
     ]
     assert answer.usable

@@ -11,7 +11,7 @@ import pytest
 from events.types import FieldValue, Hints, NeedsPerson
 from shared.columns import needs
 from shared.columns.checks import check_value
-from shared.photos.open import off_loop
+from shared.photos.off_loop import off_loop
 from shared.settings import Settings
 from shared.vision.contract import PhotoContext
 from shared.vision.local.analyzer import MAYBE, SURE, LocalAnalyzer, Seen
