@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("agent", choices=topology.AGENTS, help="which agent")
     parser.add_argument(
-        "--concurrency", type=_at_least_one, metavar="N", help="entries in hand at once (CONCURRENCY)"
+        "--concurrency", type=_at_least_one, metavar="N", help="entries in flight at once (CONCURRENCY)"
     )
     parser.add_argument("--lanes", metavar="1-4", help="only these lanes of LANES")
     return parser

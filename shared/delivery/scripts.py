@@ -1,4 +1,4 @@
-"""The machinery's Lua scripts, each behind one function of its name; the tables are in `lua/*.lua`."""
+"""The delivery engine's Lua scripts, each behind one function of its name; the tables are in `lua/*.lua`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Settled(msgspec.Struct, frozen=True):
 
 
 class Beat(msgspec.Struct, frozen=True):
-    """What a beat saw."""
+    """What a heartbeat saw."""
 
     counter: int
     beats: dict[str, str]
@@ -66,7 +66,7 @@ class TakenOver(msgspec.Struct, frozen=True):
     over_limit: list[Delivery] = []
     """Past the delivery limit: dead letters, to be written without a slot."""
     suspects: int = 0
-    """Entries that stay with the dead consumer until somebody has nothing else in hand."""
+    """Entries that stay with the dead consumer until a process has nothing else in flight."""
     left: int = 0
     lost: list[tuple[int, str]] = []
     """Entries whose body was gone: stream index, id."""
@@ -90,7 +90,7 @@ async def settle(redis: Redis, keys: Sequence[str], packed: bytes) -> Settled:
 async def beat(
     redis: Redis, lane: Keys, agent: str, streams: Sequence[str], consumer: str, record: bytes
 ) -> Beat:
-    """Beat once, and look at the others."""
+    """Send one heartbeat, and look at the others."""
     keys = [lane.beats(agent), lane.processes(agent), lane.paused, lane.delayed(agent)]
     counter, beats, owners, due_count, paused, without = await _BEAT(
         redis, keys + [lane.stream(name) for name in streams], [consumer, record, agent]

@@ -132,7 +132,7 @@ class Settler:
         self._accounting.end(batch, answers)
 
     def _again(self, delivery: Delivery, reply: str) -> None:
-        """An entry that Redis refused to end stays ours; a person has to mend the key it names."""
+        """Try again later: a person has to repair the key that the reply names, and the entry stays ours."""
         _log.error("hand-off refused, trying again", entry_id=delivery.entry_id, error=reply[:300])
         self._loop.call_later(_AGAIN_SECONDS, self.settle, delivery)
 

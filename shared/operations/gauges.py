@@ -49,7 +49,7 @@ async def keep(redis: Redis, stage: Stage, metrics: AgentMetrics, lanes: Sequenc
 
 
 class DeadByReason:
-    """Dead letters of an agent by reason, counted anew only when some came or went."""
+    """Dead letters of an agent by reason, counted again only when some came or went."""
 
     def __init__(self, redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> None:
         self._redis = redis

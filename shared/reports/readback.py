@@ -11,7 +11,7 @@ import msgspec
 from events.types import NeedsPerson, StoredItem
 from shared.photo_store import BlobMissingError
 from shared.reports.photo_report import FieldReport
-from shared.reports.verdict import compare, insist, needs_after, to_repair
+from shared.reports.verdict import compare, needs_after, require, to_repair
 from shared.retry.errors import PermanentError
 from shared.sharepoint.fields import from_graph
 from shared.sharepoint.items import content, read_item
@@ -72,7 +72,7 @@ class ReadBack:
             item = await self._item(photo)
             untouched = item.fields_etag == written.etag
             lines = self._compare(photo, schema, item, untouched=untouched, written=written)
-            insist(lines, item.name)
+            require(lines, item.name)
         file_same = await self._same_bytes(photo, item)
         return Checked(
             item=StoredItem(

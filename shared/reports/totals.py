@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class AgentTime(Record, frozen=True, kw_only=True):
-    """How long one agent had photos of a session in hand. Seconds."""
+    """How long one agent worked on photos of a session, in seconds."""
 
     agent: str
     median: float
@@ -41,7 +41,7 @@ class ModelCost(Record, frozen=True, kw_only=True):
 
 
 def agent_times(reports: Iterable[PhotoReport]) -> list[AgentTime]:
-    """One line per agent that had a photo in hand, in the pipeline's order."""
+    """One line for each agent that worked on a photo, in the order of the pipeline."""
     seconds: dict[str, list[float]] = defaultdict(list)
     retried: dict[str, int] = defaultdict(int)
     for report in reports:

@@ -116,7 +116,7 @@ def to_repair(lines: Sequence[FieldReport]) -> dict[str, FieldText]:
     return {line.column: line.sent for line in lines if line.cause == "altered"}
 
 
-def insist(lines: Sequence[FieldReport], item_name: str) -> None:
+def require(lines: Sequence[FieldReport], item_name: str) -> None:
     """Raise PermanentError naming the required columns that differ although they were repaired once."""
     wrong = [
         f"{line.display_name!r} (sent {line.sent!r}, stored {line.stored!r})"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
 OPEN_AFTER: Final = 5
-"""Transient failures in a row, with no success of that part between, over all entries in hand."""
+"""Transient failures in a row, with no success of that part between, over all entries in flight."""
 FIRST_PROBE: Final = 2.0
 LONGEST_PROBE: Final = 10.0
 """Seconds between probes, doubling from the first to the longest: work resumes within ten seconds of the

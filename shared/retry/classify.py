@@ -44,7 +44,7 @@ def classify(error: BaseException) -> Kind:
     * This machine first: a connection error whose cause is "too many open files" says nothing about the
       other side, and three attempts would bury an innocent photo.
     * TLS certificates before connections: aiohttp's certificate error is a ClientConnectionError, and no
-      certificate mends itself in ten seconds.
+      certificate becomes valid by itself in ten seconds.
     * TimeoutError before OSError, which it is a subclass of.
     * Our Redis away is not the photo's fault either. Memory that runs out is: another machine would run
       out of it, too, and the photo would go round for ever.

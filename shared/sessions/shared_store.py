@@ -129,7 +129,7 @@ class SharedSessions:
             removed = await self._remove(lane, [*many, *late, *stuck])
             gone += removed
             # What stays though it is past `ttl` has dead letters waiting. The next sweep looks behind it, so
-            # that it never hides what is due; at the end it begins anew.
+            # that it never hides what is due; at the end it begins again.
             stayed = max(0, len(late) // 2 - removed)
             self._walked[lane.lane] = walked + stayed if len(late) == 2 * _AT_ONCE else 0
             if not removed:

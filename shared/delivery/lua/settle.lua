@@ -47,7 +47,7 @@ local function side(f, ...)
   return ok and result
 end
 
--- the fields as they came, without what the machinery appended when the entry came back (by its form: what an upstream
+-- the fields as they came, without what the delivery engine appended when the entry came back (by its form: what an upstream
 -- wrote under these names stays)
 local function body(id, keep_replay)
   local e = redis.call('XRANGE', stream, id, id)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Claims what a dead consumer owned, if its beat counter has still not moved. Whoever empties a dead consumer deletes it
+-- Claims what a dead consumer owned, if its heartbeat counter has still not moved. Whoever empties a dead consumer deletes it
 -- and its record here, atomically: XGROUP DELCONSUMER throws pending entries away, so it is done nowhere else.
 --   KEYS  1 beats   2 processes   3… the agent's streams
 --   ARGV  1 agent (group)   2 taker   3 dead consumer   4 the counter last seen ('' no record, '*' do not look: `returned`)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import io
 import random
 import re
 import struct
-import threading
 import zipfile
 import zlib
 from typing import TYPE_CHECKING
@@ -20,7 +18,6 @@ from PIL import Image
 from sandbox.heic import heic
 from shared.photos.exif import facts_of
 from shared.photos.kinds import HEIC, JPEG, PNG, WEBP, PhotoKind
-from shared.photos.off_loop import off_loop
 from shared.photos.open import opened
 from shared.photos.preview import make_preview
 from shared.photos.whole import ensure_whole
@@ -267,22 +264,3 @@ def test_damaged_bytes_end_as_a_sentence_or_as_a_picture(name: str) -> None:
             refused += 1
             assert str(error).startswith("the ")  # noqa: PT017  # either outcome is right
     assert refused > 10
-
-
-async def test_work_on_photos_is_done_beside_the_loop_one_at_a_time() -> None:
-    entered, leave = threading.Event(), threading.Event()
-    inside: list[int] = []
-
-    def work(number: int) -> int:
-        inside.append(number)
-        entered.set()
-        assert leave.wait(10)
-        return threading.get_ident()
-
-    first = asyncio.create_task(off_loop(work, 1))
-    second = asyncio.create_task(off_loop(work, 2))
-    await asyncio.to_thread(entered.wait, 10)
-    # The loop turns while the first is in the middle of it, and the second waits.
-    assert inside == [1]
-    leave.set()
-    assert await first == await second != threading.get_ident()

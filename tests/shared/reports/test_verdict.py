@@ -9,7 +9,7 @@ import pytest
 from events.types import FieldValue, NeedsPerson
 from shared.columns import needs as codes
 from shared.columns.schema import Column, LibrarySchema
-from shared.reports.verdict import compare, insist, needs_after, to_repair
+from shared.reports.verdict import compare, needs_after, require, to_repair
 from shared.retry.errors import PermanentError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def test_a_value_that_changed_since_our_write_is_somebodys_edit_and_stays() -> N
     lines = _lines({"Bauphase": "Rohbau"}, {"Bauphase": "Aushub"}, untouched=False)
     assert lines["Bauphase"].cause == "edited"
     assert to_repair(list(lines.values())) == {}
-    insist(list(lines.values()), "a.jpg")
+    require(list(lines.values()), "a.jpg")
     assert _left(lines) == [], "a person has decided"
 
 
@@ -114,7 +114,7 @@ def test_a_required_column_that_stays_altered_is_the_end_and_named() -> None:
     with pytest.raises(
         PermanentError, match=r"required columns of a\.jpg.*'Bauphase' \(sent 'Rohbau', stored None\)"
     ) as caught:
-        insist(list(lines.values()), "a.jpg")
+        require(list(lines.values()), "a.jpg")
     assert "Ort" not in str(caught.value)
 
 

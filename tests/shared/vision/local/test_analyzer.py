@@ -11,7 +11,6 @@ import pytest
 from events.types import FieldValue, Hints, NeedsPerson
 from shared.columns import needs
 from shared.columns.checks import check_value
-from shared.photos.off_loop import off_loop
 from shared.settings import Settings
 from shared.vision.contract import PhotoContext
 from shared.vision.local.analyzer import MAYBE, SURE, LocalAnalyzer, Seen
@@ -188,12 +187,12 @@ async def test_a_photo_is_decoded_while_the_model_looks_at_another(
 
     def look_slowly(*_: object) -> Seen:
         looking.set()
-        # without a thread of its own the model would keep the decoder waiting here for ever
+        # in the event loop, the model would keep the rest of the process waiting here for ever
         assert decoded.wait(30)
         return _seen(c517=0.9)
 
     monkeypatch.setattr("shared.vision.local.analyzer._look", look_slowly)
     described = asyncio.create_task(analyzer.describe(b"", library(), LARGE))
     await asyncio.to_thread(looking.wait, 30)
-    await off_loop(decoded.set)
+    decoded.set()
     assert (await described).fields
