@@ -68,6 +68,10 @@ class Keys:
         """Hash: a photo's way so far; expires."""
         return f"{self.prefix}photo:{photo_id}"
 
+    def adopting(self, agent: str) -> str:
+        """Who set it looks for entries of the agent that belong to nobody; expires."""
+        return f"{self.prefix}adopting:{agent}"
+
     def upload(self, name: str) -> str:
         """The address of an upload session that is open (a secret); expires with the session."""
         return f"{self.prefix}upload:{name}"

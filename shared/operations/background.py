@@ -1,4 +1,4 @@
-"""The background jobs of an agent process: gauges, janitor, retention."""
+"""The background jobs of an agent process: gauges, janitor, ownerless entries, retention."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from events import topology
-from shared.operations import gauges, janitor, retention
+from shared.operations import gauges, janitor, ownerless, retention
 from shared.sessions.store import SessionStore
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ async def run(process: AgentProcess) -> None:
     try:
         async with asyncio.TaskGroup() as jobs:
             jobs.create_task(gauges.keep(redis, stage, process.metrics, process.keys))
+            jobs.create_task(ownerless.keep(redis, stage, process.metrics, process.keys))
             jobs.create_task(janitor.keep(redis, stage, process.keys, sessions))
             if topology.COMPLETED in stage.reads:
                 # one agent does it: the last one, which knows what has ended

@@ -18,6 +18,9 @@ _REASONS = scripts.load(_HERE, "reasons")
 _GROUPS = scripts.load(_HERE, "groups")
 _LETTERS = scripts.load(_HERE, "letters")
 _REPLAY = scripts.load(_HERE, "replay", "session")
+_ADOPT = scripts.load(_HERE, "adopt")
+_LOOKED_AT: Final = 1000
+"""Entries that one call of `adopt` looks at: the server answers others between two calls."""
 
 REPLAY_PAIRS: Final = 3500
 """Pairs one XADD takes from a script: Lua's unpack ends near 4,000 (measured on Redis 7.0 and Valkey 8.1)."""
@@ -78,3 +81,9 @@ async def reasons(redis: Redis, dead_key: str, start: str, most: int) -> tuple[s
     return last.decode(), {
         name.decode("utf-8", "replace"): count for name, count in zip(flat[::2], flat[1::2], strict=True)
     }
+
+
+async def adopt(redis: Redis, stream_key: str, agent: str, start: str) -> tuple[int, str]:
+    """Give a page of ownerless entries to `returned`; returns how many, and where the next page starts."""
+    adopted, following = await _ADOPT(redis, [stream_key], [agent, start, _LOOKED_AT])
+    return adopted, following.decode()

@@ -114,6 +114,12 @@ ORPHANS_RECLAIMED: Final = Counter(
     ["agent"],
     registry=REGISTRY,
 )
+OWNERLESS: Final = Counter(
+    "erni_ownerless_entries_total",
+    "Entries that were delivered and pending with no consumer (XGROUP DELCONSUMER), taken in again.",
+    ["agent"],
+    registry=REGISTRY,
+)
 SESSION_MISSING: Final = Counter(
     "erni_session_missing_total",
     "Settlements whose session had expired, been evicted or been flushed, so that it was not counted.",
@@ -336,6 +342,7 @@ class AgentMetrics:
         "lost_bodies",
         "oldest_entry_seconds",
         "orphans_reclaimed",
+        "ownerless",
         "pending",
         "retry_success",
         "session_missing",
@@ -364,6 +371,7 @@ class AgentMetrics:
         self.fenced: Counter = FENCED.labels(agent)
         self.taken_over: Counter = TAKEN_OVER.labels(agent)
         self.orphans_reclaimed: Counter = ORPHANS_RECLAIMED.labels(agent)
+        self.ownerless: Counter = OWNERLESS.labels(agent)
         self.session_missing: Counter = SESSION_MISSING.labels(agent)
         self.lost_bodies: Counter = LOST_BODIES.labels(agent)
         self.side_write_failures: Counter = SIDE_WRITE_FAILURES.labels(agent)

@@ -144,6 +144,7 @@ async def _use_everything(client: Redis, place: Place) -> None:
         await until(lambda: call(client, "XLEN", place.lane("s1").dead("photo_fetcher")))
         await until(lambda: call(client, "ZCARD", place.lane("s1").delayed("vision_analyzer")))
         free.append(True)
+        assert await dead.groups(DeadFilter())
         for letter in [letter async for letter in dead.find(DeadFilter())]:
             await dead.replay(letter)
         await _a_dead_consumer(client, place)

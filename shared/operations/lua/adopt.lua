@@ -1,0 +1,27 @@
+#!lua flags=allow-oom
+-- Gives entries that belong to nobody to the consumer `returned`, from which every process takes. Such an entry was
+-- delivered once, is not pending, and is still in the stream: somebody deleted its consumer (XGROUP DELCONSUMER), or a log
+-- that was cut in the middle lost the pending entry.
+--   KEYS  1 stream
+--   ARGV  1 agent (group)   2 first entry id to look at   3 limit of entries to look at
+--   ->    {entries adopted, the id to go on from, or '' at the end}
+local last
+for _, g in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local group = {}
+  for i = 1, #g, 2 do group[g[i]] = g[i + 1] end
+  if group.name == ARGV[1] then last = group['last-delivered-id'] end
+end
+if not last or last == '0-0' then return { 0, '' } end
+local entries = redis.call('XRANGE', KEYS[1], ARGV[2], last, 'COUNT', ARGV[3])
+if #entries == 0 then return { 0, '' } end
+local first, newest, pending = entries[1][1], entries[#entries][1], {}
+for _, p in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], first, newest, 1000000)) do pending[p[1]] = true end
+local adopted = 0
+for _, e in ipairs(entries) do
+  if not pending[e[1]] then
+    -- RETRYCOUNT 0: the taker's claim counts the delivery
+    redis.call('XCLAIM', KEYS[1], ARGV[1], 'returned', 0, e[1], 'FORCE', 'JUSTID', 'RETRYCOUNT', 0)
+    adopted = adopted + 1
+  end
+end
+return { adopted, #entries == tonumber(ARGV[3]) and '(' .. newest or '' }

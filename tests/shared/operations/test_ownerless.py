@@ -1,0 +1,57 @@
+"""Entries whose consumer somebody deleted are found and taken in again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from events import keys, topology
+from shared.operations import ownerless
+from shared.telemetry.metrics import AgentMetrics
+from tests.shared.delivery.harness import running, settings_for, until
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+STREAM = "erni:photo.submitted"
+AGENT = "schema_extractor"
+
+
+async def test_what_a_deleted_consumer_had_is_handed_off_after_all(redis: Redis, redis_url: str) -> None:
+    await redis.xgroup_create(STREAM, AGENT, id="0", mkstream=True)
+    for number in range(5):
+        await redis.xadd(STREAM, {"data": f'{{"source_url": "https://bau.invalid/{number}"}}'})
+    await redis.xreadgroup(AGENT, "gone", {STREAM: ">"}, count=3)
+    # what a tidying job or a click in a user interface does
+    assert await redis.xgroup_delconsumer(STREAM, AGENT, "gone") == 3
+    looking = asyncio.create_task(
+        ownerless.keep(redis, topology.stage_of(AGENT), AgentMetrics(AGENT), keys.all_lanes(1), every=0.2)
+    )
+    async with running(settings_for(redis_url)):
+
+        async def all_through() -> bool:
+            return bool(await redis.xlen("erni:schema.extracted") == 5)
+
+        await until(all_through)
+    looking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await looking
+    assert await redis.xlen(STREAM) == 0
+
+
+async def test_entries_in_flight_and_unread_ones_are_left_alone(redis: Redis) -> None:
+    await redis.xgroup_create(STREAM, AGENT, id="0", mkstream=True)
+    for _ in range(4):
+        await redis.xadd(STREAM, {"data": "{}"})
+    await redis.xreadgroup(AGENT, "alive", {STREAM: ">"}, count=2)
+    looking = asyncio.create_task(
+        ownerless.keep(redis, topology.stage_of(AGENT), AgentMetrics(AGENT), keys.all_lanes(1), every=0.1)
+    )
+    await until(lambda: redis.exists("erni:adopting:schema_extractor"))
+    await asyncio.sleep(0.3)
+    looking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await looking
+    pending = await redis.xpending_range(STREAM, AGENT, "-", "+", 10)
+    assert [(entry["consumer"], entry["times_delivered"]) for entry in pending] == [(b"alive", 1)] * 2
