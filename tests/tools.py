@@ -1,10 +1,11 @@
-"""Finds the programs that some tests need and that pip does not install."""
+"""Finds what some tests need and pip does not install: programs, and an earlier commit."""
 
 from __future__ import annotations
 
 import functools
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +20,19 @@ _NAMES: Final = {
     "redis-server": ("redis-server",),
     "strace": ("strace",),
 }
-TOOLS: Final = tuple(_NAMES)
+HISTORY: Final = "history"
+"""A tool that is no program: git with the commit `EARLIER`. A shallow clone and an archive lack it."""
+EARLIER: Final = "0004ea5d069bef019735f1eeb939865de4bf2f4f"
+"""The last commit with the delivery engine in `shared/streams`. What is deployed may still run this code, and
+works beside ours on one Redis while it is replaced."""
+TOOLS: Final = (*_NAMES, HISTORY)
 
 
 @functools.cache
 def find(tool: str) -> Path | None:
     """The program's path, or None. Raises KeyError for a tool that is not one of TOOLS."""
+    if tool == HISTORY:
+        return _git_with_history()
     places = os.pathsep.join((os.environ.get("PATH", os.defpath), str(UNPACKED)))
     found = (shutil.which(name, path=places) for name in _NAMES[tool])
     return next((Path(path) for path in found if path), None)
@@ -36,3 +44,11 @@ def require(tool: str) -> Path:
     if path is None:
         raise FileNotFoundError(f"{tool} is not installed, and the test is not marked needs({tool!r})")
     return path
+
+
+def _git_with_history() -> Path | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    look = [git, "-C", str(ROOT), "cat-file", "-e", f"{EARLIER}^{{tree}}"]
+    return None if subprocess.run(look, capture_output=True, check=False).returncode else Path(git)

@@ -41,6 +41,8 @@ class Effects:
         (it took effect, the answer is lost)."""
         self.fixed_share = 0.0
         """Share of 503 answers decided by a hash of key and trial: the same in every run with the seed."""
+        self.once_each = False
+        """Whether an effect fails in its first call at most, so that no photo uses up its attempts."""
         self.slowness = 0.03
         """Seconds an answer takes at most."""
         self.held = False
@@ -83,6 +85,8 @@ class Effects:
         return fault, self._random.random() * self.slowness
 
     def _fault(self, key: tuple[str, str, str]) -> str:
+        if self.once_each and self.tried[key] > 1:
+            return "ok"
         if self.fixed_share:
             text = f"{self._seed} {' '.join(key)} {self.tried[key]}".encode()
             [number] = struct.unpack("<Q", hashlib.blake2b(text, digest_size=8).digest())

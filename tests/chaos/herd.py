@@ -71,14 +71,16 @@ class Herd:
         light: bool = True,
         bug: str = "",
         mixed: bool = True,
+        tree: Path | None = None,
     ) -> None:
-        """`mixed`: every second process runs the newer code."""
+        """`mixed`: every second process runs the newer code. `tree`: run another checkout's code."""
         self.folder = folder
         self.environment = dict(environment)
         self.per_agent = per_agent
         self.light = light
         self.bug = bug
         self.mixed = mixed
+        self.tree = tree
         self.all: list[Process] = []
         """Every process there ever was."""
         self.slots: list[Process] = []
@@ -95,6 +97,8 @@ class Herd:
             sys.executable,
             "-m",
             "tests.chaos.zygote",
+            cwd=self.tree,
+            env={**os.environ, "PYTHONPATH": str(self.tree)} if self.tree else None,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             preexec_fn=end_with_parent(),
@@ -138,10 +142,25 @@ class Herd:
             elif news.code is not None:
                 process = by_pid.pop(news.pid)
                 process.ended, process.code = time.monotonic(), news.code
-                if self.keep_up:
+                if self.keep_up and process in self.slots:
                     place = self.slots.index(process)
                     self.slots[place] = self._order(process.agent, process.slot)
             self._changed.set()
+
+    def add(self, agent: str) -> Process:
+        """Start one process more."""
+        process = self._order(agent, 0)
+        self.slots.append(process)
+        return process
+
+    async def retire(self, process: Process, number: int = signal.SIGTERM, seconds: float = 30.0) -> None:
+        """End one process and start no other in its place. Raises TimeoutError."""
+        self.slots.remove(process)
+        process.send(number)
+        async with asyncio.timeout(seconds):
+            while process.ended is None:
+                self._changed.clear()
+                await self._changed.wait()
 
     def of(self, agent: str) -> list[Process]:
         """The processes of an agent that are at work."""
