@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import NoPermissionError
 
-from events.connection import NoScriptError, call
+from .connection import NoScriptError, call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

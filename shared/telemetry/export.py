@@ -97,8 +97,11 @@ def send_nothing(target: TraceTarget) -> str:
     """
     heard = _Heard()
     loggers = [logging.getLogger(name) for name in _EXPORTERS]
+    levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.addHandler(heard)
+        # in a process whose SDK was silenced, its words are wanted here all the same
+        logger.setLevel(logging.WARNING)
     try:
         exporter = exporter_for(msgspec.structs.replace(target, timeout=min(target.timeout, 5.0)))
         result = exporter.export([])
@@ -106,8 +109,9 @@ def send_nothing(target: TraceTarget) -> str:
     except Exception as error:  # noqa: BLE001  # whatever an exporter raises is the finding
         return scrub(f"{type(error).__name__}: {error}")
     finally:
-        for logger in loggers:
+        for logger, level in zip(loggers, levels, strict=True):
             logger.removeHandler(heard)
+            logger.setLevel(level)
     return "" if result is SpanExportResult.SUCCESS else scrub(heard.last or "the export was refused")
 
 
