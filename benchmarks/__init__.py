@@ -1,1 +1,1 @@
-"""What produces every performance figure of docs/performance.md."""
+"""Produces every performance figure of docs/performance.md."""

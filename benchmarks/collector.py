@@ -1,7 +1,8 @@
-"""What a collector in trouble costs: hand-offs a second and memory of an agent process that traces all of it.
+"""Measures what a collector in trouble costs an agent process that traces every delivery.
 
-One agent with a no-op handler, every delivery recorded, and a collector that takes the spans, that is not
-there, that takes the connection and never answers, or that refuses every batch; interleaved, in one run.
+The figures are hand-offs a second and memory of one agent with a no-op handler. The collector takes the
+spans, is not there, takes the connection and never answers, or refuses every batch; all interleaved, in one
+run.
 
     python -m benchmarks.collector [--entries 20000] [--rounds 5]
 """
@@ -43,7 +44,7 @@ AT_LEAST: Final = 0.95
 
 
 class Refusing(TraceServiceServicer):
-    """A collector whose back end is away."""
+    """Stand in for a collector whose back end is away."""
 
     def Export(self, _request: object, context: Any) -> None:  # noqa: N802  # the name is the protocol's
         context.abort(grpc.StatusCode.UNAVAILABLE, "no")
@@ -60,7 +61,7 @@ def refuse() -> None:
 
 @contextlib.asynccontextmanager
 async def collectors() -> AsyncIterator[dict[str, str]]:
-    """The endpoint of each kind of collector."""
+    """Start the collectors and return the endpoint of each kind."""
     working = await start_traces()
     refusing = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -86,7 +87,7 @@ async def collectors() -> AsyncIterator[dict[str, str]]:
 
 
 async def handoffs(redis_url: str, endpoint: str, entries: int) -> float:
-    """Hand-offs a second of one agent process that sends its spans to `endpoint`."""
+    """Measure the hand-offs a second of one agent process that sends its spans to `endpoint`."""
     await asyncio.to_thread(fill, redis_url, entries, sampled=True)
     async with running(redis_url, Mode(traced=True), endpoint=endpoint) as client:
         started = time.perf_counter()
@@ -96,7 +97,7 @@ async def handoffs(redis_url: str, endpoint: str, entries: int) -> float:
 
 
 async def measure(entries: int, rounds: int) -> dict[str, Any]:
-    """All figures, medians over the rounds; the ratios are of the same round."""
+    """Return all figures, medians over the rounds; the ratios are of the same round."""
     rates: dict[str, list[float]] = {}
     memory: list[int] = []
     process = psutil.Process()

@@ -1,4 +1,4 @@
-"""What a hand-off costs: our agent beside a bare redis-py loop and beside other libraries, in one run.
+"""Measures what a hand-off costs: our agent, a bare redis-py loop and other libraries, in one run.
 
 Each subject reads entries of 400 bytes (CloudEvents with a trace context) and publishes one output for each.
 It runs in a process of its own; the server is the same for all. The subjects take turns, and the figures are
@@ -159,7 +159,7 @@ def measure(
 
 
 def environments(peers: Sequence[Subject]) -> dict[str, Path]:
-    """The Python of each library that can be installed; what cannot is named on standard error."""
+    """Return the Python of each library that can be installed; standard error names the others."""
     pythons: dict[str, Path] = {}
     for name in dict.fromkeys(peer.environment for peer in peers):
         try:

@@ -1,4 +1,4 @@
-"""Measure the whole pipeline on this machine: how much of both cores the agents' own work keeps busy.
+"""Measures the whole pipeline on this machine: how much of its cores the agents' own work keeps busy.
 
 A local stack as `erni demo` starts it gets generated photos, a quarter of them of 12 megapixels, the same in
 every run. The figure that counts is a ratio: the time that the agents' CPU work would take on all cores,
@@ -86,7 +86,7 @@ def _picture(width: int, height: int, seed: int) -> bytes:
 
 
 def _commented(jpeg: bytes, comment: str) -> bytes:
-    """Put a comment segment behind the JPEG's first marker."""
+    """Return the JPEG with a comment segment behind its first marker."""
     text = comment.encode()
     return jpeg[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + jpeg[2:]
 
@@ -109,7 +109,7 @@ def _cpu(supervisor: Supervisor) -> dict[str, float]:
 
 
 async def _through(stack: Stack, folder: Path, session: SessionId) -> tuple[float, SessionReported]:
-    """Publish a folder and wait for the session's end; the seconds until the last validated photo."""
+    """Publish a folder and wait for the session's end; return the seconds until the last validated photo."""
     async with redis_client(stack.settings) as redis:
         publisher = BatchPublisher(
             redis, BlobStore(stack.settings.photo_store_url), stack.settings, source="erni:benchmark"
@@ -129,7 +129,7 @@ async def _through(stack: Stack, folder: Path, session: SessionId) -> tuple[floa
                 if ended:
                     break
                 await asyncio.sleep(0.1)
-        # the id of an entry is the server's clock in milliseconds
+        # an entry's id contains the server's clock in milliseconds
         newest: Any = await redis.xrevrange(Keys().stream("photo.validated"), count=1)
         return int(newest[0][0].split(b"-")[0]) / 1000 - began, ended[0]
 

@@ -34,7 +34,7 @@ from shared.photos.decoders import PREVIEW_SIDE, Decoders
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# As the decoder process does.
+# The decoder process does the same.
 pyvips.concurrency_set(1)
 pyvips.cache_set_max(0)
 RESULTS: Final = Path(__file__).parent / "results"
@@ -72,7 +72,7 @@ for _ in sys.stdin:
 
 
 def photo(width: int, height: int, *, alpha: bool = False) -> pyvips.Image:
-    """Something like a photo: soft shapes with grain, the same every time."""
+    """Make something like a photo: soft shapes with grain, the same every time."""
     shapes = [pyvips.Image.perlin(width, height, cell_size=256, uchar=True, seed=seed) for seed in (1, 2, 3)]
     grain = pyvips.Image.gaussnoise(width, height, sigma=4, mean=0, seed=4)
     bands = [(shape + grain).cast("uchar") for shape in shapes]
@@ -83,7 +83,7 @@ def photo(width: int, height: int, *, alpha: bool = False) -> pyvips.Image:
 
 
 def files() -> Mapping[str, bytes]:
-    """By what it is: the photo that is made smaller."""
+    """Return the photos that are made smaller, by their description."""
     plain = photo(*SIZE)
     return {
         "JPEG": plain.jpegsave_buffer(Q=90),
@@ -104,14 +104,14 @@ def _heic() -> bytes:
 
 
 def libvips(data: bytes) -> bytes:
-    """The yardstick."""
+    """Make the yardstick's thumbnail."""
     source = pyvips.Source.new_from_memory(data)
     small = pyvips.Image.thumbnail_source(source, PREVIEW_SIDE, height=PREVIEW_SIDE, size="down")
     return bytes(small.jpegsave_buffer(Q=QUALITY, keep=0))
 
 
 class SystemLibvips:
-    """The system's libvips in a process of its own; one thumbnail a call."""
+    """Run the system's libvips in a process of its own; each call makes one thumbnail."""
 
     def __init__(self, library: str, file: Path) -> None:
         command = [sys.executable, "-c", _OTHER, library, str(file), str(PREVIEW_SIDE), str(QUALITY)]
@@ -121,12 +121,12 @@ class SystemLibvips:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            # Python's own view of it: the bundled libvips has set where its modules lie behind our back.
+            # Python's own view of the environment: the bundled libvips has changed its module path there.
             env=dict(os.environ),
         )
 
     def seconds(self) -> float | None:
-        """CPU of one thumbnail; None if that libvips cannot decode the file."""
+        """Return the CPU seconds of one thumbnail; None if that libvips cannot decode the file."""
         assert self._process.stdin is not None  # noqa: S101
         assert self._process.stdout is not None  # noqa: S101
         self._process.stdin.write("\n")
@@ -140,21 +140,21 @@ class SystemLibvips:
 
 
 def seconds(work: Callable[[bytes], bytes], data: bytes) -> float:
-    """CPU of one call."""
+    """Return the CPU seconds of one call."""
     started = time.process_time()
     work(data)
     return time.process_time() - started
 
 
 class Ours:
-    """The decoder process, and the loop of an agent that asks it."""
+    """Run the decoder process, and the loop of an agent that asks it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._decoders = Decoders()
 
     def seconds(self, data: bytes) -> float:
-        """CPU of one preview, on both sides."""
+        """Return the CPU seconds of one preview, on both sides."""
         started = self._cpu()
         self._loop.run_until_complete(self._decoders.preview(data))
         return self._cpu() - started
@@ -165,7 +165,7 @@ class Ours:
         self._loop.close()
 
     def warm_up(self) -> None:
-        """Start the process, so that its start is no part of the first preview."""
+        """Start the process, so that the first preview does not include its start."""
         self._loop.run_until_complete(self._decoders.preview(photo(64, 64).jpegsave_buffer()))
 
     @staticmethod
@@ -184,7 +184,7 @@ def _children(task: Path) -> list[str]:
 
 
 def measure(name: str, data: bytes, rounds: int, folder: Path) -> dict[str, Any]:
-    """One file's row."""
+    """Measure one file and return its row."""
     other = None
     if name == "HEIC":
         library = ctypes.util.find_library("vips")

@@ -1,4 +1,4 @@
-"""Where the CPU of a hand-off goes, and how many of our functions one entry passes between read and release.
+"""Shows where a hand-off spends its CPU, and how many functions one entry passes from read to release.
 
 The functions are counted by `sys.setprofile` while one entry goes through an otherwise idle agent. The times
 are cProfile's, which itself costs about as much as what it measures: they say what is expensive, not how
@@ -32,7 +32,7 @@ FILES: Final = 10
 
 
 class Row:
-    """One function of a profile, per hand-off."""
+    """Hold one function of a profile, per hand-off."""
 
     def __init__(self, place: tuple[str, int, str], figures: tuple[Any, ...], entries: int) -> None:
         path, line, name = place
@@ -51,7 +51,7 @@ class Row:
 
 
 async def profiled(url: str, mode: Mode, entries: int) -> list[Row]:
-    """The functions of one run with `entries` entries, most own time first."""
+    """Return the functions of one run with `entries` entries, most own time first."""
     profile = cProfile.Profile()
     last = asyncio.Event()
     handled = 0
@@ -60,7 +60,7 @@ async def profiled(url: str, mode: Mode, entries: int) -> list[Row]:
         nonlocal handled
         handled += 1
         if handled == 1:
-            # not before: what a process does at its start is no part of a hand-off
+            # not earlier: what a process does at its start does not belong to a hand-off
             profile.enable()
         if handled == entries:
             last.set()
@@ -77,7 +77,7 @@ async def profiled(url: str, mode: Mode, entries: int) -> list[Row]:
 
 
 async def measure(entries: int) -> tuple[dict[str, list[tuple[str, str]]], dict[str, list[Row]]]:
-    """The functions of one entry's way, and the profile, for each mode."""
+    """Return the functions of one entry's way, and the profile, for each mode."""
     paths: dict[str, list[tuple[str, str]]] = {}
     rows: dict[str, list[Row]] = {}
     with (
@@ -92,12 +92,12 @@ async def measure(entries: int) -> tuple[dict[str, list[tuple[str, str]]], dict[
 
 
 def mark(figure: int, limit: int) -> str:
-    """A check mark, or by how much a goal is missed."""
+    """Return a check mark, or by how much a goal is missed."""
     return f"\N{CHECK MARK} (at most {limit})" if figure <= limit else f"{figure - limit} more than {limit}"
 
 
 def each_time(rows: list[Row]) -> tuple[int, int]:
-    """How many of our functions, in how many files, a busy agent calls for every entry, not once a batch."""
+    """Count our functions, and their files, that a busy agent calls for every entry, not once a batch."""
     where = [row.where for row in rows if row.ours and row.calls >= 0.9]
     return len(where), len({place.partition(":")[0] for place in where})
 

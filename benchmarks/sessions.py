@@ -1,8 +1,8 @@
-"""What sessions cost: a touch beside a bare HGETALL, memory, and the bound over a long run.
+"""Measures what sessions cost: a touch beside a bare HGETALL, memory, and the bound over a long run.
 
-The bare command is the least a look at a session could be: one HGETALL of the same hash over the same
-client, in the same run. The figure that counts is the ratio, and that it stays where it is as sessions grow
-in number.
+The bare command is the least that could look at a session: one HGETALL of the same hash over the same
+client, in the same run. The figure that counts is the ratio, and it must stay the same when the number of
+sessions grows.
 
     python -m benchmarks.sessions [--created 200000] [--most 10000]
 
@@ -59,7 +59,7 @@ async def _send(redis: Redis, *words: Any) -> Any:
 
 
 async def _timed(call: Callable[[str], Awaitable[object]], ids: Iterator[str]) -> float:
-    """Microseconds one call takes, one after the other."""
+    """Return the microseconds one call takes, one after the other."""
     names = [next(ids) for _ in range(CALLS)]
     started = time.perf_counter()
     for name in names:
@@ -68,7 +68,7 @@ async def _timed(call: Callable[[str], Awaitable[object]], ids: Iterator[str]) -
 
 
 async def _round_trips(redis: Redis, url: str) -> int:
-    """Requests that the server got for one touch."""
+    """Count the requests that the server got for one touch."""
     store = SessionStore(redis)
     await store.touch("s1")
     async with connect(url) as other, other.monitor() as monitor:
@@ -93,14 +93,14 @@ async def _fill(store: SessionStore, start: int, end: int) -> None:
 
 
 async def growth(redis: Redis) -> list[dict[str, Any]]:
-    """Touch and set at each size, beside a bare HGETALL."""
-    store = SessionStore(redis, most=max(SIZES) + 1)
+    """Measure touch and set at each size, beside a bare HGETALL."""
+    store = SessionStore(redis, limit=max(SIZES) + 1)
     figures: list[dict[str, Any]] = []
     filled = 0
     for size in SIZES:
         await _fill(store, filled, size)
         filled = size
-        # spread over all of them, always the same way
+        # spread over all sessions, always the same way
         ids = iter(f"s{number * 7919 % size}" for number in range(10 * ROUNDS * CALLS))
         touch: list[float] = []
         put: list[float] = []
@@ -123,15 +123,15 @@ async def growth(redis: Redis) -> list[dict[str, Any]]:
 
 
 def _ratio(ours: list[float], bare: list[float]) -> float:
-    """The median of the ratios of each round."""
+    """Return the median of the rounds' ratios."""
     return statistics.median(a / b for a, b in zip(ours, bare, strict=True))
 
 
 async def memory(redis: Redis, sessions: int = 10_000) -> dict[str, Any]:
-    """Bytes of Redis that sessions with all their counters take."""
+    """Measure the bytes of Redis that sessions with all their counters take."""
     await _send(redis, "FLUSHALL", "SYNC")
     before = (await redis.info("memory"))["used_memory"]
-    store = SessionStore(redis, most=sessions)
+    store = SessionStore(redis, limit=sessions)
     await _fill(store, 0, sessions)
     counters = [word for pair in COUNTERS.items() for word in pair]
     pipe = redis.pipeline(transaction=False)
@@ -147,11 +147,11 @@ async def memory(redis: Redis, sessions: int = 10_000) -> dict[str, Any]:
 
 
 class Run:
-    """Many sessions from several writers, some with a photo in flight for a while; the counts are watched."""
+    """Create many sessions with several writers, some with a photo in flight; watch the counts."""
 
-    def __init__(self, url: str, created: int, most: int) -> None:
+    def __init__(self, url: str, created: int, limit: int) -> None:
         self.redis, self.watching = connect(url), connect(url)
-        self.store = SessionStore(self.redis, most=most)
+        self.store = SessionStore(self.redis, limit=limit)
         self.numbers = iter(range(created))
         self.tenth = max(1, created // 10)
         self.marks: list[float] = []
@@ -169,7 +169,7 @@ class Run:
         while True:
             self.finished = max(self.finished, int(await _send(self.watching, "ZCARD", LANE.session_lru)))
             self.memory = max(self.memory, int((await self.watching.info("memory"))["used_memory"]))
-            # a look at every hundredth of a second leaves the processor to the writers
+            # looking every hundredth of a second leaves the processor to the writers
             await asyncio.sleep(0.01)
 
     async def run(self) -> None:
@@ -181,18 +181,18 @@ class Run:
         await asyncio.wait([watcher])
 
 
-async def bound(url: str, created: int, most: int) -> dict[str, Any]:
-    """Create many, and see how many there are at most."""
-    run = Run(url, created, most)
+async def bound(url: str, created: int, limit: int) -> dict[str, Any]:
+    """Create many sessions, and see how many there are at most."""
+    run = Run(url, created, limit)
     await run.run()
     stats = await run.store.stats()
     for client in (run.redis, run.watching):
         await client.aclose()
-    if run.finished > most + WRITERS:
-        raise SystemExit(f"{run.finished} finished sessions with {WRITERS} writers and a limit of {most}")
+    if run.finished > limit + WRITERS:
+        raise SystemExit(f"{run.finished} finished sessions with {WRITERS} writers and a limit of {limit}")
     return {
         "created": stats.created,
-        "limit": most,
+        "limit": limit,
         "writers": WRITERS,
         "finished_sessions_at_most": run.finished,
         "sessions_at_the_end": stats.sessions,
@@ -202,8 +202,8 @@ async def bound(url: str, created: int, most: int) -> dict[str, Any]:
     }
 
 
-async def measure(created: int, most: int) -> dict[str, Any]:
-    """All figures, on a server of our own."""
+async def measure(created: int, limit: int) -> dict[str, Any]:
+    """Return all figures, measured on a server of our own."""
     with (
         tempfile.TemporaryDirectory() as folder,
         Valkey(Path(folder), options={"appendfsync": "no"}) as server,
@@ -213,7 +213,7 @@ async def measure(created: int, most: int) -> dict[str, Any]:
             figures: dict[str, Any] = {"server": findings[0].sentence, "growth": await growth(redis)}
             figures["touch_round_trips"] = await _round_trips(redis, server.url)
             figures["memory"] = await memory(redis)
-        figures["bound"] = await bound(server.url, created, most)
+        figures["bound"] = await bound(server.url, created, limit)
     return figures
 
 

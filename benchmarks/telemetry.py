@@ -1,4 +1,4 @@
-"""CPU of traces, metrics and log lines per delivery, beside one bare exported SDK span, in one run.
+"""Measures the CPU of traces, metrics and log lines per delivery, beside one bare exported SDK span.
 
 The bare span is the least that OpenTelemetry's SDK can do: no attribute, no parent, through its own batch
 processor and OTLP exporter to a receiver on this machine. All figures are microseconds of this process's CPU
@@ -64,7 +64,7 @@ A bare span has no attribute and no link; that of a delivery has sixteen and one
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """Something to measure: run once per entry, then flush."""
+    """Define something to measure: run once per entry, then flush."""
 
     run: Callable[[dict[str, str]], None]
     entries: list[dict[str, str]]
@@ -74,17 +74,17 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Nowhere(SpanExporter):
-    """Takes spans and drops them: for the figure before export."""
+    """Take spans and drop them, for the figure before export."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         return SpanExportResult.SUCCESS if spans else SpanExportResult.FAILURE
 
     def shutdown(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 class Traced:
-    """A provider with one batch processor, told when to export."""
+    """Hold a provider with one batch processor, which exports when asked."""
 
     def __init__(self, processor: BatchSpanProcessor) -> None:
         self._provider = TracerProvider(
@@ -100,7 +100,7 @@ class Traced:
         self.tracer = tracer
 
     def flush(self) -> None:
-        """Send what waits."""
+        """Export the waiting spans."""
         self._processor.force_flush()
 
     def stop(self) -> None:
@@ -109,17 +109,17 @@ class Traced:
 
 
 class Deliveries:
-    """What the delivery loop does for telemetry around each entry."""
+    """Do what the delivery loop does for telemetry around each entry."""
 
     def __init__(self, spans: DeliverySpans, *, alone: bool = False) -> None:
-        """`alone`: the span without metrics and log line."""
+        """Prepare spans, metrics and log. `alone`: the span without metrics and log line."""
         self._spans = spans
         self._alone = alone
         self._metrics = AgentMetrics(AGENT)
         self._log = structlog.get_logger()
 
     def one(self, fields: dict[str, str]) -> None:
-        """One delivery that goes well."""
+        """Account for one delivery that succeeds."""
         if not self._alone:
             self._metrics.in_hand.inc()
         span = self._spans.start(
@@ -142,18 +142,18 @@ class Deliveries:
 
 
 class Plain:
-    """Spans of the SDK as it comes."""
+    """Make spans with the SDK's defaults."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
         self._attributes: dict[str, AnyValue] = {f"attribute.number.{n}": "value" * 3 for n in range(16)}
 
     def bare(self, _: dict[str, str]) -> None:
-        """The least there is."""
+        """Make the smallest possible span."""
         self._tracer.start_span("bare").end()
 
     def dressed(self, fields: dict[str, str]) -> None:
-        """What a delivery's span would be if it were the SDK's: a parent, a link, sixteen attributes."""
+        """Make a delivery's span with the SDK: a parent, a link, sixteen attributes."""
         parent = span_context_of(fields["traceparent"])
         around = set_span_in_context(NonRecordingSpan(parent), Context())
         attributes = {**self._attributes}
@@ -161,7 +161,7 @@ class Plain:
 
 
 def entries(count: int, *, sampled_every: int) -> list[dict[str, str]]:
-    """Entries' fields; the trace of one in `sampled_every` is recorded."""
+    """Make the fields of entries; the trace of one in `sampled_every` is recorded."""
     return [
         {"traceparent": f"00-{token_hex(16)}-{token_hex(8)}-0{2 + (n % sampled_every == 0)}"}
         for n in range(count)
@@ -169,7 +169,7 @@ def entries(count: int, *, sampled_every: int) -> list[dict[str, str]]:
 
 
 def cpu(case: Case) -> float:
-    """Microseconds of this process's CPU per entry."""
+    """Return the microseconds of this process's CPU per entry."""
     gc.collect()
     began = time.process_time()
     for fields in case.entries:
@@ -182,7 +182,7 @@ def cpu(case: Case) -> float:
 
 
 def measure(endpoint: str, deliveries: int, rounds: int) -> dict[str, float]:
-    """All figures, in microseconds; the ratio is of the same round."""
+    """Return all figures, in microseconds; the ratio is of the same round."""
     queue: dict[str, Any] = {"max_queue_size": 2 * deliveries, "schedule_delay_millis": 1e9}
     sdk = Traced(BatchSpanProcessor(OTLPSpanExporter(endpoint), max_export_batch_size=BATCH, **queue))
     ours = Traced(
@@ -190,7 +190,7 @@ def measure(endpoint: str, deliveries: int, rounds: int) -> dict[str, float]:
             WatchedExporter(OTLPSpanExporter(endpoint), endpoint), queue_size=2 * deliveries, batch_size=BATCH
         )
     )
-    # exports only when told, so that nothing of it is in the figure
+    # exports only when asked, so that the figure contains nothing of it
     kept = Traced(BatchSpanProcessor(Nowhere(), max_export_batch_size=2 * deliveries, **queue))
     plain, plain_kept = Plain(sdk.tracer), Plain(kept.tracer)
     on, before, off = (

@@ -52,7 +52,7 @@ def shared(redis: Redis, settings: Settings) -> SharedSessions:
             " with SESSION_BACKEND=redis they can be looked at here"
         )
     return SharedSessions(
-        redis, lanes=settings.lanes, most=settings.session_max, ttl=float(settings.session_ttl)
+        redis, lanes=settings.lanes, limit=settings.session_max, ttl=float(settings.session_ttl)
     )
 
 
@@ -68,7 +68,7 @@ async def newest(redis: Redis, settings: Settings, *, most: int) -> tuple[list[S
     views = [_view(session) for session in await sessions.newest(most)]
     # asked first: where Redis is away that was said already, and memory does not answer here
     store = SessionStore(
-        redis, lanes=settings.lanes, most=settings.session_max, ttl=float(settings.session_ttl)
+        redis, lanes=settings.lanes, limit=settings.session_max, ttl=float(settings.session_ttl)
     )
     return views, await store.stats()
 

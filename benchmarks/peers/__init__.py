@@ -1,1 +1,1 @@
-"""Other libraries that hand entries on through Redis, each run by the Python of its own environment."""
+"""Runs other libraries that hand entries on through Redis, each by the Python of its own environment."""

@@ -28,11 +28,11 @@ _INSTALL_SECONDS: Final = 300
 
 
 class MissingError(RuntimeError):
-    """An environment cannot be made; the message says why."""
+    """Report that an environment cannot be made; the message says why."""
 
 
 def python_of(name: str) -> Path:
-    """The Python of a library's environment, which is made if it is not there. Raises MissingError."""
+    """Return the Python of a library's environment; make the environment if needed. Raises MissingError."""
     folder = FOLDER / name
     python = folder / "bin" / "python"
     wanted = "\n".join(REQUIREMENTS[name])

@@ -1,6 +1,6 @@
 """Measures one subject from inside its process: seconds, its own CPU, and the CPU of the Redis server.
 
-Only the standard library: the environments of other libraries run it too.
+It imports only the standard library, because the environments of other libraries run it too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PATIENCE_SECONDS: Final = 45.0
 
 
 def _request(words: Sequence[str]) -> bytes:
-    """One command as the server reads it; words are ASCII."""
+    """Encode one command as the server reads it; words are ASCII."""
     return "".join((f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words))).encode()
 
 
@@ -32,7 +32,7 @@ def _connect(url: str) -> socket.socket:
 
 
 def ask(url: str, *words: str) -> bytes:
-    """What the server answers to one command: the text of a bulk reply, or the first number of another."""
+    """Return the server's answer to one command: the text of a bulk reply, or the first number of another."""
     with _connect(url) as link:
         link.sendall(_request(words))
         with link.makefile("rb") as lines:
@@ -59,17 +59,17 @@ def send_all(url: str, commands: Sequence[Sequence[str]]) -> None:
 
 
 def server_cpu(url: str) -> float:
-    """Seconds of CPU that the server has used since it started (``INFO CPU``, user and system)."""
+    """Return the seconds of CPU that the server has used since its start (``INFO CPU``, user and system)."""
     lines = ask(url, "INFO", "CPU").decode().splitlines()
     used = dict(line.split(":", 1) for line in lines if ":" in line)
     return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
 
 class Stopwatch:
-    """Runs from the first entry that reaches the handler until the last entry is handed off."""
+    """Run from the first entry that reaches the handler until the last entry is handed off."""
 
     def __init__(self, url: str, entries: int, on_last: Callable[[], None]) -> None:
-        """`on_last` is called when the handler has the last entry; its hand-off is still to come."""
+        """Call `on_last` when the handler has the last entry; its hand-off is still to come."""
         self._url = url
         self._entries = entries
         self._on_last = on_last
@@ -86,11 +86,11 @@ class Stopwatch:
             self._on_last()
 
     def stop(self) -> None:
-        """Stop. Call it when the server has the last hand-off."""
+        """Stop the clock. Call it when the server has the last hand-off."""
         self._ended = self._now()
 
     def flushed(self) -> None:
-        """Count the process's CPU up to now: what was queued, such as spans, has left it."""
+        """Count the process's CPU up to now. Call it when queued data, such as spans, has been sent."""
         seconds, _, server = self._ended
         self._ended = (seconds, time.process_time(), server)
 
@@ -106,7 +106,7 @@ class Stopwatch:
 
 
 def settled(url: str, entries: int, output: Sequence[str], rest: Sequence[str]) -> bool:
-    """Whether `output` counts `entries` outputs and `rest` counts no entry that is unsettled."""
+    """Return whether `output` counts `entries` outputs and `rest` counts no unsettled entry."""
     return int(ask(url, *output)) >= entries and int(ask(url, *rest)) == 0
 
 
@@ -140,7 +140,7 @@ def _shortfall(url: str, entries: int, output: Sequence[str], rest: Sequence[str
 
 
 class Order(argparse.Namespace):
-    """What a subject is asked to do."""
+    """Hold what a subject is asked to do."""
 
     action: str
     url: str
@@ -150,7 +150,7 @@ class Order(argparse.Namespace):
 
 
 def order() -> Order:
-    """Read it from the command line: ``fill|run URL ENTRIES [--mode MODE] [--endpoint ADDRESS]``."""
+    """Read the order from the command line: ``fill|run URL ENTRIES [--mode MODE] [--endpoint ADDRESS]``."""
     parser = argparse.ArgumentParser(description="One subject of benchmarks.handoff.")
     parser.add_argument("action", choices=("fill", "run"))
     parser.add_argument("url")

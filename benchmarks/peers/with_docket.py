@@ -1,6 +1,6 @@
-"""docket: one task per entry, which adds the next one. Records of ended tasks are not kept (execution_ttl 0).
+"""Measures docket: one task per entry, which adds the next one. It keeps no records (execution_ttl 0).
 
-It acknowledges by a script; retries, leases and take-over are there, no dead letters.
+docket acknowledges by a script. It has retries, leases and take-over, but no dead letters.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""dramatiq with its Redis broker (lists, not streams): one message per entry in worker threads.
+"""Measures dramatiq with its Redis broker (lists, not streams): one message per entry in worker threads.
 
-It acknowledges after the actor, as a command of its own. Retries and dead letters are there, no fence.
+dramatiq acknowledges after the actor, by a separate command. It has retries and dead letters, but no fence.
 """
 
 from __future__ import annotations

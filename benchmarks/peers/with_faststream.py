@@ -1,4 +1,4 @@
-"""FastStream on a Redis stream: message by message, in batches, or with its own tracing and metrics.
+"""Measures FastStream on a Redis stream: message by message, in batches, or with its tracing and metrics.
 
 It acknowledges after the output is published, as two commands: a crash between them hands on twice. It has no
 fence, no dead letters, and no take-over unless a second subscriber claims what is idle.
@@ -36,7 +36,7 @@ async def fill(given: Order) -> None:
 
 
 def observed(endpoint: str) -> tuple[list[Any], Any]:
-    """FastStream's own middlewares for OpenTelemetry and Prometheus, and the provider to shut down."""
+    """Return FastStream's middlewares for OpenTelemetry and Prometheus, and the provider to shut down."""
     from faststream.redis.opentelemetry import RedisTelemetryMiddleware
     from faststream.redis.prometheus import RedisPrometheusMiddleware
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter

@@ -1,7 +1,7 @@
-"""redis-stream-queue: one handler call per batch, the outputs published by one pipeline, then one XACK.
+"""Measures redis-stream-queue: one handler call per batch, one pipeline for the outputs, then one XACK.
 
-No fence, no time limit, no outcome per message: a batch succeeds or fails as one. Dead letters and take-over
-are there.
+It has no fence, no time limit and no outcome per message: a batch succeeds or fails as one. It has dead
+letters and take-over.
 """
 
 from __future__ import annotations

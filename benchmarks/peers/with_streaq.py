@@ -1,6 +1,6 @@
-"""streaQ: one task per entry, which enqueues the next one. Results are not kept (ttl 0).
+"""Measures streaQ: one task per entry, which enqueues the next one. Results are not kept (ttl 0).
 
-It finishes a task by one script; retries and time limits are there, no dead letters.
+streaQ finishes a task by one script. It has retries and time limits, but no dead letters.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""taskiq with RedisStreamBroker: one task per entry, which sends the next one.
+"""Measures taskiq with RedisStreamBroker: one task per entry, which sends the next one.
 
-It acknowledges after the task, as a command of its own. No fence and no dead letters.
+taskiq acknowledges after the task, by a separate command. It has no fence and no dead letters.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What `benchmarks.handoff` measures: the bare loop and our agent. Each runs in a process of its own."""
+"""Holds what `benchmarks.handoff` measures: the bare loop and our agent, each in a process of its own."""

@@ -1,4 +1,4 @@
-"""The bare redis-py loop: read 100 entries, move them with one script, no check, no decoding, no counters."""
+"""Runs the bare redis-py loop: read 100 entries, move them by one script; no check, decoding or counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One agent process with a no-op handler. Every import of the delivery engine is in this module."""
+"""Runs one agent process with a no-op handler. Every import of the delivery engine is in this module."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = ["CONCURRENCY", "Mode", "NoOp", "Valkey", "connect", "drained", "runni
 
 
 class Mode(msgspec.Struct, frozen=True, kw_only=True):
-    """What the agent does beside the hand-off itself."""
+    """Name what the agent does beside the hand-off itself."""
 
     sessions: bool = False
     """Entries belong to sessions; photo records and one log line per delivery are written."""
@@ -52,7 +52,7 @@ class Mode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NoOp(Agent[PhotoSubmitted, SchemaExtracted]):
-    """Hands on what it gets."""
+    """Hand on every event unchanged."""
 
     name = "schema_extractor"
     on_entry: Callable[[], None] | None = None
@@ -71,7 +71,7 @@ class NoOp(Agent[PhotoSubmitted, SchemaExtracted]):
 
 
 def settings(url: str, mode: Mode, endpoint: str = "") -> Settings:
-    """Settings of the agent process; no server for metrics, one lane."""
+    """Return the settings of the agent process: no server for metrics, one lane."""
     return Settings(
         redis_url=url,
         concurrency=CONCURRENCY,
@@ -91,7 +91,7 @@ async def running(
 ) -> AsyncIterator[Redis]:
     """Run the agent inside the block, which receives a client.
 
-    `on_entry` is called by each handler call; `endpoint`: where spans go over OTLP.
+    Each handler call calls `on_entry`; `endpoint`: where spans go over OTLP.
     """
     chosen = settings(url, mode, endpoint)
     redis = connect(url)

@@ -1,4 +1,4 @@
-"""The entries that every subject hands on: CloudEvents with trace context and fingerprint, 480 bytes each."""
+"""Makes the entries that every subject hands on: CloudEvents of 480 bytes, with trace and fingerprint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AT_ONCE: Final = 1000
 
 
 def fields(number: int, *, session: bool = False, sampled: bool = False) -> dict[str, str]:
-    """One entry. `session`: it belongs to one of SESSIONS sessions; `sampled`: its trace is recorded."""
+    """Make one entry. `session`: it belongs to one of SESSIONS sessions; `sampled`: its trace is recorded."""
     entry = {
         "id": f"{number:032x}",
         "source": "benchmark",

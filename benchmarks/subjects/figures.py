@@ -1,4 +1,4 @@
-"""Figures of `benchmarks.handoff`: medians over the rounds, the goals, and how both are shown."""
+"""Computes the figures of `benchmarks.handoff`, medians over the rounds, and shows them with the goals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCHES: Final = ("faststream_batch", "redis_stream_queue")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """The medians of one subject; the ratios are of the same round's bare loop."""
+    """Hold the medians of one subject; the ratios are to the bare loop of the same round."""
 
     title: str
     per_second: int
@@ -30,7 +30,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
-    """Something a figure must reach."""
+    """Hold a limit that a figure must keep or reach."""
 
     text: str
     figure: float | None
@@ -42,13 +42,13 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def within(self) -> bool | None:
-        """Whether it is reached; None if it was not measured."""
+        """Return whether the goal is reached; None if its figure was not measured."""
         if self.figure is None:
             return None
         return self.figure <= self.limit if self.at_most else self.figure >= self.limit
 
     def line(self) -> str:
-        """The goal and what became of it, for people."""
+        """Describe the goal and its figure for people."""
         limit = f"{'at most' if self.at_most else 'at least'} {self.limit:g}"
         if self.figure is None:
             return f"- {self.text}: {limit}, not measured"
@@ -59,7 +59,7 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rows_of(subjects: Sequence[Subject], rounds: Mapping[str, Sequence[Taken]]) -> dict[str, Row]:
-    """One row for each subject."""
+    """Return one row for each subject."""
     bare = rounds["bare"]
 
     def median(name: str, figure: Callable[[Taken], float]) -> float:
@@ -84,13 +84,13 @@ def rows_of(subjects: Sequence[Subject], rounds: Mapping[str, Sequence[Taken]]) 
 
 
 def times(rows: Mapping[str, Row], name: str, others: Sequence[str]) -> float | None:
-    """How many times as fast as the fastest of the others; None if none of them was measured."""
+    """Return how many times as fast as the fastest other one; None if no other was measured."""
     rates = [rows[other].per_second for other in others if other in rows]
     return round(rows[name].per_second / max(rates), 2) if rates else None
 
 
 def goals_of(rows: Mapping[str, Row]) -> list[Goal]:
-    """What we want to reach, and what was reached."""
+    """Return what we want to reach, and what was reached."""
     ours, full = rows["ours"], rows["ours_with_sessions"]
     by_message = times(rows, "ours", ["faststream"])
     traced = times(rows, "ours_traced", ["faststream_traced"])
@@ -110,7 +110,7 @@ def goals_of(rows: Mapping[str, Row]) -> list[Goal]:
 
 
 def table(rows: Mapping[str, Row]) -> list[str]:
-    """The rows in Markdown, padded for the terminal; docs/performance.md quotes them."""
+    """Return the rows in Markdown, padded for the terminal; docs/performance.md quotes them."""
     return [
         f"| {'':51} | per second | x bare | client µs | x bare | server µs | spans |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -123,7 +123,7 @@ def table(rows: Mapping[str, Row]) -> list[str]:
 
 
 def results(rows: Mapping[str, Row], goals: Sequence[Goal], *, entries: int, rounds: int) -> dict[str, Any]:
-    """What benchmarks/results/handoff.json holds."""
+    """Return the content of benchmarks/results/handoff.json."""
     return {
         "entries": entries,
         "rounds": rounds,

@@ -1,4 +1,4 @@
-"""One agent process with a no-op handler, as `benchmarks.handoff` measures it."""
+"""Runs one agent process with a no-op handler, as `benchmarks.handoff` measures it."""
 
 from __future__ import annotations
 

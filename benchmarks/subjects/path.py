@@ -22,7 +22,7 @@ _SETTLE_SECONDS: Final = 0.05
 
 
 class Recorder:
-    """Notes the product's functions from the moment a reply of Redis contains entries."""
+    """Record the product's functions from the moment a reply of Redis contains entries."""
 
     def __init__(self) -> None:
         self.calls: dict[CodeType, int] = {}
@@ -36,7 +36,7 @@ class Recorder:
             self.calls[frame.f_code] = self.calls.get(frame.f_code, 0) + 1
 
     def functions(self) -> set[tuple[str, str]]:
-        """File and name of each function; comprehensions and lambdas count as part of theirs."""
+        """Return file and name of each function; comprehensions and lambdas count as part of theirs."""
         found = set()
         for code in self.calls:
             path = Path(code.co_filename)
@@ -47,7 +47,7 @@ class Recorder:
 
 
 def _has_entries(frame: FrameType, value: Any) -> bool:
-    """Whether redis-py returns a reply that names the stream: that of XREADGROUP."""
+    """Return whether redis-py returns a reply that names the stream: that of XREADGROUP."""
     return (
         "redis" in frame.f_code.co_filename
         and isinstance(value, list)
@@ -58,7 +58,7 @@ def _has_entries(frame: FrameType, value: Any) -> bool:
 
 
 async def functions_of_one_entry(url: str, mode: Mode) -> list[tuple[str, str]]:
-    """File and qualified name of every function on the way of one entry through an otherwise idle agent."""
+    """Return file and qualified name of every function that one entry passes in an otherwise idle agent."""
     passed: list[set[tuple[str, str]]] = []
     # a long lease: no heartbeat or look at other processes comes in between
     quiet = Mode(sessions=mode.sessions, logs=mode.logs, lease_seconds=600)

@@ -23,7 +23,7 @@ _SECONDS: Final = 60.0
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that hands entries on."""
+    """Describe something that hands entries on."""
 
     name: str
     """As in the results."""
@@ -41,7 +41,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Taken(msgspec.Struct, kw_only=True):
-    """What one run took."""
+    """Hold what one run took."""
 
     seconds: float
     client_seconds: float
@@ -51,17 +51,17 @@ class Taken(msgspec.Struct, kw_only=True):
 
     @property
     def rate(self) -> float:
-        """Hand-offs a second."""
+        """Return the hand-offs a second."""
         return self.entries / self.seconds
 
     @property
     def client(self) -> float:
-        """Microseconds of the process's CPU per hand-off."""
+        """Return the microseconds of the process's CPU per hand-off."""
         return self.client_seconds / self.entries * 1e6
 
     @property
     def server(self) -> float:
-        """Microseconds of the server's CPU per hand-off."""
+        """Return the microseconds of the server's CPU per hand-off."""
         return self.server_seconds / self.entries * 1e6
 
 
@@ -70,7 +70,7 @@ def run(subject: Subject, python: Path, url: str, entries: int, collector: Colle
     empty(url)
     collector.spans()
     if subject.environment:
-        # each library has a form of its own
+        # each library writes entries in its own form
         _child(subject, python, "fill", url, entries, collector)
     else:
         mode = MODES.get(subject.mode, Mode())
@@ -87,7 +87,7 @@ def run(subject: Subject, python: Path, url: str, entries: int, collector: Colle
 
 
 def empty(url: str) -> None:
-    """Delete everything, and rewrite the append-only file: no subject pays for the one before it."""
+    """Delete everything and rewrite the append-only file, so that no subject pays for the one before it."""
     ask(url, "FLUSHALL", "SYNC")
     ask(url, "BGREWRITEAOF")
     deadline = time.monotonic() + 30

@@ -1,4 +1,4 @@
-"""A collector that takes spans over OTLP and only counts them, in a process of its own.
+"""Runs a collector that takes spans over OTLP and only counts them, in a process of its own.
 
 It prints its port, then the number of spans it has received for each line on standard input.
 """
@@ -18,7 +18,7 @@ _METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
 class Collector:
-    """The process, as its parent sees it. A context manager."""
+    """Run the process for its parent, as a context manager."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -31,7 +31,7 @@ class Collector:
         self.endpoint = f"http://127.0.0.1:{self._line()}"
 
     def spans(self) -> int:
-        """How many spans arrived since the last call."""
+        """Return how many spans arrived since the last call."""
         if self._process.stdin is None:
             raise SystemExit("the collector of the benchmark has no standard input")
         self._process.stdin.write("\n")

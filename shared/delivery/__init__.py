@@ -1,1 +1,1 @@
-"""The delivery engine between an agent and Redis: read, handle, settle, take over."""
+"""Runs deliveries between an agent and Redis (the delivery engine): read, handle, settle, take over."""

@@ -1,4 +1,4 @@
-"""What follows from a delivery's end: metrics, the end of its span, its log line, and its release."""
+"""Accounts for a delivery's end: metrics, the end of its span, its log line, and its release."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Accounting:
-    """Accounts for the deliveries of one lane, batch by batch."""
+    """Account for the deliveries of one lane, batch by batch."""
 
     def __init__(self, runtime: Runtime, in_flight: InFlight) -> None:
         self._runtime = runtime
@@ -63,7 +63,7 @@ class Accounting:
         self._runtime.slots.give(sum([delivery.slots for delivery in deliveries]))
 
     def _end_otherwise(self, delivery: Delivery, label: str) -> None:
-        """Account for what did not end as it should."""
+        """Account for deliveries that did not end as they should."""
         outcome, metrics = delivery.outcome, self._runtime.metrics
         error: BaseException | str | None = outcome.error or outcome.message
         if label in _NOT_OURS:
@@ -102,10 +102,10 @@ class Accounting:
 
 
 def _forget_frames(error: BaseException) -> None:
-    """Let go of what a failure's frames hold: the entry, the photo's bytes.
+    """Release what a failure's frames hold: the entry, the photo's bytes.
 
-    They form a ring with the error, which only the garbage collector would open, and it does not know how
-    much memory hangs on it.
+    The frames and the error form a reference cycle. Only the garbage collector would free it, and the
+    collector does not know how much memory the cycle holds.
     """
     rest: list[BaseException | None] = [error]
     while rest:

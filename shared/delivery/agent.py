@@ -1,4 +1,4 @@
-"""What an agent is: a function from event to event, with a name in the topology."""
+"""Defines an agent: a function from event to event, with a name in the topology."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ current_delivery: ContextVar[Delivery] = ContextVar("current_delivery")
 
 
 class AgentDefinitionError(TypeError):
-    """An agent class that does not agree with the topology."""
+    """Report an agent class that does not agree with the topology."""
 
 
 class Agent(Generic[In, Out]):
-    """Base of the five agents. A subclass names itself and says what it makes of an event.
+    """Serve as the base of the five agents. A subclass names itself and turns an event into the next.
 
-    An agent that reads or writes several types gives their union:
+    An agent that reads or writes several types names their union:
     ``class ValidationReporter(Agent[PhotoUploaded | SessionCompleted, PhotoValidated | SessionReported])``.
     """
 
@@ -79,7 +79,7 @@ class Agent(Generic[In, Out]):
 
 
 def _names(cls: type, argument: Any) -> frozenset[str]:
-    """The event type names of a generic argument, a struct or a union of structs."""
+    """Return the event type names of a generic argument, a struct or a union of structs."""
     members = get_args(argument) if get_origin(argument) in (Union, types.UnionType) else (argument,)
     unknown = [str(member) for member in members if member not in topology.NAMES]
     if unknown:

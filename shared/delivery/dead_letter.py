@@ -1,4 +1,4 @@
-"""The dead letter: what an entry that could not be saved leaves behind for the operator."""
+"""Builds and reads dead letters: what an entry that failed for good leaves for the operator."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ATTEMPTS = msgspec.json.Decoder(list[Attempt])
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """One dead letter as operators see it; the original fields lie beside it, byte for byte."""
+    """Hold one dead letter as operators see it; the original fields lie beside it, byte for byte."""
 
     id: str
     """Entry id in the dead-letter stream."""
@@ -64,7 +64,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 def fingerprint(
     agent: str, reason: str, error_type: str, message: str, *, file_name: str | None = None
 ) -> str:
-    """The identity of a kind of failure: ids, numbers, quoted details and the photo's name do not count."""
+    """Return the identity of a kind of failure, without ids, numbers, quoted details and the photo's name."""
     if file_name:
         message = re.sub(rf"(?<!\w){re.escape(file_name)}(?!\w)", "…", message)
     plain = _DETAILS.sub("#", _QUOTED.sub("'…'", message))
@@ -89,7 +89,7 @@ def letter_fields(
     traceparent: str,
     replays: int,
 ) -> list[str | bytes]:
-    """The fields of a dead letter beside `raw`, which the settle script adds."""
+    """Return the fields of a dead letter beside `raw`, which the settle script adds."""
     now = time.time()
     said = scrub(message)[:LONGEST_MESSAGE]
     first = attempts[0].at if attempts else now
@@ -110,7 +110,7 @@ def letter_fields(
         "version", VERSION,
         "replays", str(replays),
     ]  # fmt: skip
-    # Ids as they are: people look letters up by them, and their alphabet has no room for an address.
+    # Ids stay as they are: people look dead letters up by them, and their alphabet cannot spell an address.
     for name, value in (("photo", photo_id), ("session", session_id)):
         if value:
             fields += (name, value[:256])
@@ -124,7 +124,7 @@ def _scrubbed(attempt: Attempt) -> Attempt:
 
 
 def read_letter(dead_id: bytes, flat: Sequence[bytes], *, agent: str, lane: int | None) -> DeadLetter:
-    """A dead letter from its entry. What somebody else wrote there shows as far as it can be read."""
+    """Read a dead letter from its entry; what others wrote there is read as far as possible."""
     fields = {
         name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
         for name, value in zip(flat[::2], flat[1::2], strict=False)

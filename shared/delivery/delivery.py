@@ -1,4 +1,4 @@
-"""The delivery: one entry from its read to its release, and everything in flight in a lane."""
+"""Defines the delivery (one entry from its read to its release) and what is in flight in a lane."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Delivery:
-    """One handing of an entry to this process. It goes down once (read, decode, handle) and comes back once.
+    """Carry one entry through this process: down once (read, decode, handle) and back once.
 
     An agent may read it through `current_delivery`.
     """
@@ -65,17 +65,17 @@ class Delivery:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The agents before this one: when, how long, how many attempts."""
+        """Return the steps of the agents before this one: when, how long, how many attempts."""
         return codec.read_steps(self.envelope.steps) if self.envelope and self.envelope.steps else ()
 
     @property
     def traceparent(self) -> str:
-        """The W3C context of this delivery's span; '' without a trace."""
+        """Return the W3C context of this delivery's span; '' without a trace."""
         return self.span.traceparent
 
 
 class InFlight:
-    """The deliveries of one lane between their read and the answer to their settlement."""
+    """Hold the deliveries of one lane between their read and the answer to their settlement."""
 
     def __init__(self) -> None:
         self._held: dict[tuple[int, str], Delivery] = {}
@@ -86,12 +86,12 @@ class InFlight:
         return len(self._held)
 
     def hold(self, delivery: Delivery) -> None:
-        """Take a delivery in."""
+        """Add a delivery."""
         self._held[delivery.stream, delivery.entry_id] = delivery
         self._empty.clear()
 
     def release(self, deliveries: Iterable[Delivery]) -> None:
-        """Let deliveries go, except where the same entry was delivered again meanwhile."""
+        """Remove deliveries, except where the same entry was delivered again meanwhile."""
         held = self._held
         for delivery in deliveries:
             key = (delivery.stream, delivery.entry_id)
@@ -101,15 +101,15 @@ class InFlight:
             self._empty.set()
 
     def holds(self, stream: int, entry_id: str) -> bool:
-        """Whether that entry is in flight."""
+        """Return whether that entry is in flight."""
         return (stream, entry_id) in self._held
 
     def of_stream(self, stream: int) -> list[Delivery]:
-        """The deliveries of one stream."""
+        """Return the deliveries of one stream."""
         return [delivery for (index, _), delivery in self._held.items() if index == stream]
 
     def lose(self, stream: int, entry_id: str, deliveries: int) -> bool:
-        """Cancel the handler of an entry that is no longer ours; False if it is being settled or gone."""
+        """Cancel the handler of an entry we lost; return False if the entry is being settled or gone."""
         delivery = self._held.get((stream, entry_id))
         if delivery is None or delivery.deliveries != deliveries or delivery.task is None:
             return False
@@ -118,7 +118,7 @@ class InFlight:
         return True
 
     def cancel_handlers(self) -> None:
-        """Cancel the handlers that have not come to their settlement: their entries are released."""
+        """Cancel the handlers that have not reached their settlement, so that their entries are released."""
         for delivery in self._held.values():
             if delivery.task is not None:
                 delivery.cancelled = True

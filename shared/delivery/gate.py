@@ -1,4 +1,4 @@
-"""Whether this machine can work: while it cannot, its process reads nothing."""
+"""Stops the reading of a process while its machine cannot work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Gate:
-    """Shut for a while after a handler found a full disk, too many open files, or Redis away."""
+    """Stay shut for a while after a handler found a full disk, too many open files, or Redis away."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -27,7 +27,7 @@ class Gate:
         self._until = 0.0
 
     def shut(self, message: str, *, only_redis: bool) -> None:
-        """Stop reading for a while. `only_redis`: whether Redis is away, the lane finds out by itself."""
+        """Stop reading for a while; a short one if `only_redis`, because the lane checks Redis by itself."""
         seconds = _REDIS_SECONDS if only_redis else _UNHEALTHY_SECONDS
         if only_redis:
             _log.warning("redis failed under a handler, reading pauses", error=message, seconds=seconds)
@@ -38,7 +38,7 @@ class Gate:
 
     @property
     def unhealthy(self) -> str:
-        """Why nothing is read now, in words; '' while all is well."""
+        """Return why nothing is read now, in words; '' while all is well."""
         if self._message and self._clock() > self._until:
             _log.info("reading again, to see whether this machine is healthy", was=self._message)
             self._message = ""

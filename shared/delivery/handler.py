@@ -1,4 +1,4 @@
-"""One delivery: decode, handle with retries, and find how it ends."""
+"""Handles a delivery: decodes it, runs the agent with retries, and finds its outcome."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _log = structlog.get_logger(__name__)
 
 
 class Handler:
-    """Runs the agent on the entries of one lane, each in one of a set of tasks that grows as it must.
+    """Run the agent on the entries of one lane, each in one task of a set that grows when necessary.
 
-    A task takes the next entry as soon as the last one is with its settler, so an agent that never waits
-    needs a single task. While it waits, `_wake` lets another one take the next entry.
+    A task takes the next entry as soon as its settler has the last one, so an agent that never waits needs a
+    single task. While that task waits, `_wake` lets another one take the next entry.
     """
 
     def __init__(
         self, runtime: Runtime, lane: Lane, settlers: Sequence[Settler], accounting: Accounting
     ) -> None:
-        """`settlers`: one for each stream that the stage reads, in its order."""
+        """Start without tasks. `settlers`: one for each stream that the stage reads, in its order."""
         self._runtime = runtime
         self._lane = lane
         self._outcomes = Outcomes(runtime, lane.keys)
@@ -63,20 +63,20 @@ class Handler:
         self._waking = False
 
     def handle(self, delivery: Delivery) -> None:
-        """Let a task take this delivery; it comes back through its settler."""
+        """Give this delivery to a task; its settler gets it back."""
         self._waiting.append(delivery)
         if not self._waking:
             self._waking = True
             self._loop.call_soon(self._wake)
 
     async def close(self) -> None:
-        """End the tasks, which have nothing to do any more."""
+        """End the tasks. Call it when they have nothing to do any more."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _wake(self) -> None:
-        """Let one more task take entries, and look again after it had its turn."""
+        """Let one more task take entries, and check again after its turn."""
         self._waking = False
         if not self._waiting:
             return
@@ -102,7 +102,7 @@ class Handler:
                 await news
 
     async def _deliver(self, delivery: Delivery, task: asyncio.Task[None], limit: TimeLimit) -> None:
-        """Handle one entry and hand it to its settler."""
+        """Handle one entry and pass it to its settler."""
         delivery.task = task
         try:
             delivery.outcome = await self._outcome_of(delivery, limit)
@@ -111,7 +111,7 @@ class Handler:
                 raise
             delivery.outcome = _SHUTTING_DOWN
         except Exception:  # noqa: BLE001 - logged with its traceback; the process goes on
-            # our own mistake, not the handler's: the entry stays pending and is reclaimed as an orphan
+            # an error of the engine, not the handler's: the entry stays pending and is reclaimed as an orphan
             _log.exception("the delivery engine failed on an entry", entry_id=delivery.entry_id)
             self._accounting.release((delivery,))
             return
@@ -163,7 +163,7 @@ class Handler:
         link = None
         context: Mapping[str, str] | Mapping[bytes, bytes]
         if envelope is None:
-            # what cannot be decoded may still say which trace it belongs to
+            # an entry that cannot be decoded may still name its trace
             context = dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=False))
             session = failure.session_id if failure else None
         else:

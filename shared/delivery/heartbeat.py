@@ -1,4 +1,4 @@
-"""Heartbeats: a process is alive, not a message. Each shows the others that it lives, and watches them."""
+"""Sends heartbeats, one loop per process and lane: each process shows that it lives and watches others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process records of itself with every heartbeat; `erni status` and service discovery read it.
+    """Hold what a process records of itself with every heartbeat, for `erni status` and service discovery.
 
     The names are stored in Redis, where older and newer processes read them.
     """
@@ -55,11 +55,10 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watch:
-    """Who stood still for a lease, on our own monotonic clock.
+    """Find the processes whose counter stood still for a lease, on our own monotonic clock.
 
-    Stillness counts only between successful looks that follow each other closely (a quarter of the lease):
-    after a Redis outage, or a stall of this process, everybody gets a fresh lease, or all would take over
-    from all.
+    Only time between successful looks at most a quarter of the lease apart counts. After a Redis outage, or a
+    stall of this process, every process gets a fresh lease; otherwise all would take over from all.
     """
 
     def __init__(self, lease: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -69,7 +68,7 @@ class Watch:
         self._since: dict[str, tuple[str, float]] = {}
 
     def forget(self) -> None:
-        """A look failed: start the count again."""
+        """Start the count again, because a look failed."""
         self._looked = None
 
     def look(self, beats: dict[str, str], owners: set[str], me: str) -> list[tuple[str, str]]:
@@ -90,7 +89,7 @@ class Watch:
 
 
 class Heartbeat:
-    """The heartbeat loop of one process in one lane; it also tries to reach Redis while that is away."""
+    """Run the heartbeat loop of one process in one lane; it also tries to reach Redis while that is away."""
 
     def __init__(
         self,
@@ -100,7 +99,7 @@ class Heartbeat:
         news: News,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`info` describes the process as it is now; what a heartbeat sees goes to `news`."""
+        """Prepare the loop. `info` describes the process now; what a heartbeat sees goes to `news`."""
         self._runtime = runtime
         self._lane = lane
         self._info = info
@@ -146,7 +145,7 @@ class Heartbeat:
         lane, stage, consumer = self._lane, self._runtime.stage, self._runtime.consumer
         record = msgspec.json.encode(self._info())
         beat = await scripts.beat(lane.writing, lane.keys, stage.agent, stage.reads, consumer, record)
-        # those that own nothing, too: a read that arrived after its sender's end has made the consumer again
+        # also those that own nothing: a read that arrived after its sender's end created the consumer again
         owners = {name for _, name, _ in beat.owners}
         paused = beat.paused_since is not None
         if paused != self.paused:

@@ -1,4 +1,4 @@
-"""One lane as a process sees it: its keys, its connections, and whether Redis is there."""
+"""Holds one lane as a process sees it: its keys, its connections, and whether Redis answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Lane:
-    """Reads go over one connection and everything else over another: a settle never queues behind a read.
+    """Use one connection for reads and another for everything else: a settle never queues behind a read.
 
     A call that finds Redis away reports it here and waits; the heartbeat tries until Redis answers. That
     order (heartbeat, then settle, then watch) is what keeps the living from being declared dead.
@@ -88,13 +88,13 @@ class Lane:
 
 
 class ReconnectBackoff:
-    """Exponential waits with full jitter, up to `LONGEST_WAIT`."""
+    """Compute exponential waits with full jitter, up to `LONGEST_WAIT`."""
 
     def __init__(self) -> None:
         self._bound = FIRST_WAIT
 
     def next(self) -> float:
-        """Seconds to wait before the next attempt."""
+        """Return the seconds to wait before the next attempt."""
         wait = random.uniform(0, self._bound)  # noqa: S311 - jitter, not a secret
         self._bound = min(self._bound * 2, LONGEST_WAIT)
         return max(wait, 0.02)

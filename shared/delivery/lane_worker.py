@@ -1,4 +1,4 @@
-"""Everything one process does in one lane: its parts, built complete, and their loops."""
+"""Builds the parts of one lane in one process, complete when constructed, and runs their loops."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _log = structlog.get_logger(__name__)
 
 
 class LaneWorker:
-    """One lane of one process."""
+    """Work in one lane of one process."""
 
     def __init__(self, runtime: Runtime, lane_keys: keys.Keys, info: Callable[[], ProcessInfo]) -> None:
-        """`info` describes the process, for its heartbeats."""
+        """Build the parts. `info` describes the process, for its heartbeats."""
         settings, stage = runtime.settings, runtime.stage
         reading, writing = (
             connect(
@@ -44,7 +44,7 @@ class LaneWorker:
             for _ in range(2)
         )
         sessions = SharedSessions(
-            writing, lanes=settings.lanes, most=settings.session_max, ttl=settings.session_ttl
+            writing, lanes=settings.lanes, limit=settings.session_max, ttl=settings.session_ttl
         )
         self._runtime = runtime
         self.lane = Lane(lane_keys, reading=reading, writing=writing, sessions=sessions)
@@ -59,7 +59,7 @@ class LaneWorker:
         self.reader = Reader(runtime, self.lane, self.in_flight, self._handler, news)
 
     async def read(self) -> None:
-        """Take entries in until the process stops."""
+        """Read entries until the process stops."""
         sent = asyncio.create_task(self.heartbeat.sent.wait())
         stopping = asyncio.create_task(self._runtime.stopping.wait())
         await asyncio.wait({sent, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -68,11 +68,11 @@ class LaneWorker:
             await self.reader.run()
 
     def turns(self) -> dict[str, float]:
-        """Loop name → monotonic time of its last turn."""
+        """Return the monotonic time of each loop's last turn, by the loop's name."""
         return {"heartbeat": self.heartbeat.turned, "reader": self.reader.turned}
 
     async def stop_work(self) -> None:
-        """End what settles and handles. What is still in flight stays pending; others take it over."""
+        """End settlers and handlers. Entries still in flight stay pending; other processes take them over."""
         for settler in self._settlers:
             await settler.close()
         await self._handler.close()
@@ -80,7 +80,7 @@ class LaneWorker:
     async def sign_off(self) -> None:
         """Remove consumer and record together with the last entry; if some entry is still ours, leave both.
 
-        Best effort: what is left behind, the others take over after a lease.
+        This is best effort: other processes take over what is left after a lease.
         """
         runtime = self._runtime
         try:

@@ -1,4 +1,4 @@
-"""What a lane's reader has to look after before it reads on: messages from the other parts of the lane."""
+"""Defines the messages to a lane's reader, which it handles before it reads on."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import msgspec
 
 
 class GroupLost(msgspec.Struct, frozen=True):
-    """The consumer group is not there: a flush, a deletion, or a failover."""
+    """Report that the consumer group is missing, after a flush, a deletion, or a failover."""
 
 
 class Stalled(msgspec.Struct, frozen=True):
-    """This process itself stood still for half a lease: others may have taken over from it."""
+    """Report that this process stood still for half a lease: others may have taken over from it."""
 
 
 class Neighbours(msgspec.Struct, frozen=True):
-    """What the last heartbeat saw of the agent's other consumers."""
+    """Report what the last heartbeat saw of the agent's other consumers."""
 
     dead: tuple[tuple[str, str], ...]
     """Consumers whose counters stood still for a lease, and these counters."""

@@ -1,4 +1,4 @@
-"""How deliveries end: what an agent returned or failed with, as what settle.lua does."""
+"""Turns what an agent returned, or its failure, into the outcome that settle.lua carries out."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Fields: TypeAlias = Sequence[str | bytes]
 
 
 class HandlerError(TypeError):
-    """An agent returned something the topology does not let it write: a bug, and a dead letter."""
+    """Report that an agent returned something the topology forbids: a bug, and a dead letter."""
 
 
 class SessionMove(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a settlement changes in its session."""
+    """Hold what a settlement changes in its session."""
 
     key: str
     session_id: str
@@ -47,7 +47,7 @@ class SessionMove(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How one delivery ends: what settle.lua does, and what metrics, span and log line say about it."""
+    """Hold how one delivery ends: for settle.lua, and for metrics, span and log line."""
 
     what: What
     outputs: Sequence[tuple[str, Fields]] = ()
@@ -66,7 +66,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def label(self) -> str:
-        """The word of metrics and log lines; theirs is older than ours."""
+        """Return the word of metrics and log lines, which keep older words than `what`."""
         return "interrupted" if self.what == "released" else self.what
 
 
@@ -76,7 +76,7 @@ REPEATED: Final = Outcome(what="done", message="the same event was published bef
 
 
 class Outcomes:
-    """Makes the outcomes of one agent in one lane."""
+    """Make the outcomes of one agent in one lane."""
 
     def __init__(self, runtime: Runtime, keys: Keys) -> None:
         self._runtime = runtime
@@ -89,7 +89,7 @@ class Outcomes:
         self._source = f"erni:{runtime.stage.agent}"
 
     def done(self, delivery: Delivery, envelope: Envelope, result: Succeeded[Any]) -> Outcome:
-        """The agent returned its event or events."""
+        """Make the outcome of a delivery whose agent returned its event or events."""
         attempts = len(result.failures) + 1
         value = result.value
         events: Sequence[Event] = value if isinstance(value, (list, tuple)) else (value,)
@@ -123,7 +123,7 @@ class Outcomes:
         )
 
     def failed(self, delivery: Delivery, envelope: Envelope, result: Failed) -> Outcome:
-        """The agent did not come through, for whatever reason."""
+        """Make the outcome of a delivery whose agent failed, for whatever reason."""
         message = sentence_of(result.error)
         if result.kind is Kind.UNHEALTHY:
             stopping = self._runtime.stopping.is_set()
@@ -147,7 +147,7 @@ class Outcomes:
         message: str,
         failures: Sequence[Attempt] = (),
     ) -> Outcome:
-        """To the dead letters."""
+        """Make the outcome that sends the entry to the dead letters."""
         envelope, stream = delivery.envelope, self._stage.reads[delivery.stream]
         session_id = envelope.session_id if envelope else getattr(error, "session_id", None)
         replays = _replays(delivery)
@@ -203,7 +203,7 @@ class Outcomes:
         )
 
     def _wrong(self, events: Sequence[Event]) -> HandlerError:
-        """What is wrong with what the agent returned."""
+        """Return what is wrong with what the agent returned."""
         for event in events:
             if topology.NAMES.get(type(event)) not in self._stage.writes:
                 return HandlerError(
@@ -222,7 +222,7 @@ class Outcomes:
         )
 
     def _counted(self, envelope: Envelope, events: Sequence[Event]) -> SessionMove | None:
-        """What a hand-off counts: the entry received (first agent), the agent's own, and its good end."""
+        """Return what a hand-off counts: received (by the first agent), the agent's own count, validated."""
         session_id = envelope.session_id
         if not self._counts or session_id is None or envelope.photo_id is None:
             return None
@@ -276,12 +276,12 @@ class Outcomes:
 
 
 def _expected(envelope: Envelope | None) -> int:
-    """How many photos the session has, if this event says so."""
+    """Return how many photos the session has, if this event contains the number."""
     return (getattr(envelope.event, "expected", None) or 0) if envelope else 0
 
 
 def _replays(delivery: Delivery) -> int:
-    """How often it was replayed; what cannot be decoded may have been, too."""
+    """Return how often the entry was replayed; it may be one that cannot be decoded."""
     if delivery.envelope:
         field = delivery.envelope.replay
     else:
@@ -290,7 +290,7 @@ def _replays(delivery: Delivery) -> int:
 
 
 def _file_name(envelope: Envelope | None) -> str | None:
-    """What people call the photo: its file name, else the end of its address."""
+    """Return the name people know the photo by: its file name, else the end of its address."""
     if envelope is None:
         return None
     name = getattr(envelope.event, "file_name", None)

@@ -1,4 +1,4 @@
-"""Values to and from scripts, as MessagePack.
+"""Packs values for scripts and unpacks theirs, as MessagePack.
 
 Lua's strings are bytes, and the server's cmsgpack knows only the old raw type for them: no bin, which
 msgspec would write for bytes, and no check for UTF-8, which it would make when reading.

@@ -1,4 +1,4 @@
-"""The photo record: a photo's way so far, written beside each hand-off, for the person who asks."""
+"""Defines the photo record: a photo's way so far, written with each hand-off, for people who look it up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class AgentPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one agent last did with a photo."""
+    """Hold what one agent last did with a photo."""
 
     agent: str
     outcome: str
@@ -30,7 +30,7 @@ class AgentPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A photo's way through the agents, in the pipeline's order."""
+    """Hold a photo's way through the agents, in the pipeline's order."""
 
     photo_id: str
     session_id: str | None
@@ -39,7 +39,7 @@ class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def status(self) -> str:
-        """validated, dead, or the agent it is on its way to."""
+        """Return validated, dead, or the agent that the photo is on its way to."""
         if not self.parts:
             return "unknown"
         if any(part.outcome == "dead" for part in self.parts):
@@ -50,14 +50,14 @@ class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def trace_id(self) -> str:
-        """32 hex digits, or '' if the photo was not traced."""
+        """Return the trace id, 32 hex digits, or '' if the photo was not traced."""
         return next((part.traceparent[3:35] for part in self.parts if part.traceparent), "")
 
 
 def record_fields(
     step: Step, outcome: str, message: str, traceparent: str, session_id: str | None, file_name: str | None
 ) -> list[str | bytes]:
-    """The hash fields one settlement writes."""
+    """Return the hash fields that one settlement writes."""
     part = AgentPart(
         agent=step.agent,
         outcome=outcome,

@@ -1,4 +1,4 @@
-"""Postponed entries: they wait in a sorted set until their time and go back to their stream."""
+"""Moves postponed entries, which wait in a sorted set until their time, back to their stream."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOVED_AT_ONCE: Final = 100
 
 
 class Delays(msgspec.Struct, frozen=True):
-    """What the field `ernidelayed` of an entry says about its postponements."""
+    """Hold what the field `ernidelayed` of an entry records about its postponements."""
 
     first: float = 0.0
     """Unix seconds of the first postponement; 0 if there was none."""
@@ -42,12 +42,12 @@ def delays_of(field: bytes) -> Delays:
 
 
 def overdue(delays: Delays) -> bool:
-    """Whether an entry has been postponed for too long."""
+    """Return whether an entry has been postponed for too long."""
     return delays.first > 0 and time.time() - delays.first > LONGEST_SECONDS
 
 
 async def move_due(lane: Lane, stage: Stage, ttls: Ttls) -> int:
-    """Move what is due; several processes may try at once, each entry moves once."""
+    """Move the entries that are due; several processes may try at once, each entry moves once."""
     fetch: Callable[..., Awaitable[Any]] = lane.writing.execute_command
     moved = 0
     while True:

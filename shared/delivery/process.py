@@ -1,4 +1,4 @@
-"""An agent process: its lanes and loops, from start-up to the last entry."""
+"""Runs an agent process: its lanes and loops, from start-up to the last entry."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _log = structlog.get_logger(__name__)
 
 
 def consumer_name() -> str:
-    """Unique per start: host, pid, and a random part (a pid comes back after a restart of a container)."""
+    """Make a name unique per start: host, pid, a random part (a restarted container reuses pids)."""
     return f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 class AgentProcess:
-    """Runs one agent until it is stopped.
+    """Run one agent until it is stopped.
 
-    `stop` ends reading and retry waits; what is in flight is finished within GRACE_SECONDS and settled, and
+    `stop` ends reading and retry waits. Entries in flight that finish within GRACE_SECONDS are settled, and
     the rest is released. A second `stop` releases everything at once.
     """
 
@@ -60,7 +60,7 @@ class AgentProcess:
         spans: DeliverySpans | None = None,
         background: Callable[[AgentProcess], Awaitable[None]] | None = None,
     ) -> None:
-        """`lanes`: those to read, default all of LANES. `background` runs beside the loops until they end."""
+        """Read `lanes`, by default all of LANES. `background` runs beside the loops until they end."""
         name = consumer or consumer_name()
         self.runtime = Runtime.of(
             agent, topology.stage_of(agent.name), settings, name, spans or DeliverySpans(consumer=name)
@@ -76,12 +76,12 @@ class AgentProcess:
 
     @property
     def redis(self) -> Redis:
-        """The connection that is not used for reading entries, of the first lane."""
+        """Return the first lane's connection that is not used for reading entries."""
         return self._lanes[0].lane.writing
 
     @property
     def metrics(self) -> AgentMetrics:
-        """What the process counts."""
+        """Return the metrics of the process."""
         return self.runtime.metrics
 
     def stop(self) -> None:
@@ -123,7 +123,7 @@ class AgentProcess:
                 await worker.close()
 
     async def _wait_for_redis(self) -> None:
-        """Wait until Redis answers, then check that it can keep what we promise."""
+        """Wait until Redis answers, then check that its settings can keep our promises."""
         settings, stopping = self.runtime.settings, self.runtime.stopping
         while not stopping.is_set():
             try:
@@ -146,7 +146,7 @@ class AgentProcess:
             others.append(asyncio.ensure_future(self._background(self)))
         stopped = asyncio.create_task(self.runtime.stopping.wait())
         try:
-            # a loop that ends by itself has a bug: let the process end with it, the supervisor starts another
+            # a loop that ends by itself has a bug: the process ends too, the supervisor starts another
             done, _ = await asyncio.wait(
                 [*heartbeats, *readers, stopped], return_when=asyncio.FIRST_COMPLETED
             )
@@ -179,7 +179,7 @@ class AgentProcess:
         )
 
     async def _drain(self) -> None:
-        """Finish what is in flight within the grace and release the rest, as far as Redis answers."""
+        """Finish the entries in flight within the grace and release the rest, as far as Redis answers."""
         grace = self.runtime.settings.grace_seconds
         _log.info("stopping", in_hand=self._in_flight, grace_seconds=grace)
         if not self._in_flight:
@@ -222,7 +222,7 @@ class AgentProcess:
         )
 
     def health(self) -> HealthState:
-        """Live unless a loop has stopped turning; ready while Redis answers and no breaker is open."""
+        """Report live unless a loop stopped turning, and ready while Redis answers and no breaker is open."""
         runtime, now = self.runtime, time.monotonic()
         longest = runtime.settings.lease_seconds * _STUCK_LEASES
         stopping = runtime.stopping.is_set()
@@ -258,11 +258,11 @@ class AgentProcess:
 def _calm_collector() -> None:
     """Look for reference cycles less often, and not among what was loaded at the start.
 
-    The objects of a hand-off die by their count; the collector's default, a look every 700 allocations,
+    Reference counts free the objects of a hand-off. The collector by default looks every 700 allocations, and
     finds nothing among them.
     """
     if not gc.get_freeze_count():
-        # once: frozen a second time, what an earlier agent of this process left would stay for good
+        # freeze once: a second time would keep for good what an earlier agent of this process left
         gc.collect()
         gc.freeze()
     gc.set_threshold(10_000, 10, 10)

@@ -1,4 +1,4 @@
-"""How entries come into a process, in one lane: reads, take-overs and orphans, one after the other.
+"""Reads the entries of one lane into a process: reads, take-overs and orphans, one after the other.
 
 Only this coroutine reads or claims. Between two claims no reply is outstanding, so Redis's pending list can
 be compared with what is in flight.
@@ -36,7 +36,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Reader:
-    """The read loop of one lane."""
+    """Run the read loop of one lane."""
 
     def __init__(
         self, runtime: Runtime, lane: Lane, in_flight: InFlight, handler: Handler, news: News
@@ -64,7 +64,7 @@ class Reader:
         """Newest entries before the last read; empty when they have to be looked up again."""
 
     async def run(self) -> None:
-        """Take entries in until the process stops; entries in flight go on."""
+        """Read entries until the process stops; entries in flight go on."""
         await self._persist(self._make_groups, "creating consumer groups")
         self.begun.set()
         while not self._runtime.stopping.is_set():
@@ -72,7 +72,7 @@ class Reader:
             await self._persist(self._turn_once, "reading")
 
     async def _persist(self, call: Callable[[], Awaitable[None]], doing: str) -> None:
-        """Do it, however long Redis is away; a vanished group is made again."""
+        """Make a call, and wait while Redis is away; make a vanished group again."""
         try:
             await call()
         except (RedisError, OSError) as error:
@@ -104,7 +104,7 @@ class Reader:
                     raise
 
     async def _turn_once(self) -> None:
-        """One turn: what has to be looked after first, then a read."""
+        """Take one turn: handle what goes before reading, then read."""
         stalled = await self._hear()
         if stalled or time.monotonic() - self._reclaimed > self._lease / 4:
             await self._reclaim()
@@ -116,7 +116,7 @@ class Reader:
         count = self._may_read()
         slots = self._slots.take(count) if count else 0
         if not slots and count:
-            # the slot that comes belongs to this lane: lanes that wait get one in turn
+            # the slot that comes belongs to this lane: waiting lanes get slots in turn
             slots = await self._slots.changed(min(self._lease / 4, _IDLE_LOOK))
         elif not slots:
             await asyncio.sleep(min(self._lease / 4, _IDLE_LOOK))
@@ -124,7 +124,7 @@ class Reader:
             await self._read(slots)
 
     async def _hear(self) -> bool:
-        """Take the messages of the other parts; returns whether this process stood still."""
+        """Handle the messages of the other parts; return whether this process stood still."""
         stalled = False
         while self._news:
             match self._news.popleft():
@@ -138,12 +138,12 @@ class Reader:
 
     @property
     def _shut(self) -> bool:
-        """Whether nothing may come in: paused, unhealthy, or stopping."""
+        """Return whether nothing may be read: paused, unhealthy, or stopping."""
         runtime = self._runtime
         return runtime.stopping.is_set() or self._paused or bool(runtime.gate.unhealthy)
 
     def _may_read(self) -> int:
-        """How many entries may come in now."""
+        """Return how many entries may be read now."""
         if self._shut:
             return 0
         breakers = self._runtime.breakers
@@ -153,7 +153,7 @@ class Reader:
         return READ_AT_ONCE
 
     async def _read(self, slots: int) -> None:
-        """Read what is there for all `slots`; if nothing is, wait for entries.
+        """Read up to `slots` entries; if there are none, wait for entries.
 
         A process with one lane waits with one slot in a blocking read. With several lanes an idle one would
         keep that slot from the busy ones, so it only looks at the streams' ends until something is added.
@@ -180,9 +180,9 @@ class Reader:
             self._slots.give(slots - min(taken, slots))
 
     async def _newest(self) -> list[str]:
-        """The ids of the newest entries, in the order of the streams; an empty stream has 0-0.
+        """Return the ids of the newest entries, in the order of the streams; an empty stream has 0-0.
 
-        Looked up before a read: what is older was there for it.
+        Call it before a read: that read could take all older entries.
         """
         call: Callable[..., Awaitable[Any]] = self._lane.reading.execute_command
         ends = []
@@ -192,14 +192,14 @@ class Reader:
         return ends
 
     async def _wait_for_entries(self) -> None:
-        """Return when something was added behind the ends that were looked up, or after a while."""
+        """Return when an entry was added behind the ends that `_newest` returned, or after a while."""
         call: Callable[..., Awaitable[Any]] = self._lane.reading.execute_command
         milliseconds = int(min(BLOCK_SECONDS, self._lease / 4) * 1000)
         if await call("XREAD", "COUNT", 1, "BLOCK", milliseconds, "STREAMS", *self._keys, *self._ends):
             self._ends = []
 
     async def _read_streams(self, slots: int, *, block: bool) -> int:
-        """One XREADGROUP over the agent's streams; returns how many entries it took.
+        """Send one XREADGROUP over the agent's streams; return how many entries it took.
 
         COUNT counts per stream: slots are divided over the streams, and with fewer slots than streams the
         streams take turns. A blocking read waits on all of them with COUNT 1; should both streams answer,
@@ -214,7 +214,7 @@ class Reader:
         if block:
             args += ["BLOCK", int(min(BLOCK_SECONDS, self._lease / 4) * 1000)]
         args += ["STREAMS", *keys, *(">" for _ in keys)]
-        # never cancelled in flight: an entry whose reply nobody reads would wait for its orphan check
+        # never cancelled in flight: an entry in a reply that nobody reads would wait for the orphan check
         call: Callable[..., Awaitable[Any]] = self._lane.reading.execute_command
         reply = await call("XREADGROUP", *args)
         taken = 0
@@ -233,10 +233,8 @@ class Reader:
         self._in_flight.hold(delivery)
         self._handler.handle(delivery)
 
-    # --- take-over -----------------------------------------------------------------------------------
-
     async def _take_over(self) -> None:
-        """Take from the dead and the returned what there is room for; suspects wait for `_suspect`."""
+        """Take over from the dead and from `returned` while there is room; suspects wait for `_suspect`."""
         for whose, seen in [(RETURNED, "*")] * bool(self._returned) + list(self._dead):
             slots = self._slots.take(READ_AT_ONCE)
             taken = 0
@@ -289,9 +287,9 @@ class Reader:
         return result
 
     async def _suspect(self) -> bool:
-        """Handle one suspect, alone: what was delivered twice and never settled may be what kills.
+        """Handle one suspect alone, because an entry delivered twice and never settled may kill the process.
 
-        True while nothing else may come in: the last entries in flight end first.
+        Returns True while nothing else may be read: the last entries in flight end first.
         """
         if not self._suspects:
             return False
@@ -315,10 +313,8 @@ class Reader:
                 self._slots.give(self._slots.total)
         return False
 
-    # --- what is ours ----------------------------------------------------------------------------------
-
     async def _reclaim(self) -> None:
-        """Cancel what is no longer ours; claim again what is ours and not in flight."""
+        """Cancel entries that are no longer ours; claim again entries that are ours and not in flight."""
         for stream, key in enumerate(self._keys):
             held: list[str | int] = []
             known: dict[str, int] = {}
@@ -354,7 +350,7 @@ class Reader:
         self._reclaimed = time.monotonic()
 
     def _lost_body(self, stream: int, entry_id: str) -> None:
-        """An entry was pending and somebody deleted its body: nothing can be done but report it."""
+        """Report a pending entry whose body somebody deleted: nothing else can be done."""
         self._runtime.metrics.lost_bodies.inc()
         _log.error(
             "entry lost: its body was deleted from outside", stream=self._keys[stream], entry_id=entry_id

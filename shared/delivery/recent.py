@@ -19,7 +19,7 @@ _ENOUGH: Final = 20
 
 
 class Recent:
-    """Counts the outcomes done and dead only: other outcomes say nothing about the entry."""
+    """Count the outcomes done and dead only: other outcomes say nothing about the entry."""
 
     def __init__(self) -> None:
         self._outcomes: deque[str] = deque(maxlen=KEPT)
@@ -38,16 +38,16 @@ class Recent:
         if self._count == 0:
             self.seconds_now = self._usual = mean
         self._count += len(took)
-        # at first about the plain mean, so that one slow first entry does not count as usual for long
+        # at first close to the plain mean, so that one slow first entry does not count as usual for long
         self._usual += max(_SLOW, 1 / self._count) * (mean - self._usual)
         self.seconds_now += _FAST * (mean - self.seconds_now)
 
     @property
     def outcomes(self) -> str:
-        """One character for each entry, oldest first: ``.`` done, ``x`` dead."""
+        """Return one character for each entry, oldest first: ``.`` done, ``x`` dead."""
         return "".join(self._outcomes)
 
     @property
     def seconds_usual(self) -> float:
-        """Seconds an entry usually takes; 0 until enough were seen."""
+        """Return the seconds an entry usually takes; 0 until enough were seen."""
         return self._usual if self._count >= _ENOUGH else 0.0

@@ -1,4 +1,4 @@
-"""What all parts of a process share: its settings, its place in the topology, and what they count with."""
+"""Holds what all parts of a process share: its settings, its place in the topology, and its metrics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Ttls(msgspec.Struct, frozen=True, kw_only=True):
-    """Lifetimes in ms: photo records (0: none are written), sessions, sessions in flight."""
+    """Hold lifetimes in ms: photo records (0: none are written), sessions, sessions in flight."""
 
     photo: int
     session: int
@@ -31,7 +31,7 @@ class Ttls(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
-    """One process of one agent."""
+    """Hold what the parts of one process of one agent share."""
 
     settings: Settings
     agent: Agent[Any, Any]
@@ -73,6 +73,6 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _show_breaker(name: str, is_open: bool) -> None:  # noqa: FBT001 - a callback's value
-    # a metric's labels are bounded: no library or host is among them
+    # a metric's labels are bounded, so no library or host is among them
     if "/" not in name:
         BREAKER_OPEN.labels(name).set(1 if is_open else 0)

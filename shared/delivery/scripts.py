@@ -1,4 +1,4 @@
-"""The delivery engine's Lua scripts, each behind one function of its name; the tables are in `lua/*.lua`."""
+"""Calls the delivery engine's Lua scripts, each by a function of its name; `lua/*.lua` has the tables."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ its entries GONE, which is as true."""
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """What became of a batch, and what happened beside."""
+    """Hold what became of a batch, and what its side writes did."""
 
     replies: dict[int, str]
     """Place in the batch → FENCED, GONE, or the error; what is not named was settled."""
@@ -45,7 +45,7 @@ class Settled(msgspec.Struct, frozen=True):
 
 
 class Beat(msgspec.Struct, frozen=True):
-    """What a heartbeat saw."""
+    """Hold what a heartbeat saw."""
 
     counter: int
     beats: dict[str, str]
@@ -59,7 +59,7 @@ class Beat(msgspec.Struct, frozen=True):
 
 
 class TakenOver(msgspec.Struct, frozen=True):
-    """What a take-over brought. `alive`: the counter moved after all, nothing was done."""
+    """Hold what a take-over claimed. `alive`: the counter moved after all, so nothing was done."""
 
     alive: bool = False
     taken: list[Delivery] = []
@@ -73,7 +73,7 @@ class TakenOver(msgspec.Struct, frozen=True):
 
 
 class Reclaimed(msgspec.Struct, frozen=True):
-    """How what is in flight differs from what this process owns, for one stream."""
+    """Hold how the entries in flight differ from those this process owns, for one stream."""
 
     lost: list[str]
     orphans: list[Delivery]
@@ -157,7 +157,7 @@ async def reclaim(
     limit: int,
     in_flight: Sequence[str | int],
 ) -> Reclaimed:
-    """Compare what is in flight (id, deliveries, id, deliveries, …) with what we own, for one stream."""
+    """Compare the entries in flight (id, deliveries, id, deliveries, …) with those we own, for one stream."""
     lost, orphans, gone = await _RECLAIM(
         redis, [stream_key], [agent, consumer, limit, packing.pack(in_flight)]
     )

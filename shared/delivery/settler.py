@@ -1,4 +1,4 @@
-"""Ending deliveries: those that come in while a batch is in flight go out together in the next one."""
+"""Settles deliveries in batches: those that end while a batch is in flight form the next one."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Settler:
-    """Settles the deliveries of one stream in one lane, in order, until Redis has answered."""
+    """Settle the deliveries of one stream in one lane, in order, until Redis has answered."""
 
     def __init__(self, runtime: Runtime, lane: Lane, stream: str, accounting: Accounting, news: News) -> None:
-        """`stream`: the event type it is named after."""
+        """Prepare to settle the stream named after the event type `stream`."""
         self._runtime = runtime
         self._lane = lane
         self._accounting = accounting
@@ -66,7 +66,7 @@ class Settler:
         self._queue: deque[Delivery] = deque()
         self._sending: asyncio.Task[None] | None = None
         self._batch = 0
-        # kept: asking for the running loop is a system call each time
+        # kept, because asking for the running loop is a system call each time
         self._loop = asyncio.get_running_loop()
 
     def settle(self, delivery: Delivery) -> None:
@@ -76,7 +76,7 @@ class Settler:
             self._sending = self._loop.create_task(self._send_all())
 
     async def close(self) -> None:
-        """Stop sending; what is not settled stays pending, and is taken over after a lease."""
+        """Stop sending; entries that are not settled stay pending, and are taken over after a lease."""
         if self._sending is not None:
             self._sending.cancel()
             await asyncio.wait([self._sending], timeout=1.0)
@@ -103,7 +103,7 @@ class Settler:
             except (RedisError, OSError) as error:
                 trouble = trouble_of(error)
                 if trouble is Trouble.NO_GROUP:
-                    # flushed or failed over: whatever was unsettled will be delivered again
+                    # flushed or failed over: all unsettled entries will be delivered again
                     self._news.append(GroupLost())
                     self._accounting.end(batch, ["GONE"] * len(batch))
                     return
@@ -111,7 +111,7 @@ class Settler:
                     _log.exception("a batch of settlements was refused; trying again", entries=len(batch))
                     await asyncio.sleep(_AGAIN_SECONDS)
                     continue
-                # sent again as it is, same number: if it was applied, its marker gives the first answer
+                # sent again unchanged, same number: if it was applied, its marker returns the first answer
                 await self._lane.trouble_with(error, "settling")
             else:
                 break
@@ -120,7 +120,7 @@ class Settler:
         self._account(batch, settled.replies)
 
     def _account(self, batch: list[Delivery], replies: dict[int, str]) -> None:
-        """`replies`: those that are not OK, by their place in the batch."""
+        """Account for a batch. `replies`: those that are not OK, by their place in the batch."""
         answers = ["OK"] * len(batch)
         for place, reply in replies.items():
             answers[place] = reply
@@ -153,18 +153,18 @@ class Settler:
             )
 
     async def _make_room(self, settled: scripts.Settled) -> None:
-        """Evict before anybody hears of the settlements: so the excess stays within what is in flight."""
+        """Evict before the settlements are accounted for: so the excess is at most the entries in flight."""
         sessions = self._lane.sessions
         if not sessions.crowded(settled.sessions_open, settled.sessions_rest):
             return
         try:
             await sessions.evict(self._lane.keys)
         except (RedisError, OSError) as error:
-            # the sweep of the next second makes up for it
+            # the sweep of the next second evicts instead
             _log.debug("no session evicted", error=str(error)[:200])
 
     def _pack(self, batch: Sequence[Delivery]) -> tuple[list[str], bytes]:
-        """The keys and the packed argument of settle.lua; entries name their keys by position."""
+        """Return the keys and the packed argument of settle.lua; entries name their keys by position."""
         index = self._fixed.copy()
 
         def at(key: str) -> int:

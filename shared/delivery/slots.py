@@ -1,4 +1,4 @@
-"""Room for entries in flight. A process never reads more than it has room for."""
+"""Limits the entries in flight. A process never reads more than it has slots for."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections import deque
 
 
 class Slots:
-    """CONCURRENCY places, shared by the lanes of a process, first come first served.
+    """Share CONCURRENCY slots among the lanes of a process, first come first served.
 
-    A suspect (an entry whose handling may have killed its process) gets all of them: whoever wants one
-    calls `want_all`, after which nobody gets new slots, and takes them when the last entry has ended.
+    A suspect (an entry whose handling may have killed its process) gets all slots. Its lane calls `want_all`;
+    from then on nobody gets new slots. When the last entry has ended, the lane takes all slots.
     """
 
     def __init__(self, total: int) -> None:
@@ -21,11 +21,11 @@ class Slots:
 
     @property
     def taken(self) -> int:
-        """Slots in use, those reserved for a read in flight included."""
+        """Return the slots in use, those reserved for a read in flight included."""
         return self.total - self.free
 
     def take(self, limit: int) -> int:
-        """Take up to `limit` slots now; 0 if there is none, or somebody waits for all."""
+        """Take up to `limit` slots now; return how many, 0 if there is none or somebody waits for all."""
         if self._all_for is not None:
             return 0
         got = min(self.free, limit)
@@ -38,20 +38,20 @@ class Slots:
         self._wake()
 
     def want_all(self, who: object) -> bool:
-        """Ask for all slots; False if another one asked before."""
+        """Ask for all slots; return False if somebody else asked before."""
         if self._all_for is None:
             self._all_for = who
         return self._all_for is who
 
     def take_all(self, who: object) -> bool:
-        """Take all slots if `who` asked for them and all are free."""
+        """Take all slots if `who` asked for them and all are free; return whether it did."""
         if self._all_for is not who or self.free < self.total:
             return False
         self.free = 0
         return True
 
     def want_all_no_more(self, who: object) -> None:
-        """End the wish; slots go to whoever waits."""
+        """Withdraw the request for all slots; slots go to the lanes that wait."""
         if self._all_for is who:
             self._all_for = None
             self._wake()
@@ -68,7 +68,7 @@ class Slots:
             waiter.set_result(granted)
 
     async def changed(self, seconds: float) -> int:
-        """Wait for a slot, at most so long; returns 1 with a slot that is now the caller's, else 0."""
+        """Wait for a slot until the time-out; return 1 if the caller now has a slot, else 0."""
         waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:

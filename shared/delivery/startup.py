@@ -1,4 +1,4 @@
-"""What has to be true of the Redis server before an agent starts, each in a sentence."""
+"""Checks the Redis server before an agent starts; each finding is a sentence."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class RedisUnfitError(Exception):
-    """The server cannot keep what we promise; the message says why and what to do."""
+    """Report that the server cannot keep our promises; the message says why and what to do."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One check: whether it is fine, and the sentence about it."""
+    """Hold one check: whether it is fine, and the sentence about it."""
 
     ok: bool
     sentence: str
 
 
 async def check_redis(redis: Redis, *, lanes: int, allow_volatile: bool) -> list[Finding]:
-    """Look at the server. Raises what redis-py raises if it does not answer, or is loading."""
+    """Check the server. Raises what redis-py raises if it does not answer, or is loading."""
     info = _texts(await redis.info())
     if info.get("loading") == "1":
-        # INFO answers all the same, and says until the end that there is no append-only file
+        # INFO answers while loading, and reports until its end that there is no append-only file
         raise BusyLoadingError("Redis is loading its data")
     findings = [_version(info), _role(info), _cluster(info, lanes), _policy(info)]
     findings.append(await _persistence(redis, info, allow_volatile=allow_volatile))
@@ -46,7 +46,7 @@ async def require(redis: Redis, *, lanes: int, allow_volatile: bool) -> None:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether waiting may help: the server is away, loading, or failing over."""
+    """Return whether waiting may help: the server is away, loading, or failing over."""
     return isinstance(error, OSError) or trouble_of(error) in (
         Trouble.AWAY,
         Trouble.LOADING,
@@ -111,7 +111,7 @@ async def _persistence(redis: Redis, info: dict[str, str], *, allow_volatile: bo
     except RedisError as error:
         if trouble_of(error) is Trouble.AWAY:
             raise
-        # agents' ACL hides CONFIG on purpose
+        # the ACL of the agents hides CONFIG on purpose
         return Finding(ok=True, sentence="append-only file on (appendfsync not visible to this user)")
     if policy != "always":
         return Finding(

@@ -1,1 +1,1 @@
-"""What people read: one JSON report per photo, one HTML page per session."""
+"""Writes what people read: one JSON report per photo, one HTML page per session."""

@@ -1,4 +1,4 @@
-"""What a session's page shows of one photo: a report turned into words and marks."""
+"""Turns a photo's report into the words and marks that a session's page shows."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _CAUSES = {
 
 
 class Reason(Record, frozen=True, kw_only=True):
-    """Why a person has to look, and at which columns."""
+    """Explain why a person has to look, and at which columns."""
 
     columns: list[str]
     text: str
 
 
 class FieldView(Record, frozen=True, kw_only=True):
-    """One line of a card."""
+    """Hold one line of a card."""
 
     name: str
     values: list[str]
@@ -60,7 +60,7 @@ class FieldView(Record, frozen=True, kw_only=True):
 
 
 class Card(Record, frozen=True, kw_only=True):
-    """One photo of the page."""
+    """Hold one photo of the page."""
 
     anchor: str
     title: str
@@ -83,7 +83,7 @@ class Card(Record, frozen=True, kw_only=True):
 def card(
     report: PhotoReport, place: int, thumbnail: bytes | None, where: tzinfo, jaeger_url: str, *, mixed: bool
 ) -> Card:
-    """A photo's card. `place` numbers the cards; `mixed`: the session fills more than one library."""
+    """Make a photo's card. `place` numbers the cards; `mixed`: the session fills more than one library."""
     by_text: dict[str, list[str]] = defaultdict(list)
     by_column: dict[str, list[str]] = defaultdict(list)
     for need in report.needs_person:
@@ -118,7 +118,7 @@ def card(
 
 
 def link(url: str) -> str:
-    """An address that may stand in a link: http(s) alone, so never a script; nothing otherwise."""
+    """Return an address that may stand in a link: http(s) alone, so never a script; '' otherwise."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -127,24 +127,24 @@ def link(url: str) -> str:
 
 
 def _open(field: FieldReport) -> str | None:
-    """The stored choice, if it is the one for "nobody knows yet"."""
+    """Return the stored choice, if it is the one for "nobody knows yet"."""
     if field.kind not in ("choice", "multi_choice"):
         return None
     return unsure_word(german.value(field.stored, field.kind, UTC))
 
 
 def _field(field: FieldReport, reasons: Sequence[str], where: tzinfo) -> FieldView:
-    """One line: the stored value is what counts, where anything was stored or sent at all."""
+    """Make one line. The stored value counts if anything was stored or sent."""
     stored = german.value(field.stored, field.kind, where)
     found = german.value(field.value, field.kind, where)
     differs = not field.same
-    # A person's value is neither from our source nor of our confidence.
+    # A person's value has neither our source nor our confidence.
     persons = field.cause == "edited" or (field.source is None and bool(stored))
     values = stored if differs or stored else found
     confidence = None if persons else field.confidence
     source = "person" if persons else field.source or ""
     notes = list(reasons)
-    # An altered value is a reason already.
+    # An altered value already is a reason.
     if field.cause and not (reasons and field.cause == "altered"):
         notes.append(_CAUSES[field.cause])
     return FieldView(
@@ -172,13 +172,13 @@ def _field(field: FieldReport, reasons: Sequence[str], where: tzinfo) -> FieldVi
 
 
 def _caution(field: FieldReport) -> str:
-    """Whether people can be recognised is for a person to say, whatever an analyzer or a default says."""
+    """Return the caution beside a value. Only a person can decide whether people can be recognised."""
     column = Column(name=field.column, display_name=field.display_name, kind=field.kind)
     return "Hinweis, keine Prüfung" if topic_of(column) == "people" else ""
 
 
 def _facts(report: PhotoReport, where: tzinfo, *, mixed: bool) -> list[tuple[str, str]]:
-    """The small print of a card."""
+    """Return the small print of a card."""
     item, analysis = report.item, report.analysis
     tokens = analysis.prompt_tokens + analysis.completion_tokens
     how = [analysis.model]
@@ -206,6 +206,6 @@ def _facts(report: PhotoReport, where: tzinfo, *, mixed: bool) -> list[tuple[str
 
 
 def _step(agent: str, seconds: float, attempts: int) -> str:
-    """One agent's time in words."""
+    """Describe one agent's time in words."""
     tries = f" ({attempts} Versuche)" if attempts > 1 else ""
     return f"{german.AGENTS.get(agent, agent)} {german.duration(seconds)}{tries}"

@@ -1,4 +1,4 @@
-"""What a session's report needs to know: the session itself, and its dead photos."""
+"""Defines what a session's report needs: facts of the session itself, and of its dead photos."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ if TYPE_CHECKING:
 
 
 class DeadPhoto(Protocol):
-    """What the page needs of a dead letter (`shared.operations.dead_letters` has them)."""
+    """Hold what the page needs of a dead letter; `shared.operations.dead_letters` provides it."""
 
     @property
     def agent(self) -> str:
-        """Where it died."""
+        """Return the agent at which the photo died."""
 
     @property
     def reason(self) -> str:
-        """``exhausted``, ``permanent``, ``undecodable`` or ``delivery_limit``."""
+        """Return ``exhausted``, ``permanent``, ``undecodable`` or ``delivery_limit``."""
 
     @property
     def message(self) -> str:
-        """The error's sentence."""
+        """Return the error's sentence."""
 
     @property
     def photo_id(self) -> str | None:
-        """The photo's id, if its entry could be read."""
+        """Return the photo's id, if its entry could be read."""
 
     @property
     def file_name(self) -> str | None:
-        """The photo's name, if its entry could be read."""
+        """Return the photo's name, if its entry could be read."""
 
     @property
     def entry_id(self) -> str:
-        """The dead letter's stream entry id."""
+        """Return the dead letter's stream entry id."""
 
     @property
     def failed_at(self) -> float:
-        """Unix time in seconds."""
+        """Return when the photo died, as Unix time in seconds."""
 
 
 class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the session itself."""
+    """Hold what is known of the session itself."""
 
     session_id: SessionId
     completion: int = 0
@@ -58,7 +58,7 @@ class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, event: SessionCompleted) -> SessionFacts:
-        """The facts of a completed session."""
+        """Return the facts of a completed session."""
         return cls(
             session_id=event.session_id,
             completion=event.completion,

@@ -1,4 +1,4 @@
-"""Numbers, times and values as Swiss readers write them, and the words the page uses for our terms."""
+"""Writes numbers, times and values as Swiss readers do, and holds the page's words for our terms."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ DEATHS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def number(value: float, digits: int = 0) -> str:
-    """A number with so many decimals; the Swiss thousands mark is an apostrophe, from five places on."""
+    """Write a number with so many decimals; from five places on it gets Swiss apostrophes."""
     return _grouped(value, f".{digits}f")
 
 
 def money(value: float, currency: str) -> str:
-    """An amount; what is less than ten cents with the two digits that say something."""
+    """Write an amount; below ten cents it has two significant digits."""
     amount = number(value, 2) if value >= 0.1 or value == 0 else f"{value:.2g}"
     return f"{currency} {amount}".strip()
 
 
 def duration(seconds: float) -> str:
-    """``0.04 s``, ``12.3 s``, ``2 min 5 s``, ``1 h 12 min``."""
-    if seconds < 59.95:  # what would be rounded to 60.0 is a minute
+    """Write a duration: ``0.04 s``, ``12.3 s``, ``2 min 5 s``, ``1 h 12 min``."""
+    if seconds < 59.95:  # a value that would be rounded to 60.0 is a minute
         return f"{number(seconds, 2 if seconds < 1 else 1)} s"
     whole = round(seconds)
     if whole < 3600:
@@ -60,12 +60,12 @@ def duration(seconds: float) -> str:
 
 
 def size(octets: int) -> str:
-    """Bytes in kB or MB (decimal, as file managers show them)."""
+    """Write bytes in kB or MB (decimal, as file managers show them)."""
     return f"{number(octets / 1e6, 1)} MB" if octets >= 1e6 else f"{number(max(octets / 1e3, 0.1), 1)} kB"
 
 
 def zone(name: str) -> tzinfo:
-    """A time zone by its IANA name; UTC where the machine has no such zone."""
+    """Return a time zone by its IANA name; UTC if the machine has no such zone."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
@@ -73,17 +73,17 @@ def zone(name: str) -> tzinfo:
 
 
 def moment(unix: float, where: tzinfo) -> str:
-    """A point in time: ``12.05.2026, 14:03``."""
+    """Write a point in time: ``12.05.2026, 14:03``."""
     return datetime.fromtimestamp(unix, where).strftime("%d.%m.%Y, %H:%M")
 
 
 def clock(unix: float, where: tzinfo) -> str:
-    """A time of day: ``14:03``."""
+    """Write a time of day: ``14:03``."""
     return datetime.fromtimestamp(unix, where).strftime("%H:%M")
 
 
 def iso(text: str, where: tzinfo, *, with_time: bool) -> str:
-    """An ISO 8601 date (and time) for people; text that is none stays as it is."""
+    """Write an ISO 8601 date (and time) for people; other text stays as it is."""
     try:
         if len(text) == 10:
             return date.fromisoformat(text).strftime("%d.%m.%Y")
@@ -96,7 +96,7 @@ def iso(text: str, where: tzinfo, *, with_time: bool) -> str:
 
 
 def value(what: FieldText, kind: ColumnKind, where: tzinfo) -> list[str]:
-    """A field's value as words, one per choice; an empty list is an empty field."""
+    """Return a field's value as words, one per choice; an empty list is an empty field."""
     match what:
         case None | "" | []:
             return []

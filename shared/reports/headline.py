@@ -1,4 +1,4 @@
-"""The top of a session's page: how many photos, in which state, how long and how much."""
+"""Makes the top of a session's page: how many photos, in which state, how long and how much."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ NOTHING: Final = "\N{EN DASH}"
 
 
 def on_their_way(facts: SessionFacts, validated: int, dead: int) -> int:
-    """Photos still on their way, as far as somebody said how many there are."""
+    """Count the photos still on their way, if it is known how many there are."""
     told = facts.expected or facts.counters.get("received", 0)
     return 0 if facts.completion else max(told - validated - dead, 0)
 
 
 def span(facts: SessionFacts, where: tzinfo) -> str:
-    """From when to when."""
+    """Return from when to when."""
     if facts.created_at is None:
         return ""
     start, end = german.moment(facts.created_at, where), facts.completed_at
@@ -40,7 +40,7 @@ def span(facts: SessionFacts, where: tzinfo) -> str:
 
 
 def state(facts: SessionFacts, validated: int, dead: int, pending: int) -> str:
-    """Whether all photos are through, in a sentence."""
+    """Return a sentence about whether all photos are through."""
     done = f"{german.number(validated)} geprüft, {german.number(dead)} gescheitert"
     if facts.completion:
         again = f" Das ist der {facts.completion}. Abschluss dieser Sitzung." if facts.completion > 1 else ""
@@ -53,7 +53,7 @@ def state(facts: SessionFacts, validated: int, dead: int, pending: int) -> str:
 
 
 def disagreements(facts: SessionFacts, validated: int, dead: int) -> list[str]:
-    """What the counters say otherwise than the reports."""
+    """Return a sentence for each counter that disagrees with the reports."""
     found = []
     for word, counter, listed in (("geprüft", "validated", validated), ("gescheitert", "dead", dead)):
         counted = facts.counters.get(counter, listed)
@@ -69,7 +69,7 @@ def disagreements(facts: SessionFacts, validated: int, dead: int) -> list[str]:
 def figures(
     facts: SessionFacts, reports: Sequence[PhotoReport], cards: Sequence[Card], dead: int, pending: int
 ) -> list[Figure]:
-    """The headline's numbers."""
+    """Return the headline's numbers."""
     counts = Counter(one.state for one in cards)
     differing = sum(1 for one in cards if one.differences)
     found = [
@@ -108,13 +108,13 @@ def figures(
 
 
 def open_words(cards: Sequence[Card]) -> str:
-    """How the columns say that nobody knows yet, the most frequent word first: ``«Prüfen»``."""
+    """Return the columns' words for "nobody knows yet", the most frequent first: ``«Prüfen»``."""
     words = Counter(word for one in cards for _, word in one.open)
     return ", ".join(f"«{word}»" for word, _ in words.most_common())
 
 
 def open_sentence(cards: Sequence[Card]) -> str:
-    """How many fields of how many photos wait for somebody who knows; empty if none does."""
+    """Return how many fields of how many photos wait for somebody who knows; '' if none does."""
     photos = sum(1 for one in cards if one.open)
     fields = sum(len(one.open) for one in cards)
     if not fields:
@@ -128,7 +128,7 @@ def open_sentence(cards: Sequence[Card]) -> str:
 
 
 def _cost_figure(reports: Sequence[PhotoReport]) -> Figure:
-    """What the vision calls cost, as far as prices are known."""
+    """Return what the vision calls cost, as far as prices are known."""
     by_currency: dict[str, list[float]] = {}
     for report in reports:
         if report.cost is not None:
@@ -142,7 +142,7 @@ def _cost_figure(reports: Sequence[PhotoReport]) -> Figure:
 
 
 def slices(cards: Sequence[Card], dead: int, pending: int) -> list[Slice]:
-    """The headline's bar."""
+    """Return the parts of the headline's bar."""
     counts = Counter(one.state for one in cards)
     parts = [
         ("ok", counts["ok"] + counts["diff"], "in Ordnung"),
@@ -168,7 +168,7 @@ def slices(cards: Sequence[Card], dead: int, pending: int) -> list[Slice]:
 
 
 def states(cards: Sequence[Card]) -> list[tuple[str, str, int]]:
-    """The filter's buttons."""
+    """Return the filter's buttons."""
     counts = Counter(one.state for one in cards)
     opened = sum(1 for one in cards if one.open)
     return [

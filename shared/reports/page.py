@@ -1,7 +1,7 @@
-"""A session's page: one HTML file that asks nobody for anything, for a browser, a phone and paper.
+"""Renders a session's page: one HTML file that loads nothing, for a browser, a phone and paper.
 
-Everything that came from outside is text (autoescape); the page's own style and script are admitted by
-their hashes alone, so markup that slipped in could neither run nor load anything.
+Everything that came from outside is text (autoescape). The page admits only its own style and script, by
+their hashes, so markup that slipped in could neither run nor load anything.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LIST_AT_ONCE = 25
 
 
 class Figure(Record, frozen=True, kw_only=True):
-    """One number of the headline."""
+    """Hold one number of the headline."""
 
     label: str
     value: str
@@ -39,7 +39,7 @@ class Figure(Record, frozen=True, kw_only=True):
 
 
 class Slice(Record, frozen=True, kw_only=True):
-    """A part of the headline's bar, in thousandths of its length."""
+    """Hold a part of the headline's bar, in thousandths of its length."""
 
     tone: str
     start: float
@@ -48,7 +48,7 @@ class Slice(Record, frozen=True, kw_only=True):
 
 
 class Bar(Record, frozen=True, kw_only=True):
-    """One agent's line in the chart; lengths in thousandths of the longest."""
+    """Hold one agent's line in the chart; lengths are thousandths of the longest."""
 
     label: str
     agent: str
@@ -61,7 +61,7 @@ class Bar(Record, frozen=True, kw_only=True):
 
 
 class DeadView(Record, frozen=True, kw_only=True):
-    """A photo that did not get through."""
+    """Hold a photo that did not get through."""
 
     title: str
     photo_id: str
@@ -72,7 +72,7 @@ class DeadView(Record, frozen=True, kw_only=True):
 
 
 class CostView(Record, frozen=True, kw_only=True):
-    """One model's line."""
+    """Hold one model's line."""
 
     model: str
     photos: str
@@ -82,7 +82,7 @@ class CostView(Record, frozen=True, kw_only=True):
 
 
 class Page(Record, frozen=True, kw_only=True):
-    """Everything on the page, in words."""
+    """Hold everything on the page, in words."""
 
     session_id: str
     libraries: list[tuple[str, str]]
@@ -112,16 +112,16 @@ class Page(Record, frozen=True, kw_only=True):
 
 
 def render(page: Page) -> bytes:
-    """The page as UTF-8. CPU-bound, about a millisecond per photo: call it in a thread."""
+    """Render the page as UTF-8. It is CPU-bound, about a millisecond per photo: call it in a thread."""
     parts = _template().generate(page=page, list_at_once=LIST_AT_ONCE)
-    # Piece by piece: the page is large, and need not be there as text and as bytes. A file name may hold
+    # Piece by piece: the page is large, and need not be in memory as text and as bytes. A file name may hold
     # what UTF-8 cannot (a lone surrogate of an undecodable name).
     return b"".join(part.encode("utf-8", "replace") for part in parts)
 
 
 @cache
 def _template() -> Template:
-    """The compiled template, with style, script and the policy that admits exactly them."""
+    """Return the compiled template, with style, script and the policy that admits exactly them."""
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -145,5 +145,5 @@ def _template() -> Template:
 
 
 def _hash(text: str) -> str:
-    """A CSP source expression for one inline element (CSP level 3, hash-source)."""
+    """Return a CSP source expression for one inline element (CSP level 3, hash-source)."""
     return "sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode()

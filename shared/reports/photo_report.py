@@ -1,7 +1,7 @@
-"""Everything about one photo, as JSON in the photo store: what a session's page and `erni photo show` read.
+"""Keeps one photo's report as JSON in the photo store, for a session's page and `erni photo show`.
 
 Keys: ``reports/<session_id>/photos/<photo_id>.json``; photos without a session lie below ``reports/-/``
-(an id never starts with a dash), so one listing of a prefix gives a session's photos.
+(an id never starts with a dash), so one listing of a prefix returns a session's photos.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from shared.photo_store import SCHEME, BlobMissingError
 if TYPE_CHECKING:
     from shared.photo_store import BlobStore
 
-# Small files, each its own round trip to the store: enough in flight to hide an object store's latency.
+# Each small file is one round trip to the store: enough of them in flight hide an object store's latency.
 _READS_AT_ONCE = 32
 
 
 class FieldReport(Record, frozen=True, kw_only=True, omit_defaults=False):
-    """One column of one photo: what we found, what we sent, what is stored."""
+    """Hold one column of one photo: what we found, what we sent, what is stored."""
 
     column: str
     """The internal name."""
@@ -53,7 +53,7 @@ class FieldReport(Record, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class PhotoReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One photo from its source to the read-back item. No positions, no URL query."""
+    """Describe one photo from its source to the read-back item. It has no positions and no URL query."""
 
     photo_id: PhotoId
     session_id: SessionId | None = None
@@ -73,7 +73,7 @@ class PhotoReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     library_url: str
     item: StoredItem
     file_same: bool | None = None
-    """Whether the stored bytes are the original's; None while SharePoint tells no hash."""
+    """Whether the stored bytes are the original's; None while SharePoint reports no hash."""
     fields: list[FieldReport]
     needs_person: list[NeedsPerson] = []
     verdict: Literal["ok", "needs_person"]
@@ -92,7 +92,7 @@ class PhotoReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def verdicts(self) -> dict[str, FieldVerdict]:
-        """The comparison as the event carries it, by internal name: the columns something was sent for."""
+        """Return the comparison for the event, by internal name: the columns something was sent for."""
         return {
             field.column: FieldVerdict(sent=field.sent, stored=field.stored, same=field.same)
             for field in self.fields
@@ -101,12 +101,12 @@ class PhotoReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 def session_prefix(session_id: SessionId | None) -> str:
-    """Below which key everything reported about a session lies."""
+    """Return the key below which all reports of a session lie."""
     return f"reports/{session_id or '-'}/"
 
 
 def photo_key(session_id: SessionId | None, photo_id: PhotoId) -> str:
-    """The key of one photo's report."""
+    """Return the key of one photo's report."""
     return f"{session_prefix(session_id)}photos/{photo_id}.json"
 
 
@@ -117,12 +117,12 @@ async def write_photo_report(store: BlobStore, report: PhotoReport) -> StoreUrl:
 
 
 async def read_photo_report(store: BlobStore, url: str) -> PhotoReport:
-    """The report at a ``store:`` URL. Raises BlobMissingError, msgspec.ValidationError."""
+    """Read the report at a ``store:`` URL. Raises BlobMissingError, msgspec.ValidationError."""
     return msgspec.json.decode(await store.get(url), type=PhotoReport)
 
 
 async def photos_of_session(store: BlobStore, session_id: SessionId | None) -> list[PhotoReport]:
-    """Every photo report of a session, in the order of file names and ids."""
+    """Read every photo report of a session, in the order of file names and ids."""
     prefix = session_prefix(session_id) + "photos/"
     room = asyncio.Semaphore(_READS_AT_ONCE)
 
@@ -131,7 +131,7 @@ async def photos_of_session(store: BlobStore, session_id: SessionId | None) -> l
             try:
                 return await read_photo_report(store, SCHEME + key)
             except BlobMissingError:
-                # retention or `erni session forget` was faster than we
+                # retention or `erni session forget` removed it first
                 return None
 
     keys = [key async for key in store.keys(prefix) if key.endswith(".json")]
@@ -140,7 +140,7 @@ async def photos_of_session(store: BlobStore, session_id: SessionId | None) -> l
 
 
 def trace_id_of(traceparent: str) -> str:
-    """The trace id of a W3C ``traceparent`` (version-trace-parent-flags), or nothing."""
+    """Return the trace id of a W3C ``traceparent`` (version-trace-parent-flags), or ''."""
     parts = traceparent.split("-")
     valid = len(parts) >= 4 and len(parts[1]) == 32 and parts[1].strip("0")
     return parts[1] if valid and all(digit in "0123456789abcdef" for digit in parts[1]) else ""

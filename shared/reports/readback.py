@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """What the read-back found."""
+    """Hold what the read-back found."""
 
     item: StoredItem
     """As it is now."""
@@ -43,12 +43,12 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def verdict(self) -> Literal["ok", "needs_person"]:
-        """Whether a person has to look."""
+        """Return whether a person has to look."""
         return "needs_person" if self.needs_person else "ok"
 
 
 class ReadBack:
-    """Checks photos through one client. One per process."""
+    """Check photos through one client; a process has one."""
 
     def __init__(self, client: GraphClient, store: BlobStore, libraries: Libraries) -> None:
         self._client = client
@@ -122,8 +122,8 @@ class ReadBack:
     ) -> Written:
         """Write the values once more.
 
-        The item has not changed since our own write (`compare` saw to that, and If-Match holds it), so what
-        is overwritten is SharePoint's doing: that is what `fresh` means.
+        `fresh` is true because the item has not changed since our own write (`compare` checked that, and
+        If-Match enforces it). So only changes that SharePoint made itself are overwritten.
         """
         recall, _ = await self._memory.recall(
             photo.library, photo.sha256, name=item.name, photo_id=photo.photo_id
@@ -141,16 +141,16 @@ class ReadBack:
                 fresh=True,
             )
         except FieldsRefusedError:
-            # Then it stays as SharePoint has it, and is judged as that.
+            # Then the value stays as SharePoint has it, and is judged so.
             return Written(etag=item.fields_etag)
         except ItemChangedError:
-            # It is gone, which the next look says.
+            # The item is gone, which the next look reports.
             return Written(etag="")
 
     async def _same_bytes(self, photo: PhotoUploaded, item: Item) -> bool | None:
-        """Whether the item holds the original; None if neither hash nor bytes can tell."""
+        """Return whether the item holds the original; None if neither hash nor bytes can show it."""
         if item.quick_xor_hash is None:
-            # SharePoint computes it some time after the upload.
+            # SharePoint computes the hash some time after the upload.
             if item.size != photo.size:
                 return False
             digest = hashlib.sha256()
@@ -160,6 +160,6 @@ class ReadBack:
         try:
             original = await self._store.get(photo.dataref)
         except BlobMissingError:
-            # Its retention is over: a late replay.
+            # The original's retention is over: a late replay.
             return None
         return await asyncio.to_thread(quick_xor_hash, original) == item.quick_xor_hash

@@ -1,4 +1,4 @@
-"""A session's report: gathered from its photos' reports and its dead letters, written as one HTML page."""
+"""Writes a session's report as one HTML page, from its photos' reports and its dead letters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ORDER = {"check": 0, "diff": 1, "ok": 2}
 
 
 class WrittenReport(Record, frozen=True, kw_only=True):
-    """A session's report after it was written."""
+    """Describe a session's report after it was written."""
 
     report_ref: StoreUrl
     size: int
@@ -44,7 +44,7 @@ class WrittenReport(Record, frozen=True, kw_only=True):
 
 
 def report_key(session_id: SessionId) -> str:
-    """The key of a session's page. A later completion writes over it."""
+    """Return the key of a session's page. A later completion overwrites the page."""
     return f"{session_prefix(session_id)}report.html"
 
 
@@ -53,7 +53,7 @@ async def write_session_report(
 ) -> WrittenReport:
     """Gather what is in the store about a session and write its page, complete or not.
 
-    Thumbnails that are missing are made. Building the page happens in a thread.
+    Makes the missing thumbnails. A thread builds the page.
     """
     reports = await photos_of_session(store, facts.session_id)
     thumbnails = await _thumbnails(store, reports)
@@ -85,7 +85,7 @@ async def write_session_report(
 
 
 async def _thumbnails(store: BlobStore, reports: Sequence[PhotoReport]) -> dict[Sha256, bytes]:
-    """The small pictures of a session's photos, by content."""
+    """Return the small pictures of a session's photos, by content."""
     room = asyncio.Semaphore(_READS_AT_ONCE)
     previews = {report.sha256: report.preview_ref for report in reports}
 
@@ -93,7 +93,7 @@ async def _thumbnails(store: BlobStore, reports: Sequence[PhotoReport]) -> dict[
         async with room:
             return await thumbnail(store, decoders, sha256, preview_ref)
 
-    # they are made photo by photo: a decoder starts only where one is missing
+    # one photo after the other: a decoder starts only if a thumbnail is missing
     async with Decoders() as decoders:
         found = await asyncio.gather(*(read(sha256, ref) for sha256, ref in previews.items()))
     return {sha256: small for sha256, small in zip(previews, found, strict=True) if small is not None}
@@ -107,7 +107,7 @@ def _build(
     jaeger_url: str,
     now: float,
 ) -> bytes:
-    """The page's bytes."""
+    """Return the page's bytes."""
     where = german.zone(reports[0].time_zone if reports else "Europe/Zurich")
     libraries = {report.library: link(report.library_url) for report in reports}
     cards = [
@@ -137,20 +137,20 @@ def _build(
             cards=cards,
             states=headline.states(cards),
             made=german.moment(now, where),
-            # A service counts tokens, also of an answer it gave before; a classifier has none.
+            # A service counts tokens, also for an answer from the cache; a classifier has none.
             local_model=any(not report.analysis.prompt_tokens for report in reports),
         )
     )
 
 
 def _asked(one: Card) -> set[str]:
-    """The columns of a card that a person is wanted for."""
+    """Return the columns of a card that need a person."""
     named = {name for reason in one.reasons for name in reason.columns} if one.state == "check" else set()
     return named | {name for name, _ in one.open}
 
 
 def _dead(letter: DeadPhoto, where: tzinfo) -> DeadView:
-    """One dead letter in words. Its message is for the operator and stays as it was written."""
+    """Describe one dead letter in words. Its message is for the operator and stays as it was written."""
     return DeadView(
         title=letter.file_name or letter.photo_id or f"Eintrag {letter.entry_id}",
         photo_id=(letter.photo_id or "") if letter.file_name else "",
@@ -162,7 +162,7 @@ def _dead(letter: DeadPhoto, where: tzinfo) -> DeadView:
 
 
 def _bars(reports: Sequence[PhotoReport]) -> list[Bar]:
-    """The chart's lines."""
+    """Return the chart's lines."""
     times = agent_times(reports)
     longest = max((line.p95 for line in times), default=0.0) or 1.0
     return [
@@ -181,7 +181,7 @@ def _bars(reports: Sequence[PhotoReport]) -> list[Bar]:
 
 
 def _costs(reports: Sequence[PhotoReport]) -> list[CostView]:
-    """The cost table's lines."""
+    """Return the cost table's lines."""
     return [
         CostView(
             model=line.model,

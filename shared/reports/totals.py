@@ -1,4 +1,4 @@
-"""A session in numbers: how many, how much, how long."""
+"""Computes a session in numbers: how many, how much, how long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class AgentTime(Record, frozen=True, kw_only=True):
-    """How long one agent worked on photos of a session, in seconds."""
+    """Hold how long one agent worked on photos of a session, in seconds."""
 
     agent: str
     median: float
@@ -27,7 +27,7 @@ class AgentTime(Record, frozen=True, kw_only=True):
 
 
 class ModelCost(Record, frozen=True, kw_only=True):
-    """What one model's answers took."""
+    """Hold what one model's answers took."""
 
     model: str
     currency: str
@@ -41,7 +41,7 @@ class ModelCost(Record, frozen=True, kw_only=True):
 
 
 def agent_times(reports: Iterable[PhotoReport]) -> list[AgentTime]:
-    """One line for each agent that worked on a photo, in the order of the pipeline."""
+    """Return one line for each agent that worked on a photo, in the order of the pipeline."""
     seconds: dict[str, list[float]] = defaultdict(list)
     retried: dict[str, int] = defaultdict(int)
     for report in reports:
@@ -65,7 +65,7 @@ def agent_times(reports: Iterable[PhotoReport]) -> list[AgentTime]:
 
 
 def model_costs(reports: Iterable[PhotoReport]) -> list[ModelCost]:
-    """One line per model and currency, the most used first."""
+    """Return one line per model and currency, the most used first."""
     groups: dict[tuple[str, str], list[PhotoReport]] = defaultdict(list)
     for report in reports:
         groups[report.analysis.model, report.currency].append(report)
@@ -88,5 +88,5 @@ def model_costs(reports: Iterable[PhotoReport]) -> list[ModelCost]:
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
-    """The nearest-rank quantile: a duration that was really seen."""
+    """Return the nearest-rank quantile: a duration that really occurred."""
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]

@@ -1,4 +1,4 @@
-"""What was sent against what is stored, column by column, and whether a person has to look. No I/O here."""
+"""Compares what was sent with what is stored, column by column, and decides whether a person has to look."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def compare(
     edited: Collection[str] = (),
     repaired: Collection[str] = (),
 ) -> list[FieldReport]:
-    """A line for every column that has a value, wants one, or got one from somebody else.
+    """Make a line for every column that has a value, needs one, or got one from somebody else.
 
-    `stored`: as `shared.sharepoint.fields.from_graph` gives it. `untouched`: nothing has changed in the item
-    since our last write. Then what differs is SharePoint's doing, unless the uploader said (in `needs`) that
-    it left the column to a person; else it is an edit. `edited` and `repaired`: what the repair left to a
-    person, and what it wrote.
+    `stored`: as `shared.sharepoint.fields.from_graph` returns it. `untouched`: nothing changed in the item
+    since our last write. Then SharePoint itself made every difference, unless the uploader left the column
+    to a person (in `needs`). Otherwise a difference is an edit. `edited` and `repaired`: what the repair left
+    to a person, and what it wrote.
     """
     listed = {need.column for need in needs}
     kept = {need.column for need in needs if need.code == codes.EDITED}
@@ -88,9 +88,9 @@ def needs_after(
     *,
     file_same: bool | None,
 ) -> list[NeedsPerson]:
-    """What a person still has to look at, now that we know what is stored.
+    """Return what a person still has to look at, now that we know what is stored.
 
-    What a person has decided in SharePoint meanwhile is no longer asked for: it is a difference, not a task.
+    A column that a person has decided in SharePoint meanwhile is a difference, not a task.
     """
     by_name = {line.display_name: line for line in lines}
     left = [
@@ -112,7 +112,7 @@ def needs_after(
 
 
 def to_repair(lines: Sequence[FieldReport]) -> dict[str, FieldText]:
-    """The values to write once more, by internal name: what SharePoint stored otherwise by itself."""
+    """Return the values to write once more, by internal name: those that SharePoint itself altered."""
     return {line.column: line.sent for line in lines if line.cause == "altered"}
 
 
@@ -156,14 +156,14 @@ def _line(
 
 
 def _problem(column: Column, now: FieldText) -> str | None:
-    """What is wrong with a stored value. A column that takes text of one's own takes a person's."""
+    """Return what is wrong with a stored value. A column that allows free text accepts a person's text."""
     if column.allow_other and not is_empty(now):
         return None
     return check_value(column, now)
 
 
 def _decided(schema: LibrarySchema, line: FieldReport) -> bool:
-    """Whether a person has put a valid value where we wanted one, or cleared what may be empty."""
+    """Return whether a person entered a valid value where we wanted one, or cleared an optional one."""
     column = schema.column(line.column)
     if column is None or _problem(column, line.stored):
         return False
@@ -176,7 +176,7 @@ def _decided(schema: LibrarySchema, line: FieldReport) -> bool:
 
 
 def _reason(column: Column | None, line: FieldReport) -> tuple[str, str] | None:
-    """Say why a line needs a person, as sentence and code; None if it does not."""
+    """Return why a line needs a person, as sentence and code; None if it does not."""
     if column is None or not column.writable:
         return _COLUMN_GONE, codes.COLUMN_GONE
     if line.cause == "altered":

@@ -1,9 +1,9 @@
-"""A breaker per outside part, and per target in it: when one keeps failing, it is asked only now and then.
+"""Keeps a breaker per outside part, and per target in it: one that keeps failing is asked only now and then.
 
-A part without which the agent can do nothing stops its reading; a target (one library, one host) postpones
-its own entries alone.
+If a part is down without which the agent can do nothing, the agent stops reading. If a target (one library,
+one host) is down, only the entries of that target are postponed.
 
-An outage is not a thousand poison photos, nor one. While a breaker is open, what fails transiently is
+The photos are not to blame for an outage. While a breaker is open, what fails transiently is
 postponed, never dead; single entries probe the other side; the first success closes it.
 """
 
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Breaker:
-    """The state of one outside part."""
+    """Hold the state of one outside part."""
 
     def __init__(self, name: str, clock: Callable[[], float]) -> None:
         self.name = name
@@ -41,7 +41,7 @@ class Breaker:
         self._probe_at = 0.0
 
     def failed(self) -> bool:
-        """A transient failure; True if it opened the breaker."""
+        """Count a transient failure; return True if it opened the breaker."""
         self.failures += 1
         now = self._clock()
         if self.open_since is None:
@@ -52,7 +52,7 @@ class Breaker:
         return False
 
     def open(self) -> bool:
-        """Open it, until the part answers; True if it was not open."""
+        """Open the breaker until the part answers; return True if it was not open."""
         if self.open_since is not None:
             return False
         self.open_since = self._clock()
@@ -61,19 +61,19 @@ class Breaker:
         return True
 
     def succeeded(self) -> bool:
-        """A success; True if it closed the breaker."""
+        """Note a success; return True if it closed the breaker."""
         self.failures, self.answered_at = 0, self._clock()
         was_open, self.open_since = self.open_since is not None, None
         return was_open
 
     @property
     def probe_in(self) -> float:
-        """Seconds until the next probe; 0 when one may go now."""
+        """Return the seconds until the next probe; 0 when one may go now."""
         return max(0.0, self._probe_at - self._clock())
 
 
 class Breakers:
-    """All breakers of an agent process. Failures without a named part count for none."""
+    """Hold all breakers of an agent process. Failures without a named part count for no breaker."""
 
     def __init__(
         self,
@@ -82,14 +82,14 @@ class Breakers:
         on_change: Callable[[str, bool], None] = lambda _name, _open: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`stops_reading`: the parts without which the agent can do nothing. `on_change(name, is open)`."""
+        """Start closed. `stops_reading`: parts the agent cannot work without; `on_change(name, is open)`."""
         self._stops_reading = frozenset(stops_reading)
         self._on_change = on_change
         self._clock = clock
         self._breakers: dict[str, Breaker] = {}
 
     def failed(self, name: str | None) -> None:
-        """A transient failure of that part."""
+        """Count a transient failure of that part."""
         if name is None:
             return
         breaker = self._breakers.setdefault(name, Breaker(name, self._clock))
@@ -97,14 +97,14 @@ class Breakers:
             self._opened(breaker)
 
     def now(self) -> float:
-        """By the clock of `is_silent`, in seconds."""
+        """Return the time of the clock that `is_silent` uses, in seconds."""
         return self._clock()
 
     def is_silent(self, name: str | None, since: float) -> bool:
-        """Whether a part without which the agent can do nothing has answered nobody since then.
+        """Return whether a part without which the agent can do nothing has answered nobody since then.
 
-        All attempts of an entry failed meanwhile: that is an outage, however few entries there are to see it
-        (the breaker opens). Where other entries were answered it is this entry.
+        All attempts of an entry failed meanwhile. If no entry was answered it is an outage, however few
+        entries met it (the breaker opens). If other entries were answered, this entry is the cause.
         """
         breaker = self._breakers.get(name) if name in self._stops_reading else None
         if breaker is None or breaker.answered_at >= since:
@@ -118,35 +118,35 @@ class Breakers:
         self._on_change(breaker.name, True)  # noqa: FBT003 - open
 
     def succeeded(self, parts: Collection[str]) -> None:
-        """These parts answered."""
+        """Note that these parts answered."""
         for breaker in self._breakers.values():
             if breaker.name in parts and breaker.succeeded():
                 _log.info("breaker closed", dependency=breaker.name)
                 self._on_change(breaker.name, False)  # noqa: FBT003 - closed
 
     def is_open(self, name: str | None) -> bool:
-        """Whether that part is known to be down."""
+        """Return whether that part is known to be down."""
         breaker = self._breakers.get(name) if name else None
         return breaker is not None and breaker.open_since is not None
 
     @property
     def open_names(self) -> list[str]:
-        """The parts that are down."""
+        """Return the parts that are down."""
         return sorted(name for name, breaker in self._breakers.items() if breaker.open_since is not None)
 
     @property
     def reading_stopped(self) -> bool:
-        """Whether a part is down without which reading makes no sense."""
+        """Return whether a part is down without which reading makes no sense."""
         return any(name in self._stops_reading for name in self.open_names)
 
     @property
     def probe_in(self) -> float:
-        """Seconds until an entry may probe the parts that are down."""
+        """Return the seconds until an entry may probe the parts that are down."""
         waits = [self._breakers[name].probe_in for name in self.open_names if name in self._stops_reading]
         return max(waits, default=0.0)
 
     def come_back(self, name: str | None) -> float:
-        """Seconds for which an entry that met an open breaker is postponed."""
+        """Return the seconds for which an entry that met an open breaker is postponed."""
         breaker = self._breakers.get(name) if name else None
         soonest = breaker.probe_in if breaker else FIRST_PROBE
         return soonest + random.uniform(2.0, 6.0)  # noqa: S311 - spread, not a secret

@@ -1,4 +1,4 @@
-"""Which failures are worth another attempt. The order of the questions matters."""
+"""Decides which failures deserve another attempt. The order of the questions matters."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from shared.retry.errors import HttpStatusError, PermanentError, PostponeError, 
 
 
 class Kind(enum.Enum):
-    """What a failure calls for."""
+    """Name what a failure calls for."""
 
     TRANSIENT = "transient"
     """Try again after a wait."""
     PERMANENT = "permanent"
-    """To the dead letters: trying again gives the same."""
+    """To the dead letters: another attempt fails the same way."""
     UNHEALTHY = "unhealthy"
     """It is not the photo, it is this machine: release the entry and stop reading."""
     POSTPONE = "postpone"
@@ -71,12 +71,12 @@ def classify(error: BaseException) -> Kind:
 
 
 def retry_after_of(error: BaseException) -> float | None:
-    """Seconds the other side asked us to wait, if it did."""
+    """Return the seconds that the other side asked us to wait, if it did."""
     return error.retry_after if isinstance(error, HttpStatusError) else None
 
 
 def sentence_of(error: BaseException) -> str:
-    """The failure in words: its own message, or its kind where it has none. The kind stands beside it."""
+    """Describe the failure: its own message, or its kind if it has none. The kind is recorded beside it."""
     if isinstance(error, (PermanentError, TransientError, PostponeError, HttpStatusError)):
         return str(error)
     if isinstance(error, msgspec.ValidationError):

@@ -1,7 +1,7 @@
-"""The words in which agents and their clients say what went wrong.
+"""Defines the errors with which agents and their clients report what went wrong.
 
-A message is a sentence for the operator who reads the dead letter: what was being done, the cause, what
-to do. It never holds a URL's query or userinfo, a token or a position.
+A message is a sentence for the operator who reads the dead letter: what was being done, why it failed, and
+what to do. It never holds a URL's query or userinfo, a token or a position.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class PermanentError(Exception):
-    """Trying again cannot help: the photo goes to the dead letters with this sentence."""
+    """Report that trying again cannot help: the photo goes to the dead letters with this sentence."""
 
 
 class TransientError(Exception):
-    """Trying again may help, and nothing more precise (a connection error, an HTTP status) says so."""
+    """Report that trying again may help, where no connection error and no HTTP status shows it."""
 
 
 class PostponeError(Exception):
-    """Not now: the entry shall come back in `seconds`, without burning an attempt (a budget is spent)."""
+    """Postpone the entry by `seconds` without using up an attempt (a budget is spent)."""
 
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
@@ -31,12 +31,12 @@ class PostponeError(Exception):
 
 
 class HttpStatusError(Exception):
-    """An HTTP answer that is not what was asked for. 5xx and 429 are transient, other 4xx permanent."""
+    """Report an unexpected HTTP answer. 5xx and 429 are transient, other 4xx permanent."""
 
     def __init__(
         self, message: str, *, status: int, retry_after: float | None = None, code: str | None = None
     ) -> None:
-        """`retry_after`: seconds from now, from the header in either form. `code`: the error body's code."""
+        """Keep the answer. `retry_after`: seconds from now, by the header; `code`: the error body's code."""
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
@@ -48,9 +48,9 @@ _answered: ContextVar[set[str]] = ContextVar("answered")
 
 
 def parts_that_answer() -> set[str]:
-    """The outside parts that answer from now on, as they do; the breaker closes for these alone.
+    """Return a set that collects the outside parts as they answer; only their breakers close.
 
-    A task has one such set, which it empties before each attempt, and its child tasks share it.
+    A task has one such set and empties it before each attempt; its child tasks share it.
     """
     parts = _answered.get(None)
     if parts is None:
@@ -75,12 +75,12 @@ def dependency(name: str, target: str = "") -> Iterator[None]:
             setattr(error, _MARK, key)
         raise
     if (parts := _answered.get(None)) is not None:
-        # a target that answers shows that its part is there
+        # a target that answers shows that its part works
         parts.update((name, key))
 
 
 def dependency_of(error: BaseException) -> str | None:
-    """The outside part, or ``part/target``, of an exception or of its cause; None if no block named one."""
+    """Return the outside part, or ``part/target``, of an exception or its cause; None if none was named."""
     at: BaseException | None = error
     while at is not None:
         name = getattr(at, _MARK, None)

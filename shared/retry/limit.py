@@ -1,4 +1,4 @@
-"""A time limit for each attempt, watched by one loop for all of them.
+"""Limits the time of each attempt; one loop watches all of them.
 
 `asyncio.timeout` does the same for one block, but it costs a timer and several look-ups of the running loop
 each time, for a limit of minutes that is hardly ever reached.
@@ -20,12 +20,12 @@ _current: ContextVar[TimeLimit] = ContextVar("time_limit")
 
 
 class TimeLimit:
-    """How long the attempt that one task makes may still run. A task keeps its limit for all its attempts."""
+    """Limit how long the attempt of one task may run. A task keeps its limit for all its attempts."""
 
     __slots__ = ("_paused", "_paused_at", "_ran_since", "_seconds", "_task", "cut", "since")
 
     def __init__(self, seconds: float, task: asyncio.Task[None]) -> None:
-        """`seconds`: what each attempt may take; `task`: the one that makes them."""
+        """Allow `seconds` for each attempt that `task` makes."""
         self._seconds = seconds
         self._task = task
         self._paused = 0
@@ -36,13 +36,13 @@ class TimeLimit:
         """The attempt was cancelled because its time was over."""
 
     def cut_off(self) -> None:
-        """Cancel the attempt. Whoever makes it raises TimeoutError in place of the cancellation."""
+        """Cancel the attempt. The code that makes it raises TimeoutError in place of the cancellation."""
         self.cut = True
         self.since = math.inf
         self._task.cancel()
 
     def cause_of_cancellation(self) -> TimeoutError | None:
-        """What an attempt raises that was cancelled here; None if somebody else cancelled it.
+        """Return what a cut-off attempt raises; None if the cancellation came from elsewhere.
 
         A cancellation from outside at the same moment wins: there are two requests then.
         """
@@ -53,7 +53,7 @@ class TimeLimit:
 
     @property
     def cancelled_from_outside(self) -> bool:
-        """Whether somebody asked the task to end. If nobody did, a library inside cancelled the attempt."""
+        """Return whether somebody asked the task to end; otherwise a library inside cancelled the attempt."""
         return self._task.cancelling() > 0
 
     def pause(self) -> None:
@@ -64,17 +64,17 @@ class TimeLimit:
         self._paused += 1
 
     def resume(self) -> None:
-        """Let the clock go on when the last of them is back."""
+        """Let the clock go on when the last paused task has resumed."""
         self._paused -= 1
         if self._paused == 0:
             self.since = self._ran_since + time.monotonic() - self._paused_at
 
 
 class TimeLimits:
-    """The limits of all tasks of a process that make attempts."""
+    """Hold the limits of all tasks of a process that make attempts."""
 
     def __init__(self, seconds: float) -> None:
-        """`seconds`: what each attempt may take (HANDLE_TIMEOUT)."""
+        """Allow `seconds` for each attempt (HANDLE_TIMEOUT)."""
         self.seconds = seconds
         self._limits: set[TimeLimit] = set()
 
@@ -92,11 +92,11 @@ class TimeLimits:
 
     @property
     def running(self) -> list[TimeLimit]:
-        """The limits of attempts that run now."""
+        """Return the limits of the attempts that run now."""
         return [limit for limit in self._limits if limit.since < math.inf]
 
     async def watch(self) -> None:
-        """Cut off what runs too long, until cancelled; up to a quarter of a second late."""
+        """Cut off attempts that run too long, up to a quarter of a second late; runs until cancelled."""
         while True:
             await asyncio.sleep(min(0.25, self.seconds / 4))
             started_before = time.monotonic() - self.seconds
@@ -106,7 +106,7 @@ class TimeLimits:
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Wait inside the block for something that other photos use too: it burns none of the attempt's time.
+    """Wait inside the block for something that other photos use too, outside the attempt's time limit.
 
     Outside of an attempt it does nothing.
     """

@@ -1,8 +1,8 @@
-"""Attempts at one delivery: three, 4 s and 8 s apart, for failures that may pass.
+"""Makes the attempts at one delivery: three, 4 s and 8 s apart, for failures that may pass.
 
 Waits are ``wait_exponential(multiplier=4, exp_base=2, max=10)``: 4 s after the first attempt, 8 s after
 the second (10 s would follow), a little jitter within the bound. A wait the other side names
-(Retry-After) is kept between 4 and 10 s; a longer one postpones the entry instead of sitting on it.
+(Retry-After) is kept between 4 and 10 s; a longer one postpones the entry, so it holds no slot.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _JITTER: Final = 0.5
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One failed attempt."""
+    """Hold one failed attempt."""
 
     at: float
     """Unix time in seconds when it failed."""
@@ -50,14 +50,14 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Succeeded(msgspec.Struct, Generic[T], frozen=True):
-    """The handler returned."""
+    """Hold what the handler returned."""
 
     value: T
     failures: tuple[Attempt, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The handler did not, and what that calls for."""
+    """Hold why the handler did not return, and what that calls for."""
 
     kind: Kind
     error: BaseException
@@ -67,10 +67,10 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 class Observer(Protocol):
-    """Who wants to know of attempts: metrics and the span."""
+    """Learn of attempts, for metrics and the span."""
 
     def retrying(self, attempt: int, wait: float, error: BaseException) -> None:
-        """Attempt number `attempt` failed; the next one starts in `wait` seconds."""
+        """Note that attempt number `attempt` failed; the next one starts in `wait` seconds."""
 
 
 _sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -78,7 +78,7 @@ _sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 @contextmanager
 def without_waiting() -> Iterator[None]:
-    """Test switch: waits are computed and reported, not slept."""
+    """Compute and report waits, but do not sleep them (a switch for tests)."""
     global _sleep  # noqa: PLW0603 - the one switch, for tests alone
     before, _sleep = _sleep, lambda _: asyncio.sleep(0)
     try:
@@ -102,7 +102,7 @@ async def attempt(
     after a first failure, so a first try that succeeds costs nothing of it. `stopping` ends a wait at once
     with `Kind.UNHEALTHY` (the entry is released).
     """
-    # The parts that answered in this attempt alone: an answer out of a cache says nothing about the part it
+    # Only the parts that answered in this attempt: an answer from a cache says nothing about the part it
     # once came from.
     parts = parts_that_answer()
     try:
@@ -118,7 +118,7 @@ async def attempt(
 
 
 async def _within(limit: TimeLimit, handle: Callable[[E], Awaitable[T]], event: E) -> T:
-    """One attempt. Raises TimeoutError if it took too long, as `asyncio.timeout` would."""
+    """Make one attempt. Raises TimeoutError if it took too long, as `asyncio.timeout` would."""
     limit.since = time.monotonic()
     try:
         return await handle(event)
@@ -134,11 +134,11 @@ async def _within(limit: TimeLimit, handle: Callable[[E], Awaitable[T]], event: 
 
 
 class _StoppingError(Exception):
-    """The process shuts down during a wait."""
+    """Signal that the process shuts down during a wait."""
 
 
 class _Again(Generic[T]):
-    """What happens after a first failure: tenacity, fed with the attempt that was already made."""
+    """Repeat after a first failure, by tenacity, which also counts the attempt that was already made."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class _Again(Generic[T]):
         return Succeeded(value, tuple(self._failures))
 
     async def _once(self) -> T:
-        # the attempt that was made before tenacity came into play is its first
+        # tenacity counts the attempt that was made before it as its first
         if self._first is not None:
             error, self._first = self._first, None
             raise error
@@ -191,7 +191,7 @@ class _Again(Generic[T]):
             if kind is Kind.PERMANENT and name is not None:
                 self._breakers.succeeded(
                     {name, name.partition("/")[0]}
-                )  # the other side answered, if only to refuse
+                )  # the other side answered, although it refused
             return False
         self._breakers.failed(name)
         asked = retry_after_of(error)

@@ -1,4 +1,4 @@
-"""``Retry-After``, as every service of the web writes it."""
+"""Reads ``Retry-After``, as every service of the web writes it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 LONGEST: Final = 24 * 3600.0
-"""Seconds. A photo waits a day at most, so nobody is believed who asks for more."""
+"""Seconds. A photo waits a day at most, so a longer wait is cut to this."""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from now in ``Retry-After``, which is a number or an HTTP date (RFC 9110, 10.2.3).
+    """Read the seconds from now in ``Retry-After``, which is a number or an HTTP date (RFC 9110, 10.2.3).
 
-    At most `LONGEST`; None without the header, or where it cannot be read.
+    Returns at most `LONGEST`; None if the header is missing or unreadable.
     """
     text = headers.get("Retry-After", "").strip()
     if not text:
@@ -37,7 +37,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def bounded(seconds: float) -> float:
-    """A wait that somebody asked for, from nothing to `LONGEST`. Raises ValueError for NaN."""
+    """Bound a wait that somebody asked for to 0 to `LONGEST`. Raises ValueError for NaN."""
     if math.isnan(seconds):
         raise ValueError("not a number")
     return min(max(seconds, 0.0), LONGEST)

@@ -1,1 +1,1 @@
-"""Sessions: one submission batch each, shared by all processes, bounded, with counters that are exact."""
+"""Keeps sessions: one submission batch each, shared by all processes, bounded, with exact counters."""

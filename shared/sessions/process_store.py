@@ -1,4 +1,4 @@
-"""Sessions in this process alone: the fall-back while Redis is away, and SESSION_BACKEND=memory."""
+"""Keeps sessions in this process alone: the fall-back while Redis is away, and SESSION_BACKEND=memory."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class MemorySessions:
-    """An LRU of sessions with the same limit and lifetime as in Redis. Knows no progress.
+    """Keep the most recently used sessions, with the same limit and lifetime as in Redis, without progress.
 
-    What is written here, not only remembered, is noted in `unmerged` for the return to Redis; it goes with
-    its session when that is evicted or expires, so nothing here grows past the limit.
+    `unmerged` notes what was written here (not only remembered) for the return to Redis. A note goes when
+    its session is evicted or expires, so nothing here grows past the limit.
     """
 
-    def __init__(self, *, most: int, ttl: float, clock: Callable[[], float] = time.time) -> None:
-        """`ttl` in seconds; `clock` gives Unix seconds."""
-        self._most = most
+    def __init__(self, *, limit: int, ttl: float, clock: Callable[[], float] = time.time) -> None:
+        """Start empty. `limit` counts sessions, `ttl` is in seconds, `clock` returns Unix seconds."""
+        self._limit = limit
         self._ttl = ttl
         self._clock = clock
         self._sessions: OrderedDict[SessionId, Session] = OrderedDict()
@@ -43,14 +43,14 @@ class MemorySessions:
         return len(self._sessions)
 
     def peek(self, session_id: SessionId) -> Session | None:
-        """The session, without noting an access."""
+        """Return the session without noting an access."""
         self._sweep()
         session = self._sessions.get(session_id)
-        # a copy that was only looked at stands behind younger ones
+        # a copy that was only peeked at keeps its place behind younger ones
         return session if session and not self._late(session) else None
 
     def touch(self, session_id: SessionId) -> Session | None:
-        """The session, noting the access."""
+        """Note an access and return the session."""
         session = self.peek(session_id)
         if session is None:
             return None
@@ -70,7 +70,7 @@ class MemorySessions:
         library: str = "",
         close: bool = False,
     ) -> Session:
-        """Create a session or write what is said of it; the first `expected` counts, or a closing one."""
+        """Create or update a session; the first `expected` counts, or that of a closing call."""
         now = self._clock()
         old = self.peek(session_id)
         if old is None:
@@ -97,23 +97,23 @@ class MemorySessions:
         self.unmerged.pop(session_id, None)
 
     def delete(self, session_id: SessionId) -> bool:
-        """Forget a session, in Redis too when that is back; False if there was none here."""
+        """Forget a session, also in Redis when that is back; return False if there was none here."""
         known = self._sessions.pop(session_id, None) is not None
         self.unmerged.pop(session_id, None)
         self.deleted[session_id] = self._clock()
-        while len(self.deleted) > self._most:
+        while len(self.deleted) > self._limit:
             self.deleted.popitem(last=False)
         return known
 
     def all(self) -> list[Session]:
-        """All sessions, most recently used first."""
+        """Return all sessions, most recently used first."""
         self._sweep()
         return list(reversed(self._sessions.values()))
 
     def _keep(self, session: Session) -> None:
         self._sessions[session.session_id] = session
         self._sessions.move_to_end(session.session_id)
-        while len(self._sessions) > self._most:
+        while len(self._sessions) > self._limit:
             self.unmerged.pop(self._sessions.popitem(last=False)[0], None)
             self.evicted += 1
 

@@ -1,4 +1,4 @@
-"""What a session is, and how it is read from its hash."""
+"""Defines a session and reads it from its hash."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COUNTERS: Final = ("received", *topology.AGENTS, "validated", "dead", "postponed
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One session. Times are Unix seconds, the server's."""
+    """Hold one session. Times are Unix seconds of the server's clock."""
 
     session_id: SessionId
     created_at: float
@@ -35,22 +35,22 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ended(self) -> int:
-        """Photos validated or dead."""
+        """Count the photos that are validated or dead."""
         return self.counters.get("validated", 0) + self.counters.get("dead", 0)
 
     @property
     def in_flight(self) -> int:
-        """Photos on their way, at least: received and not ended, or put off before they were received."""
+        """Count the photos known to be in flight: received and not ended, or postponed before received."""
         return max(0, self.counters.get("received", 0) - self.ended, self.counters.get("postponed", 0))
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is awaited: such sessions may be evicted."""
+        """Return whether no photo is awaited: such sessions may be evicted."""
         return self.in_flight == 0 and self.ended >= self.expected
 
 
 def read_session(fields: Mapping[bytes, bytes], session_id: SessionId) -> Session | None:
-    """A session from its hash; None if that is not a session (foreign or corrupt: it counts as absent)."""
+    """Read a session from its hash; return None if it is foreign or corrupt: it counts as absent."""
     try:
         text = {name.decode(): value.decode() for name, value in fields.items()}
         if text["session_id"] != session_id:

@@ -1,4 +1,4 @@
-"""Sessions in Redis: one round trip an operation, every removal of hash and index members in one script."""
+"""Keeps sessions in Redis: one round trip per operation; one script removes a hash and its index members."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True):
-    """How many sessions there are, and what has become of all there ever were, in all processes."""
+    """Count the sessions of all processes: those that exist, and what became of all others."""
 
     in_flight: int
     """With photos in flight: never evicted."""
@@ -46,24 +46,24 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SharedSessions:
-    """The sessions of all lanes. Raises what redis-py raises when Redis is away."""
+    """Read and write the sessions of all lanes. Raises what redis-py raises when Redis is away."""
 
-    def __init__(self, redis: Redis, *, lanes: int, most: int, ttl: float) -> None:
-        """`most`: sessions in all, split over the lanes; `ttl`: seconds a finished one is remembered."""
+    def __init__(self, redis: Redis, *, lanes: int, limit: int, ttl: float) -> None:
+        """Split `limit` sessions over the lanes; a finished one is remembered for `ttl` seconds."""
         self._redis = redis
         self._lanes = lanes
-        self._most = max(1, most // lanes)
+        self._limit = max(1, limit // lanes)
         self._ttl_ms = int(ttl * 1000)
         self._walked: dict[int | None, int] = {}
         """Per lane: sessions past `ttl` that the sweep has seen, which wait with dead letters."""
 
     async def ping(self) -> None:
-        """Return if Redis answers."""
+        """Return when Redis has answered."""
         call: Callable[..., Awaitable[Any]] = self._redis.execute_command
         await call("PING")
 
     async def get(self, session_id: SessionId, *, touch: bool) -> Session | None:
-        """The session, noting the access unless `touch` is False. One round trip."""
+        """Return the session; note an access unless `touch` is False. One round trip."""
         names, args = self._call(session_id)
         flat, outcome = await _TOUCH(self._redis, names, [*args, "1" if touch else "0"])
         session = self._read(session_id, flat, outcome)
@@ -82,10 +82,10 @@ class SharedSessions:
         last_accessed: float = 0.0,
         accesses: int = 0,
     ) -> Session | None:
-        """Create a session or write what is said of it; gives it as it is now.
+        """Create or update a session; return it as it is now.
 
-        `created_at`, `last_accessed` (Unix seconds) and `accesses` are for merging what was written
-        elsewhere meanwhile. One round trip, more only where it makes others go.
+        `created_at`, `last_accessed` (Unix seconds) and `accesses` merge what was written elsewhere
+        meanwhile. Takes one round trip, and more only if it evicts other sessions.
         """
         names, args = self._call(session_id)
         fields: list[str | int] = []
@@ -105,18 +105,21 @@ class SharedSessions:
         return session
 
     async def delete(self, session_id: SessionId, *, unless_used_after: float = 0.0) -> bool:
-        """Forget a session; False if there was none, or it was used after a time (Unix seconds, 0: none)."""
+        """Forget a session; return False if there was none, or if it was used after a time.
+
+        `unless_used_after`: Unix seconds; 0 forgets it in any case.
+        """
         names, _ = self._call(session_id)
         return bool(await _FORGET(self._redis, names[:4], [session_id, int(unless_used_after * 1000)]))
 
     def crowded(self, in_flight: int, rest: int) -> bool:
-        """Whether a lane with so many sessions has some to evict."""
-        return rest > 0 and in_flight + rest > self._most
+        """Return whether a lane with so many sessions has some to evict."""
+        return rest > 0 and in_flight + rest > self._limit
 
     async def evict(self, lane: Keys) -> int:
         """Evict the least recently used sessions above the limit and remove those past their time.
 
-        Gives how many went. Sessions with photos in flight are never evicted.
+        Returns how many it removed. Sessions with photos in flight are never evicted.
         """
         gone = 0
         while True:
@@ -124,11 +127,11 @@ class SharedSessions:
             _, _, many, late, stuck = await _CANDIDATES(
                 self._redis,
                 [lane.session_open, lane.session_lru],
-                [self._most, self._ttl_ms, _LONG_MS, _AT_ONCE, walked],
+                [self._limit, self._ttl_ms, _LONG_MS, _AT_ONCE, walked],
             )
             removed = await self._remove(lane, [*many, *late, *stuck])
             gone += removed
-            # What stays though it is past `ttl` has dead letters waiting. The next sweep looks behind it, so
+            # A session that stays past `ttl` has dead letters waiting. The next sweep looks behind it, so
             # that it never hides what is due; at the end it begins again.
             stayed = max(0, len(late) // 2 - removed)
             self._walked[lane.lane] = walked + stayed if len(late) == 2 * _AT_ONCE else 0
@@ -139,7 +142,7 @@ class SharedSessions:
         if not candidates:
             return 0
         names = [lane.session_open, lane.session_lru, lane.session_stats]
-        args: list[str | bytes | int | float] = [self._most, self._ttl_ms, _LONG_MS, *candidates]
+        args: list[str | bytes | int | float] = [self._limit, self._ttl_ms, _LONG_MS, *candidates]
         for raw in candidates[::2]:
             session_id = raw.decode("utf-8", "replace")
             names += (lane.session(session_id), lane.session_photos(session_id))
@@ -149,14 +152,14 @@ class SharedSessions:
         return int(evicted + expired)
 
     async def sweep(self) -> int:
-        """Evict and expire in all lanes; gives how many sessions went."""
+        """Evict and expire sessions in all lanes; return how many it removed."""
         return sum([await self.evict(lane) for lane in keys.all_lanes(self._lanes)])
 
     async def page(self, cursor: str, count: int) -> tuple[str, list[Session]]:
-        """Some sessions, those with photos in flight first, each kind most recently used first, lane by lane.
+        """Return a page of sessions, lane by lane, those with photos in flight first, then by last use.
 
-        `cursor` is '' at first, and '' again after the last. A session that nobody uses meanwhile is given
-        exactly once. Raises ValueError for a cursor that is none.
+        `cursor` is '' at first, and '' again after the last. A session that nobody uses meanwhile is
+        returned exactly once. Raises ValueError for an invalid cursor.
         """
         lanes = keys.all_lanes(self._lanes)
         place, index, score, skip = _place(cursor, len(lanes))
@@ -181,19 +184,19 @@ class SharedSessions:
                     place, index = place + 1, 0
         return (f"{place}:{index}:{score}:{skip}" if place < len(lanes) else ""), found
 
-    async def newest(self, most: int) -> list[Session]:
-        """The sessions that were used last, of all lanes."""
+    async def newest(self, limit: int) -> list[Session]:
+        """Return the `limit` sessions of all lanes that were used last."""
         scored: list[tuple[float, str]] = []
         call: Callable[..., Awaitable[Any]] = self._redis.execute_command
         for lane in keys.all_lanes(self._lanes):
             for index in (lane.session_open, lane.session_lru):
-                flat = await call("ZRANGE", index, 0, most - 1, "REV", "WITHSCORES")
+                flat = await call("ZRANGE", index, 0, limit - 1, "REV", "WITHSCORES")
                 scored += [(float(s), raw.decode("utf-8", "replace")) for raw, s in _pairs(flat)]
         scored.sort(key=lambda one: -one[0])
-        return await self._all(session_id for _, session_id in scored[:most])
+        return await self._all(session_id for _, session_id in scored[:limit])
 
     async def count(self) -> Count:
-        """How many there are and were."""
+        """Count the sessions there are and were."""
         totals = dict.fromkeys(Count.__struct_fields__, 0)
         call: Callable[..., Awaitable[Any]] = self._redis.execute_command
         for lane in keys.all_lanes(self._lanes):
@@ -206,16 +209,16 @@ class SharedSessions:
         count = Count(**totals)
         metrics.SESSIONS.set(count.in_flight + count.rest)
         metrics.SESSIONS_OPEN.set(count.in_flight)
-        metrics.SESSIONS_OVER_LIMIT.set(max(0, count.in_flight - self._most * self._lanes))
+        metrics.SESSIONS_OVER_LIMIT.set(max(0, count.in_flight - self._limit * self._lanes))
         return count
 
     async def _all(self, session_ids: Any) -> list[Session]:
-        """The sessions of some ids, in one round trip; those that are none are left out."""
+        """Read the sessions of some ids in one round trip; ids without a session are left out."""
         ids: list[SessionId] = list(session_ids)
         if not ids:
             return []
         async with self._redis.pipeline(transaction=False) as pipe:
-            # so that no server says NOSCRIPT in the middle
+            # so that no server answers NOSCRIPT in the middle
             pipe.script_load(_TOUCH.text.decode())
             for session_id in ids:
                 names, args = self._call(session_id)
@@ -225,7 +228,7 @@ class SharedSessions:
         return [session for session in sessions if session is not None]
 
     def _call(self, session_id: str) -> tuple[list[str], list[str | int]]:
-        """Keys and first arguments of the scripts of one session."""
+        """Return keys and first arguments for the scripts of one session."""
         lane = keys.lane_of(session_id, self._lanes)
         names = [
             lane.session(session_id),
@@ -237,7 +240,7 @@ class SharedSessions:
         return names, [session_id, self._ttl_ms, _LONG_MS]
 
     def _read(self, session_id: SessionId, flat: list[bytes], state: bytes) -> Session | None:
-        """The session of a script's reply; `state` is what the script found at its key."""
+        """Read the session of a script's reply; `state` is what the script found at its key."""
         session = read_session(dict(_pairs(flat)), session_id) if flat else None
         if state == b"expired":
             metrics.SESSION_EXPIRED.inc()
@@ -254,7 +257,7 @@ def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def _place(cursor: str, lanes: int) -> tuple[int, int, str, int]:
-    """Lane, index, score and how many of that score were given, from a cursor. Raises ValueError."""
+    """Read lane, index, score and how many of that score were returned from a cursor. Raises ValueError."""
     try:
         place, index, score, skip = (cursor or "0:0:+inf:0").split(":")
         float(score)

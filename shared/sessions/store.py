@@ -1,4 +1,4 @@
-"""The session store everybody uses: Redis, and this process's memory while Redis is away."""
+"""Offers the session store everybody uses: Redis, and this process's memory while Redis is away."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is and has become of sessions. From Redis: of all processes; from memory: of this one."""
+    """Count sessions and what became of them: those of all processes from Redis, of this one from memory."""
 
     sessions: int
     open: int
@@ -57,10 +57,10 @@ class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
 class SessionStore:
     """Get, set, touch, delete, close and list sessions, from many tasks at once.
 
-    On a connection error or time-out the operation is answered from memory, without an exception; when
+    On a connection error or time-out memory answers the operation, without an exception. When
     Redis is back, what was written meanwhile is merged: the later access wins, access counts add (those of
     an operation whose reply was lost may count twice). Progress counters never exist outside Redis. Ids are
-    checked: InvalidIdError. What needs a person is raised: a wrong password, a forbidden command.
+    checked: InvalidIdError. Errors that need a person are raised: a wrong password, a forbidden command.
     """
 
     def __init__(
@@ -68,18 +68,18 @@ class SessionStore:
         redis: Redis | None,
         *,
         lanes: int = 1,
-        most: int = 10_000,
+        limit: int = 10_000,
         ttl: float = 3600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`redis` None: memory alone (SESSION_BACKEND=memory), without progress.
+        """Use memory alone, without progress, if `redis` is None (SESSION_BACKEND=memory).
 
-        Its time-out bounds every operation; `clock` (monotonic seconds) says when to ask it again.
+        The time-out of `redis` bounds every operation; `clock` (monotonic seconds) says when to ask it again.
         """
         self._redis = redis
-        self._shared = SharedSessions(redis, lanes=lanes, most=most, ttl=ttl) if redis else None
+        self._shared = SharedSessions(redis, lanes=lanes, limit=limit, ttl=ttl) if redis else None
         self._publisher = Publisher(redis, lanes=lanes, session_ttl=int(ttl)) if redis else None
-        self._memory = MemorySessions(most=most, ttl=ttl)
+        self._memory = MemorySessions(limit=limit, ttl=ttl)
         self._clock = clock
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._returning = asyncio.Lock()
@@ -90,7 +90,7 @@ class SessionStore:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SessionStore:
-        """The store SESSION_BACKEND asks for, with a connection of its own; `aclose` closes it."""
+        """Make the store of SESSION_BACKEND, with a connection of its own; `aclose` closes it."""
         redis = None
         if settings.session_backend == "memory":
             _log.warning("sessions are kept in this process alone: no shared progress, no session.completed")
@@ -101,7 +101,7 @@ class SessionStore:
                 client_name="erni:sessions",
                 timeout=ANSWER_SECONDS,
             )
-        return cls(redis, lanes=settings.lanes, most=settings.session_max, ttl=settings.session_ttl)
+        return cls(redis, lanes=settings.lanes, limit=settings.session_max, ttl=settings.session_ttl)
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -110,11 +110,11 @@ class SessionStore:
 
     @property
     def fallback(self) -> bool:
-        """Whether memory stands in for Redis right now."""
+        """Return whether memory stands in for Redis right now."""
         return self._away_since is not None
 
     async def get(self, session_id: str) -> Session | None:
-        """The session, noting the access; None if there is none. One round trip."""
+        """Note an access and return the session; None if there is none. One round trip."""
         checked = identities.session_id(session_id)
 
         def in_memory() -> Session | None:
@@ -131,7 +131,7 @@ class SessionStore:
         )
 
     async def peek(self, session_id: str) -> Session | None:
-        """The session, without noting an access."""
+        """Return the session without noting an access."""
         checked = identities.session_id(session_id)
         return await self._ask(
             lambda shared: self._remembered(checked, shared.get(checked, touch=False)),
@@ -139,13 +139,13 @@ class SessionStore:
         )
 
     async def touch(self, session_id: str) -> bool:
-        """Note an access; False if there is no such session. One round trip."""
+        """Note an access; return False if there is no such session. One round trip."""
         return await self.get(session_id) is not None
 
     async def set(
         self, session_id: str, *, expected: int = 0, site: str = "", library: str = ""
     ) -> Session | None:
-        """Create a session or write what is said of it, and give it; the first `expected` counts."""
+        """Create or update a session, and return it; the first `expected` counts."""
         checked = identities.session_id(session_id)
         if expected < 0:
             raise InvalidEventError(f"expected={expected}: give the number of photos in the session, or 0")
@@ -157,11 +157,10 @@ class SessionStore:
         )
 
     async def close(self, session_id: str, *, expected: int) -> int:
-        """Say how many photos were published, whatever was said before; completes it if all have ended.
+        """Set how many photos were published, in place of an earlier number; complete it if all have ended.
 
-        Gives the `expected` that counts. Raises InvalidEventError for a number below 1. While Redis is
-        away the number is merged later, if none is known there, and completes the session with its next
-        hand-off.
+        Returns the `expected` that counts. Raises InvalidEventError for a number below 1. While Redis is
+        away the number is merged later, if Redis has none, and the session's next hand-off completes it.
         """
         checked = identities.session_id(session_id)
         if expected < 1:
@@ -178,7 +177,7 @@ class SessionStore:
         )
 
     async def delete(self, session_id: str) -> bool:
-        """Forget a session; False if there was none."""
+        """Forget a session; return False if there was none."""
         checked = identities.session_id(session_id)
 
         async def in_redis(shared: SharedSessions) -> bool:
@@ -189,20 +188,20 @@ class SessionStore:
         return await self._ask(in_redis, lambda: self._memory.delete(checked))
 
     async def page(self, cursor: str = "", count: int = 100) -> tuple[str, list[Session]]:
-        """Some sessions and the cursor of the next ones: '' at first, and '' again after the last.
+        """Return a page of sessions and the next cursor: '' starts, and '' comes back after the last page.
 
-        Raises ValueError for a cursor that is none. Memory gives all it has in one page.
+        Raises ValueError for an invalid cursor. Memory returns all it has in one page.
         """
         return await self._ask(lambda shared: shared.page(cursor, count), lambda: ("", self._memory.all()))
 
     async def sweep(self) -> int:
-        """Expire and evict what is due, and bring the metrics up to date; gives how many sessions went."""
+        """Expire and evict what is due, and update the metrics; return how many sessions were removed."""
         gone = await self._ask(lambda shared: shared.sweep(), lambda: 0)
         await self.stats()
         return gone
 
     async def stats(self) -> SessionStats:
-        """The numbers."""
+        """Return the numbers."""
 
         def in_memory() -> Count:
             metrics.SESSIONS.set(len(self._memory))
@@ -230,7 +229,7 @@ class SessionStore:
         )
 
     async def _remembered(self, session_id: SessionId, asked: Awaitable[Session | None]) -> Session | None:
-        """What this process has seen it can still answer for while Redis is away."""
+        """Remember a session, so that this process can answer for it while Redis is away."""
         session = await asked
         if not self.fallback:
             if session:
@@ -240,12 +239,12 @@ class SessionStore:
         return session
 
     async def _ask(self, call: Callable[[SharedSessions], Awaitable[T]], instead: Callable[[], T]) -> T:
-        """The answer of Redis; of memory while it is away."""
+        """Return the answer of Redis, or of memory while Redis is away."""
         shared = self._shared
         if shared is None or self._resting():
             return instead()
         async with self._room:
-            # while this one waited for room another one may have found out
+            # another operation may have found Redis away while this one waited for its turn
             if self._resting() or (self.fallback and not await self._come_back(shared)):
                 return instead()
             try:
@@ -258,7 +257,7 @@ class SessionStore:
         return self.fallback and self._clock() < self._ask_at
 
     def _failed(self, error: Exception) -> None:
-        """Take note of an error that memory can make up for; raises any other."""
+        """Note an error after which memory can answer; raise any other."""
         trouble = trouble_of(error)
         if trouble is Trouble.NOT_SENT and "WRONGTYPE" in str(error):
             metrics.SESSION_ERRORS.labels("corrupt").inc()
@@ -280,9 +279,9 @@ class SessionStore:
             )
 
     async def _come_back(self, shared: SharedSessions) -> bool:
-        """Merge what was written meanwhile, then use Redis again; False if it is still away."""
+        """Merge what was written meanwhile, then use Redis again; return False if it is still away."""
         if self._returning.locked():
-            # one task is at it; the others do not wait
+            # one task merges; the others do not wait
             return False
         async with self._returning:
             if self._away_since is None:
@@ -293,16 +292,16 @@ class SessionStore:
                 self._failed(error)
                 return False
             seconds = self._clock() - self._away_since
-            # no await since the last look at what is to be merged: nothing slips in between
+            # no await since the last look at what is to be merged: no write can come between
             self._away_since = None
             metrics.SESSION_FALLBACK.set(0)
             _log.info("sessions are back in Redis", merged=merged, seconds=round(seconds, 1))
             return True
 
     async def _merge(self, shared: SharedSessions) -> int:
-        """One by one: a failure in the middle leaves the rest for the next try."""
+        """Merge one by one, so that a failure in the middle leaves the rest for the next try."""
         memory, merged = self._memory, 0
-        # proves that it answers, also where nothing is to be merged
+        # proves that Redis answers, also if nothing is to be merged
         await shared.ping()
         while memory.deleted:
             session_id, at = memory.deleted.popitem(last=False)
@@ -327,7 +326,7 @@ class SessionStore:
                     accesses=accesses,
                 )
             except (RedisError, OSError):
-                # what was touched in the meantime adds
+                # accesses of the meantime add to those in Redis
                 memory.unmerged[session_id] = memory.unmerged.get(session_id, 0) + accesses
                 raise
             merged += 1

@@ -129,7 +129,7 @@ async def _use_everything(client: Redis, place: Place) -> None:
             raise PostponeError("asked to wait", 60.0)
 
     publisher = Publisher(client, lanes=place.lanes)
-    store = store_at(client, place, most=place.lanes)
+    store = store_at(client, place, limit=place.lanes)
     async with chain(place, do, lease_seconds=0.5) as running:
         await publisher.open_session("s1", expected=3)
         for number in range(3):

@@ -112,7 +112,7 @@ class Machine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.clients = [connect(self.place.url) for _ in range(2)]
         self.redis = self.clients[0]
-        self.stores = [store_at(client, self.place, most=MOST * self.place.lanes) for client in self.clients]
+        self.stores = [store_at(client, self.place, limit=MOST * self.place.lanes) for client in self.clients]
         # five of one lane crowd it; the last may be of another
         self.ids = [SessionId(name) for name in (*self.place.one_lane(5), "elsewhere")]
         self.known: dict[SessionId, Known] = {}

@@ -22,7 +22,7 @@ class Clock:
 
 
 def test_the_least_recently_used_goes_first_and_what_was_to_be_merged_with_it() -> None:
-    memory = MemorySessions(most=2, ttl=60)
+    memory = MemorySessions(limit=2, ttl=60)
     memory.put(A)
     memory.put(B)
     memory.touch(A)
@@ -34,7 +34,7 @@ def test_the_least_recently_used_goes_first_and_what_was_to_be_merged_with_it() 
 
 def test_the_time_to_live_slides() -> None:
     clock = Clock()
-    memory = MemorySessions(most=10, ttl=60, clock=clock)
+    memory = MemorySessions(limit=10, ttl=60, clock=clock)
     memory.put(A)
     memory.put(B)
     clock.now += 50
@@ -49,7 +49,7 @@ def test_the_time_to_live_slides() -> None:
 
 def test_a_copy_of_an_old_session_does_not_hide_that_it_is_old() -> None:
     clock = Clock()
-    memory = MemorySessions(most=10, ttl=60, clock=clock)
+    memory = MemorySessions(limit=10, ttl=60, clock=clock)
     memory.put(A)
     memory.remember(Session(session_id=B, created_at=1.0, last_accessed=1.0))
     assert memory.peek(B) is None
@@ -59,7 +59,7 @@ def test_a_copy_of_an_old_session_does_not_hide_that_it_is_old() -> None:
 
 
 def test_deletions_to_be_merged_are_bounded_too() -> None:
-    memory = MemorySessions(most=3, ttl=60)
+    memory = MemorySessions(limit=3, ttl=60)
     for number in range(10):
         memory.delete(SessionId(f"s{number}"))
     assert list(memory.deleted) == ["s7", "s8", "s9"]

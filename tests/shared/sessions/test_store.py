@@ -199,7 +199,7 @@ async def test_the_least_recently_used_go_first_and_those_in_flight_never(
     client: Redis, place: Place
 ) -> None:
     names = place.one_lane(30)
-    store = store_at(client, place, most=8 * place.lanes)
+    store = store_at(client, place, limit=8 * place.lanes)
     for name in names[:3]:
         await store.set(name, expected=1)
     for name in names[3:8]:
@@ -220,7 +220,7 @@ async def test_the_least_recently_used_go_first_and_those_in_flight_never(
 async def test_concurrent_writers_exceed_the_limit_by_no_more_than_their_number(
     client: Redis, place: Place
 ) -> None:
-    stores = [store_at(client, place, most=4 * place.lanes) for _ in range(2)]
+    stores = [store_at(client, place, limit=4 * place.lanes) for _ in range(2)]
     highest = 0
 
     async def write(number: int) -> None:
@@ -240,7 +240,7 @@ async def test_sessions_in_flight_may_be_more_than_the_limit_and_a_metric_says_s
 ) -> None:
     from shared.telemetry.metrics import SESSIONS_OPEN, SESSIONS_OVER_LIMIT
 
-    store = store_at(client, place, most=2 * place.lanes)
+    store = store_at(client, place, limit=2 * place.lanes)
     for number in range(12 * place.lanes):
         await store.set(f"s{number}", expected=1)
     await store.sweep()
