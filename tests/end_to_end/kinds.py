@@ -183,7 +183,7 @@ def _refused() -> list[File]:
         *documents,
         refused("an empty file", "empty.jpg", b"", "is empty (0 bytes)"),
         refused("cut off", "cut.jpg", jpeg()[:-40], "is cut off after"),
-        refused("cut off", "cut.png", saved(picture(), "PNG")[:-20], "is cut off after"),
+        refused("damaged", "cut.png", saved(picture(), "PNG")[:-20], "is damaged and cannot be decoded"),
         refused("damaged", "damaged.png", _damaged_png(), "is damaged and cannot be decoded"),
         refused("damaged", "damaged.webp", webp_canvas(100, 100), "WebP photo"),
         refused("too many pixels", "many.png", png_header(50_000, 50_000), "larger than the 120 megapixels"),
