@@ -21,7 +21,7 @@ _DIED: Final = 3
 _SLOWER: Final = 4.0
 _NOTICED: Final = 0.5
 """An agent is slow when an entry takes four times as long as usual, and half a second at least."""
-_PARTS: Final = {
+PARTS: Final = {
     "schema_extractor": "SharePoint",
     "photo_fetcher": "the source of the photos, or the photo store,",
     "vision_analyzer": "the vision model",
@@ -144,7 +144,7 @@ def _notes(agent: AgentStatus) -> list[str]:
         if usual and now >= _NOTICED and now >= _SLOWER * usual:
             notes.append(
                 f"{agent.agent}: slow: {short(now)} an entry where {short(usual)} is usual;"
-                f" {_PARTS[agent.agent]} or this machine answers slowly"
+                f" {PARTS.get(agent.agent, 'its service')} or this machine answers slowly"
             )
             break
     return notes

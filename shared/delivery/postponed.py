@@ -58,19 +58,21 @@ async def move_due(lane: Lane, stage: Stage, ttls: Ttls) -> int:
         members = await fetch("ZRANGEBYSCORE", key, "-inf", now, "LIMIT", 0, MOVED_AT_ONCE)
         if not members:
             return moved
-        moved += await scripts.due(
+        went = await scripts.due(
             lane.writing,
             lane.keys,
-            stage,
+            stage.agent,
             topology.COMPLETED,
-            [(member, _session(member)) for member in members],
+            [_due(member) for member in members],
             ttl_ms=ttls.session,
             long_ttl_ms=ttls.session_in_flight,
         )
-        if len(members) < MOVED_AT_ONCE:
+        moved += went
+        if len(members) < MOVED_AT_ONCE or not went:
             return moved
 
 
-def _session(member: bytes) -> str | None:
-    fields: list[bytes] = packing.unpack(member)[1]
-    return session_of(dict(zip(fields[::2], fields[1::2], strict=False)))
+def _due(member: bytes) -> scripts.Due:
+    _, fields, _, stream = packing.unpack(member)
+    session = session_of(dict(zip(fields[::2], fields[1::2], strict=False)))
+    return scripts.Due(member, stream.decode(), session)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from events.keys import Keys
-    from events.topology import Stage
 
 _HERE: Final = "shared.delivery"
 _SETTLE = scripts.load(_HERE, "settle", "session")
@@ -78,6 +77,15 @@ class Reclaimed(msgspec.Struct, frozen=True):
     lost: list[str]
     orphans: list[Delivery]
     gone: list[str]
+
+
+class Due(msgspec.Struct, frozen=True):
+    """Hold a member of the delayed set whose time has come."""
+
+    member: bytes
+    stream: str
+    """Key of the stream it came from."""
+    session_id: str | None
 
 
 async def settle(redis: Redis, keys: Sequence[str], packed: bytes) -> Settled:
@@ -171,28 +179,33 @@ async def reclaim(
 async def due(
     redis: Redis,
     lane: Keys,
-    stage: Stage,
+    agent: str,
     completed: str,
-    members: Sequence[tuple[bytes, str | None]],
+    members: Sequence[Due],
     *,
     ttl_ms: int,
     long_ttl_ms: int,
 ) -> int:
-    """Move due members (each with its session id) back to their stream; returns how many this call moved."""
+    """Move due members back to their streams; returns how many this call moved.
+
+    Each goes to the stream it came from, even if this agent no longer reads it (since an upgrade another one
+    does).
+    """
     keys = [
-        lane.delayed(stage.agent),
+        lane.delayed(agent),
         lane.session_open,
         lane.session_lru,
         lane.stream(completed),
         lane.session_stats,
     ]
-    keys += [lane.stream(name) for name in stage.reads]
+    streams = list(dict.fromkeys(one.stream for one in members))
+    keys += streams
     packed: list[tuple[bytes, int, str]] = []
-    for member, session in members:
-        if session:
-            keys.append(lane.session(session))
-            packed.append((member, len(keys), session))
+    for one in members:
+        if one.session_id:
+            keys.append(lane.session(one.session_id))
+            packed.append((one.member, len(keys), one.session_id))
         else:
-            packed.append((member, 0, ""))
-    argument = packing.pack([ttl_ms, long_ttl_ms, len(stage.reads), packed])
+            packed.append((one.member, 0, ""))
+    argument = packing.pack([ttl_ms, long_ttl_ms, len(streams), packed])
     return int(await _DUE(redis, keys, [argument]))

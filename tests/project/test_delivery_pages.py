@@ -61,6 +61,14 @@ def test_every_file_and_function_it_names_exists(page: Path) -> None:
         known = names_of(path) if path.is_file() else set()
         missing += [found["path"]] * (not path.is_file())
         missing += [f"{found['path']}: {name}" for name in names if name not in known]
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("events", "shared", "consumers", "console", "sandbox")
+        for path in (ROOT / folder).rglob("*.py")
+    )
+    private = {name for row in rows for name in re.findall(r"`(_\w+)`", row)}
+    missing += [name for name in private if not re.search(rf"\b{name}\b", code)]
     assert missing == []
     assert sum("`" in found["names"] for found in named) > 10
 

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Moves postponed entries that are due back to their stream, each once however many processes try.
---   KEYS  1 delayed set   2 open index   3 lru index   4 session.completed   5 session stats   6… the agent's streams,
---         then session hashes
+--   KEYS  1 delayed set   2 open index   3 lru index   4 session.completed   5 session stats   6… the streams that the
+--         entries came from, then session hashes
 --   ARGV  1 packed {session ttl (ms), the same in flight (ms), number of streams, {{member, session key or 0, session
 --           id}…}}
 --   ->    entries moved

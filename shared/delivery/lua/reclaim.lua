@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Compares what a process has in flight with what it owns. It finds entries it lost, and entries it owns and never saw (a
--- read whose reply was lost, a failover that rolled back), which it claims again.
+-- read whose reply was lost, a failover that rolled back), which it claims again. A suspect among these goes to the
+-- consumer `returned`, because only the take-over handles an entry alone.
 --   KEYS  1 stream
 --   ARGV  1 agent (group)   2 consumer   3 limit of orphans to take   4 packed {id, deliveries, id, deliveries, …} in flight
 --   ->    {{id… lost}, {{id, deliveries, fields}… orphans}, {id… without body}}
@@ -9,7 +10,10 @@ local held, owned, lost, orphans, gone = {}, {}, {}, {}, {}
 for i = 1, #flying, 2 do held[flying[i]] = flying[i + 1] end
 for _, p in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 100000, ARGV[2])) do
   owned[p[1]] = p[4]
-  if not held[p[1]] and #orphans < tonumber(ARGV[3]) then
+  if not held[p[1]] and p[4] >= 2 then
+    local r = redis.call('XCLAIM', KEYS[1], ARGV[1], 'returned', 0, p[1], 'RETRYCOUNT', p[4], 'JUSTID')
+    if #r == 0 then gone[#gone + 1] = p[1] end
+  elseif not held[p[1]] and #orphans < tonumber(ARGV[3]) then
     local r = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, p[1])
     if #r == 0 then
       redis.call('XACK', KEYS[1], ARGV[1], p[1])

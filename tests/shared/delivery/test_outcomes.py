@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from events.types import PhotoSubmitted, SchemaExtracted
+from shared.delivery import packing
 from shared.delivery import process as process_module
+from shared.delivery.postponed import MOVED_AT_ONCE
 from shared.operations import pauses
 from shared.retry import policy
 from shared.retry.errors import HttpStatusError, TransientError, dependency
@@ -101,6 +103,23 @@ async def test_a_long_retry_after_postpones_and_burns_no_attempt(redis: Redis, r
     assert b"ernidelayed" not in fields
     session = await redis.hgetall("erni:session:s1")
     assert (session[b"postponed"], session[b"received"]) == (b"0", b"1")
+
+
+@pytest.mark.parametrize("waiting", [1, MOVED_AT_ONCE + 1])
+async def test_what_waited_from_a_stream_that_the_agent_no_longer_reads_goes_back_to_that_stream(
+    redis: Redis, redis_url: str, waiting: int
+) -> None:
+    """Since an upgrade another agent reads it. More than one look takes must not keep the process."""
+    fields = [b"data", b'{"source_url": "https://example.org/a"}']
+    members = {packing.pack([f"1-{n}", fields, "1:1:1", "erni:photo.analyzed"]): 1.0 for n in range(waiting)}
+    await redis.zadd("erni:delayed:schema_extractor", members)
+    async with running(settings_for(redis_url)):
+        await until(lambda: _length(redis, "erni:photo.analyzed", waiting))
+    assert await redis.zcard("erni:delayed:schema_extractor") == 0
+
+
+async def _length(redis: Redis, stream: str, length: int) -> bool:
+    return int(await redis.xlen(stream)) == length
 
 
 async def test_an_outage_opens_the_breaker_and_nothing_dies_of_it(redis: Redis, redis_url: str) -> None:

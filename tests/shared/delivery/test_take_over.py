@@ -142,6 +142,43 @@ async def test_an_orphan_is_claimed_again(redis: Redis, redis_url: str) -> None:
     assert len(agent.handled) == 1
 
 
+async def test_an_orphan_that_is_a_suspect_is_handled_alone_too(redis: Redis, redis_url: str) -> None:
+    busy = asyncio.Event()
+    together: list[int] = []
+    inside = 0
+
+    async def hold(event: PhotoSubmitted) -> SchemaExtracted:
+        nonlocal inside
+        inside += 1
+        together.append(inside)
+        if event.source_url.endswith("long"):
+            await busy.wait()
+        inside -= 1
+        return extracted(event)
+
+    settings = settings_for(redis_url)
+    async with running(settings, hold) as (process, agent), publisher(settings) as up:
+        await up.publish(PhotoSubmitted(source_url="https://example.org/long"))
+        await agent.seen.wait()
+        async with redis.pipeline(transaction=True) as lost:
+            lost.xadd(STREAM, {"data": '{"source_url": "https://example.org/suspect"}'})
+            lost.xreadgroup(GROUP, process.runtime.consumer, {STREAM: ">"})
+            _, [(_, [(entry_id, _)])] = await lost.execute()
+        await redis.xclaim(STREAM, GROUP, process.runtime.consumer, 0, [entry_id], retrycount=2, justid=True)
+
+        async def returned() -> bool:
+            return bool(await redis.xpending_range(STREAM, GROUP, "-", "+", 10, "returned"))
+
+        await until(returned)
+        busy.set()
+        await until(lambda: _outputs(redis, 2))
+    assert together == [1, 1]
+
+
+async def _outputs(redis: Redis, count: int) -> bool:
+    return len(await entries(redis, "erni:schema.extracted")) == count
+
+
 async def test_a_vanished_group_is_made_again_and_loses_nothing(redis: Redis, redis_url: str) -> None:
     async with running(settings_for(redis_url)) as (_, agent), publisher(settings_for(redis_url)) as up:
         await redis.xgroup_destroy(STREAM, GROUP)
