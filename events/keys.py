@@ -40,6 +40,10 @@ class Keys:
         """The dead-letter stream of an agent."""
         return f"{self.prefix}dead:{agent}"
 
+    def dead_counts(self, agent: str) -> str:
+        """Hash: reason → how many dead letters of the agent have it."""
+        return f"{self.prefix}dead-counts:{agent}"
+
     def delayed(self, agent: str) -> str:
         """The sorted set of an agent's postponed entries, scored by when they are due (ms)."""
         return f"{self.prefix}delayed:{agent}"

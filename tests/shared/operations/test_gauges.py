@@ -9,7 +9,7 @@ import pytest
 from events import keys, topology
 from events.connection import connect
 from events.publisher import Publisher, PublishRefusedError
-from events.types import PhotoSubmitted
+from events.types import PhotoSubmitted, SchemaExtracted
 from shared.operations.gauges import DeadByReason
 from shared.telemetry.metrics import REGISTRY
 from tests.shared.delivery.harness import running, settings_for, until
@@ -46,3 +46,19 @@ async def test_refused_publishes_are_a_number_of_the_first_agent(redis: Redis, r
 
         await until(told)
     await client.aclose()
+
+
+async def test_the_hand_off_counts_the_dead_letters_it_writes(redis: Redis, redis_url: str) -> None:
+    async def fail(event: PhotoSubmitted) -> SchemaExtracted:
+        raise ValueError(event.source_url)
+
+    for entry in ({"data": '{"source_url": "https://example.org/a"}'}, {"data": "no JSON"}):
+        await redis.xadd("erni:photo.submitted", entry)
+    async with running(settings_for(redis_url), fail):
+
+        async def both() -> bool:
+            return await redis.xlen("erni:dead:schema_extractor") == 2
+
+        await until(both)
+    counts = await redis.hgetall("erni:dead-counts:schema_extractor")
+    assert counts == {b"permanent": b"1", b"undecodable": b"1"}
