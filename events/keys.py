@@ -76,6 +76,10 @@ class Keys:
         """Who set it looks for entries of the agent that belong to nobody; expires."""
         return f"{self.prefix}adopting:{agent}"
 
+    def counting(self, agent: str) -> str:
+        """Who set it counts the dead letters of the agent; expires."""
+        return f"{self.prefix}counting:{agent}"
+
     def upload(self, name: str) -> str:
         """The address of an upload session that is open (a secret); expires with the session."""
         return f"{self.prefix}upload:{name}"
