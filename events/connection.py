@@ -137,6 +137,32 @@ class _Sending(AbstractConnection):
         finally:
             self.socket_timeout = limit
 
+    moved = False
+    """Whether the server said that it must not write: another one is the primary now."""
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*args, **options)
+        except RedisError as error:
+            self.moved = trouble_of(error) is Trouble.READ_ONLY
+            raise
+
+
+class _Pool(BlockingConnectionPool):
+    """Leaves a server that must not write any more.
+
+    After a failover the connections to the old primary stay open, and each of their writes would fail for
+    ever. A new connection resolves the name again and finds the new primary.
+    """
+
+    async def release(self, connection: AbstractConnection) -> None:
+        if isinstance(connection, _Sending) and connection.moved:
+            connection.moved = False
+            # those in use now end when they are given back: what they wait for may still be answered
+            await self.update_active_connections_for_reconnect()
+            await self.disconnect(inuse_connections=False)
+        await super().release(connection)
+
 
 def connect(
     url: str,
@@ -173,7 +199,7 @@ def connect(
         "timeout": None,
     }
     options["connection_class"] = type(plain.__name__, (_Sending, plain), {})
-    client = Redis.from_pool(BlockingConnectionPool(**options))
+    client = Redis.from_pool(_Pool(**options))
     callback: Callable[..., Any] = _as_it_came
     for command in _RAW_REPLIES:
         client.set_response_callback(command, callback)

@@ -40,6 +40,10 @@ class Keys:
         """The dead-letter stream of an agent."""
         return f"{self.prefix}dead:{agent}"
 
+    def dead_counts(self, agent: str) -> str:
+        """Hash: reason → how many dead letters of the agent have it."""
+        return f"{self.prefix}dead-counts:{agent}"
+
     def delayed(self, agent: str) -> str:
         """The sorted set of an agent's postponed entries, scored by when they are due (ms)."""
         return f"{self.prefix}delayed:{agent}"
@@ -71,6 +75,10 @@ class Keys:
     def adopting(self, agent: str) -> str:
         """Who set it looks for entries of the agent that belong to nobody; expires."""
         return f"{self.prefix}adopting:{agent}"
+
+    def counting(self, agent: str) -> str:
+        """Who set it counts the dead letters of the agent; expires."""
+        return f"{self.prefix}counting:{agent}"
 
     def upload(self, name: str) -> str:
         """The address of an upload session that is open (a secret); expires with the session."""

@@ -54,6 +54,7 @@ class Settler:
                 start=1,
             )
         }
+        self._dead_counts = keys.dead_counts(runtime.stage.agent)
         ttls = runtime.ttls
         self._constant = {
             "group": runtime.stage.agent,
@@ -176,6 +177,8 @@ class Settler:
             entry: dict[str, Any] = {"id": delivery.entry_id, "n": delivery.deliveries, "what": outcome.what}
             if outcome.outputs:
                 entry["outputs"] = [(at(key), fields) for key, fields in outcome.outputs]
+            if outcome.what == "dead":
+                entry["counts"], entry["reason"] = at(self._dead_counts), outcome.reason
             if outcome.delayed_key:
                 entry["delayed"], entry["wait"] = at(outcome.delayed_key), outcome.delay_ms
             if outcome.photo:

@@ -228,7 +228,7 @@ class DeadLetters:
 
     async def discard(self, letter: DeadLetter) -> bool:
         """Delete one dead letter for good; return False if it was gone already."""
-        return bool(await call(self._redis, "XDEL", keys.Keys(letter.lane).dead(letter.agent), letter.id))
+        return await scripts.discard(self._redis, keys.Keys(letter.lane), letter.agent, letter.id)
 
 
 def _add(found: dict[str, Group], fingerprint: str, count: int, newest: list[DeadLetter]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from events import topology
-from events.connection import RedisError, call
+from events.connection import RedisError
 from shared.operations import scripts, status
 from shared.telemetry.metrics import PUBLISH_REFUSED
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from shared.telemetry.metrics import AgentMetrics
 
 EVERY_SECONDS: Final = 5.0
+RECOUNT_SECONDS: Final = 60.0
+"""At most so often dead letters are counted again: Redis reads all of them for that."""
 _PAGE: Final = 200
 _log = structlog.get_logger(__name__)
 
@@ -49,38 +51,41 @@ async def keep(redis: Redis, stage: Stage, metrics: AgentMetrics, lanes: Sequenc
 
 
 class DeadByReason:
-    """Dead letters of an agent by reason, counted again only when some came or went."""
+    """Dead letters of an agent by reason, as settle, replay and discard count them.
+
+    The counts are kept beside the letters. An older version of the code, or a person with redis-cli, changes
+    the letters and not the counts: where their sum is not the number of letters, one process counts again.
+    """
 
     def __init__(self, redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> None:
         self._redis = redis
-        self._keys = [lane.dead(stage.agent) for lane in lanes]
-        self._seen: dict[str, tuple[Any, ...]] = {}
-        self._counts: dict[str, Counter[str]] = {}
+        self._agent = stage.agent
+        self._lanes = lanes
 
     async def count(self) -> Counter[str]:
-        """The counts over all lanes. Raises what redis-py raises."""
+        """Return the counts over all lanes. Raises what redis-py raises."""
         total: Counter[str] = Counter()
-        for key in self._keys:
-            look = await self._look(key)
-            if look != self._seen.get(key):
-                self._counts[key] = await self._count(key)
-                self._seen[key] = look
-            total += self._counts[key]
+        for lane in self._lanes:
+            length, counts = await scripts.counted(self._redis, lane, self._agent)
+            if sum(counts.values()) != length or min(counts.values(), default=0) < 0:
+                mine = await self._redis.set(
+                    lane.counting(self._agent), "", nx=True, px=int(RECOUNT_SECONDS * 1000)
+                )
+                if mine:
+                    counts = await self._recount(lane)
+            total += Counter({reason.decode("utf-8", "replace"): n for reason, n in counts.items()})
         return total
 
-    async def _look(self, key: str) -> tuple[Any, ...]:
-        """Changes whenever a letter is added or removed."""
-        ends = [await call(self._redis, command, key, *ids, "COUNT", 1) for command, ids in _ENDS]
-        return (await self._redis.xlen(key), *(end[0][0] if end else b"" for end in ends))
-
-    async def _count(self, key: str) -> Counter[str]:
-        counts: Counter[str] = Counter()
-        start = "-"
-        while start != "(":
-            last, page = await scripts.reasons(self._redis, key, start, _PAGE)
+    async def _recount(self, lane: Keys) -> Counter[bytes]:
+        counts: Counter[bytes] = Counter()
+        last, kept = "0", False
+        while not kept:
+            seen, page = await scripts.reasons(self._redis, lane, self._agent, "(" + last, _PAGE)
             counts.update(page)
-            start = "(" + last
+            last = seen or last
+            if sum(page.values()) < _PAGE:
+                kept = await scripts.recounted(self._redis, lane, self._agent, last, counts)
+                if not seen:
+                    # not kept, and nothing came: letters went, so there will be another count
+                    break
         return counts
-
-
-_ENDS: Final = (("XRANGE", ("-", "+")), ("XREVRANGE", ("+", "-")))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from events import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -17,6 +17,9 @@ _HERE: Final = "shared.operations"
 _REASONS = scripts.load(_HERE, "reasons")
 _GROUPS = scripts.load(_HERE, "groups")
 _LETTERS = scripts.load(_HERE, "letters")
+_COUNTED = scripts.load(_HERE, "counted")
+_RECOUNTED = scripts.load(_HERE, "recounted")
+_DISCARD = scripts.load(_HERE, "discard")
 _REPLAY = scripts.load(_HERE, "replay", "session")
 _ADOPT = scripts.load(_HERE, "adopt")
 _LOOKED_AT: Final = 1000
@@ -68,6 +71,7 @@ async def replay(
         lane.session_lru,
         lane.stream(completed),
         lane.session_stats,
+        lane.dead_counts(agent),
     ]
     if session:
         keys.append(lane.session(session))
@@ -75,12 +79,29 @@ async def replay(
     return reply[0].decode(), reply[1].decode() if len(reply) > 1 else ""
 
 
-async def reasons(redis: Redis, dead_key: str, start: str, most: int) -> tuple[str, dict[str, int]]:
+async def discard(redis: Redis, lane: Keys, agent: str, dead_id: str) -> bool:
+    """Delete one dead letter; returns False if it was gone already."""
+    return bool(await _DISCARD(redis, [lane.dead(agent), lane.dead_counts(agent)], [dead_id]))
+
+
+async def counted(redis: Redis, lane: Keys, agent: str) -> tuple[int, dict[bytes, int]]:
+    """Return how many dead letters an agent has, and the counts by reason that are kept beside them."""
+    length, flat = await _COUNTED(redis, [lane.dead(agent), lane.dead_counts(agent)], [])
+    return length, {name: int(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
+
+
+async def reasons(
+    redis: Redis, lane: Keys, agent: str, start: str, most: int
+) -> tuple[str, dict[bytes, int]]:
     """Count a page of dead letters by reason: the last id seen ('' after the last page) and the counts."""
-    last, flat = await _REASONS(redis, [dead_key], [start, most])
-    return last.decode(), {
-        name.decode("utf-8", "replace"): count for name, count in zip(flat[::2], flat[1::2], strict=True)
-    }
+    last, flat = await _REASONS(redis, [lane.dead(agent)], [start, most])
+    return last.decode(), dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+async def recounted(redis: Redis, lane: Keys, agent: str, last: str, counts: Mapping[bytes, int]) -> bool:
+    """Keep these counts of all dead letters up to the id `last`; returns False if others came or went."""
+    flat = [word for pair in counts.items() for word in pair]
+    return bool(await _RECOUNTED(redis, [lane.dead(agent), lane.dead_counts(agent)], [last, *flat]))
 
 
 async def adopt(redis: Redis, stream_key: str, agent: str, start: str) -> tuple[int, str]:

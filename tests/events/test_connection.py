@@ -11,6 +11,8 @@ import pytest
 from redis.exceptions import RedisError, ResponseError
 
 from events.connection import Trouble, connect, trouble_of
+from events.publisher import Publisher
+from events.types import PhotoSubmitted
 from sandbox.redis_server import Valkey, free_port
 from tests.shared.delivery.harness import until
 
@@ -342,3 +344,47 @@ async def test_an_entry_keeps_the_order_and_the_doubles_of_its_fields(redis_url:
         [[entry_id, fields]] = await command(client, "XRANGE", "x", "-", "+")
         assert (entry_id, fields) == (b"1-0", [b"b", b"1", b"a", b"2", b"b", b"3"])
         await client.delete("x")
+
+
+@asynccontextmanager
+async def switch(targets: list[int]) -> AsyncIterator[int]:
+    """A port that leads each new connection to the last of `targets`, as a moved name or a proxy does."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", targets[-1])
+        await asyncio.gather(pump(reader, back), pump(there, writer))
+
+    server = await asyncio.start_server(lead, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_after_a_failover_one_try_fails_and_the_next_finds_the_new_primary(tmp_path: Path) -> None:
+    with Valkey(tmp_path / "old") as old, Valkey(tmp_path / "new") as new:
+        targets = [old.port]
+        async with (
+            switch(targets) as port,
+            connect(f"redis://127.0.0.1:{port}/0") as client,
+            connect(old.url) as old_admin,
+            connect(new.url) as new_admin,
+        ):
+            publisher = Publisher(client)
+            events = [PhotoSubmitted(source_url=f"https://example.org/{number}.jpg") for number in range(8)]
+            # as many open connections as tasks
+            await asyncio.gather(*(publisher.publish(event) for event in events))
+            assert await old_admin.xlen("erni:photo.submitted") == 8
+            await old_admin.execute_command("REPLICAOF", "127.0.0.1", new.port)
+            targets.append(new.port)
+            refused = []
+            for event in events:
+                try:
+                    await publisher.publish(event, event_id=event.source_url)
+                except RedisError as error:
+                    refused.append(trouble_of(error))
+            assert refused == [Trouble.READ_ONLY]
+            assert await new_admin.xlen("erni:photo.submitted") == 7

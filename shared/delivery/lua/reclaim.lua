@@ -8,7 +8,10 @@
 local flying = cmsgpack.unpack(ARGV[4])
 local held, owned, lost, orphans, gone = {}, {}, {}, {}, {}
 for i = 1, #flying, 2 do held[flying[i]] = flying[i + 1] end
-for _, p in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 100000, ARGV[2])) do
+local PAGE = 100000
+local pending = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', PAGE, ARGV[2])
+local full = #pending == PAGE
+for _, p in ipairs(pending) do
   owned[p[1]] = p[4]
   if not held[p[1]] and p[4] >= 2 then
     local r = redis.call('XCLAIM', KEYS[1], ARGV[1], 'returned', 0, p[1], 'RETRYCOUNT', p[4], 'JUSTID')
@@ -24,6 +27,11 @@ for _, p in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 100000, AR
   end
 end
 for id, n in pairs(held) do
+  -- one that stands behind a full page is looked at alone
+  if full and not owned[id] then
+    local p = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2])
+    if p[1] then owned[id] = p[1][4] end
+  end
   if owned[id] ~= n then lost[#lost + 1] = id end
 end
 return { lost, orphans, gone }

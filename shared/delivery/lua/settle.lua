@@ -7,7 +7,8 @@
 --           session with photos in flight), lowest, highest: entry ids, entries {entry…}}
 --           entry   = {id, n: deliveries, what, and by that:
 --                      done       outputs {{key, fields}…}              the output events
---                      dead       outputs {{key, fields}}               the dead letter beside its raw entry
+--                      dead       outputs {{key, fields}}, reason, counts: key   the dead letter beside its raw entry,
+--                                                               and the hash that counts dead letters by reason
 --                      postponed  delayed: key, wait (ms)               the delayed set
 --                      released                                         to the consumer `returned`
 --                      and if there is one: photo: key, record: fields of the photo record; session}
@@ -123,6 +124,7 @@ for i, e in ipairs(a.entries) do
       refused(i, err)
     else
       if e.what ~= 'released' then ended[#ended + 1] = id end
+      if e.counts then side(redis.call, 'HINCRBY', KEYS[e.counts], e.reason, 1) end
       if e.photo then
         local key = KEYS[e.photo]
         side(redis.call, 'HSET', key, unpack(e.record))

@@ -4,12 +4,13 @@
 --   KEYS  1 beats   2 processes   3… the agent's streams
 --   ARGV  1 agent (group)   2 taker   3 dead consumer   4 the counter last seen ('' no record, '*' do not look: `returned`)
 --         5 limit of entries to take   6 '1': one suspect, and nothing else   7 deliveries after which an entry is dead
---   ->    {'ALIVE'}  or  {'OK', {{stream, id, deliveries, fields}… taken}, {… over}, suspects left, entries left,
+--   ->    {'ALIVE'}  or  {'OK', {{stream, id, deliveries, fields}… taken}, {… over}, suspects left, entries left (at least),
 --          {{stream, id}… that had no body any more}}
 local group, me, whose, seen = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local room, alone, limit = tonumber(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
 if seen ~= '*' and (redis.call('HGET', KEYS[1], whose) or '') ~= seen then return { 'ALIVE' } end
 
+local PAGE = 10000
 local taken, over, lost, suspects, left = {}, {}, {}, 0, 0
 local function claim(k, e, list)
   local r = redis.call('XCLAIM', KEYS[k], group, me, 0, e[1])
@@ -22,8 +23,10 @@ local function claim(k, e, list)
   end
 end
 for k = 3, #KEYS do
-  local pending = redis.pcall('XPENDING', KEYS[k], group, '-', '+', 10000, whose)
+  local pending = redis.pcall('XPENDING', KEYS[k], group, '-', '+', PAGE, whose)
   if not pending.err then
+    -- a full page says nothing about what comes after it: the taker asks again, and the consumer stays until then
+    if #pending == PAGE then left = left + 1 end
     for _, e in ipairs(pending) do
       if e[4] >= limit then
         if #over < 8 then claim(k, e, over) else left = left + 1 end

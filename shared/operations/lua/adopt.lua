@@ -15,10 +15,12 @@ if not last or last == '0-0' then return { 0, '' } end
 local entries = redis.call('XRANGE', KEYS[1], ARGV[2], last, 'COUNT', ARGV[3])
 if #entries == 0 then return { 0, '' } end
 local first, newest, pending = entries[1][1], entries[#entries][1], {}
-for _, p in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], first, newest, 1000000)) do pending[p[1]] = true end
+for _, p in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], first, newest, 10 * #entries)) do pending[p[1]] = true end
 local adopted = 0
 for _, e in ipairs(entries) do
-  if not pending[e[1]] then
+  -- asked once more for this entry alone: pending entries without a body may have filled the reply, and FORCE takes
+  -- from whoever has it
+  if not pending[e[1]] and #redis.call('XPENDING', KEYS[1], ARGV[1], e[1], e[1], 1) == 0 then
     -- RETRYCOUNT 0: the taker's claim counts the delivery
     redis.call('XCLAIM', KEYS[1], ARGV[1], 'returned', 0, e[1], 'FORCE', 'JUSTID', 'RETRYCOUNT', 0)
     adopted = adopted + 1

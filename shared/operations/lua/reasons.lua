@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes
 -- Counts the dead letters of a page by their reasons, here, so that the entries they hold need not travel.
 --   KEYS  1 dead-letter stream
 --   ARGV  1 first id, or '(' and the last id of the page before   2 most dead letters

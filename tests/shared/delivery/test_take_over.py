@@ -44,6 +44,28 @@ async def test_a_silent_consumer_is_taken_over_after_its_lease_and_removed(
     assert not await redis.hexists("erni:beats:schema_extractor", "dead-1")
 
 
+async def test_a_dead_consumer_stays_until_all_it_owned_was_looked_at(redis: Redis, redis_url: str) -> None:
+    gone = 10_050
+    ids = [
+        (await redis.xadd(STREAM, {"data": '{"source_url": "https://example.org/x"}'})).decode()
+        for _ in range(gone + 5)
+    ]
+    await redis.xgroup_create(STREAM, GROUP, id="0")
+    await redis.xreadgroup(GROUP, "dead-1", {STREAM: ">"}, count=len(ids))
+    # somebody deleted these bodies: their pending entries fill more than one reply
+    for start in range(0, gone, 1000):
+        await redis.xdel(STREAM, *ids[start : min(start + 1000, gone)])
+    async with running(settings_for(redis_url)) as (_, agent):
+
+        async def alone() -> bool:
+            return len(await redis.xinfo_consumers(STREAM, GROUP)) == 1
+
+        await until(alone)
+        await until(lambda: redis.xlen("erni:schema.extracted"))
+    assert len(agent.handled) == 5
+    assert await redis.xlen(STREAM) == 0
+
+
 async def test_a_consumer_that_beats_keeps_what_it_has(redis: Redis, redis_url: str) -> None:
     await left_behind(redis, "alive-1", 1, 1)
     async with running(settings_for(redis_url)) as (_, agent):

@@ -9,27 +9,96 @@ import pytest
 from events import keys, topology
 from events.connection import connect
 from events.publisher import Publisher, PublishRefusedError
-from events.types import PhotoSubmitted
+from events.types import PhotoSubmitted, SchemaExtracted
+from shared.operations import scripts
+from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.operations.gauges import DeadByReason
 from shared.telemetry.metrics import REGISTRY
 from tests.shared.delivery.harness import running, settings_for, until
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from redis.asyncio import Redis
 
 
-async def test_dead_letters_are_counted_by_reason_as_they_come_and_go(redis: Redis, redis_url: str) -> None:
-    client = connect(redis_url)
-    dead = DeadByReason(client, topology.stage_of("photo_fetcher"), keys.all_lanes(1))
-    assert await dead.count() == {}
-    ids = [
-        await redis.xadd("erni:dead:photo_fetcher", {"raw": "x", "reason": reason})
-        for reason in ["permanent"] * 250 + ["exhausted"] * 2
+LANE = keys.all_lanes(1)[0]
+AGENT = "photo_fetcher"
+
+
+async def letters(redis: Redis, *reasons: str) -> list[str]:
+    """Dead letters that nobody counted, as an older version of the code writes them."""
+    return [
+        (await redis.xadd(LANE.dead(AGENT), {"raw": b"\x92\xa1d\xa1x", "reason": reason})).decode()
+        for reason in reasons
     ]
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Redis]:
+    async with connect(redis_url) as made:
+        yield made
+
+
+async def test_dead_letters_that_nobody_counted_are_counted_again(redis: Redis, client: Redis) -> None:
+    dead = DeadByReason(client, topology.stage_of(AGENT), keys.all_lanes(1))
+    assert await dead.count() == {}
+    assert not await redis.exists(LANE.counting(AGENT))
+    ids = await letters(redis, *["permanent"] * 250, *["exhausted"] * 2)
     assert await dead.count() == {"permanent": 250, "exhausted": 2}
-    await redis.xdel("erni:dead:photo_fetcher", ids[100])
+    assert await redis.hgetall(LANE.dead_counts(AGENT)) == {b"permanent": b"250", b"exhausted": b"2"}
+    # somebody deletes one by hand
+    await redis.xdel(LANE.dead(AGENT), ids[100])
+    await redis.delete(LANE.counting(AGENT))
     assert await dead.count() == {"permanent": 249, "exhausted": 2}
-    await client.aclose()
+
+
+async def test_one_process_counts_again_and_not_all(redis: Redis, client: Redis) -> None:
+    await letters(redis, "permanent")
+    await redis.set(LANE.counting(AGENT), "", px=60_000)
+    assert await DeadByReason(client, topology.stage_of(AGENT), keys.all_lanes(1)).count() == {}
+
+
+async def test_a_count_that_others_changed_meanwhile_is_not_kept(redis: Redis, client: Redis) -> None:
+    [first, second] = await letters(redis, "permanent", "exhausted")
+    assert not await scripts.recounted(client, LANE, AGENT, first, {b"permanent": 1})
+    assert not await scripts.recounted(client, LANE, AGENT, second, {b"exhausted": 1})
+    assert not await redis.exists(LANE.dead_counts(AGENT))
+    assert await scripts.recounted(client, LANE, AGENT, second, {b"permanent": 1, b"exhausted": 1})
+
+
+async def test_replay_and_discard_count_what_they_take_away(redis: Redis, client: Redis) -> None:
+    dead = DeadByReason(client, topology.stage_of(AGENT), keys.all_lanes(1))
+    await letters(redis, "permanent", "permanent", "exhausted")
+    await dead.count()
+    operator = DeadLetters(client)
+    found = [letter async for letter in operator.find(DeadFilter())]
+    assert (await operator.replay(found[0])).outcome == "replayed"
+    assert await operator.discard(found[2])
+    assert not await operator.discard(found[2])
+    assert await redis.hgetall(LANE.dead_counts(AGENT)) == {b"permanent": b"1", b"exhausted": b"0"}
+
+
+async def test_counting_costs_no_more_with_many_dead_letters_that_come_and_go(
+    redis: Redis, client: Redis
+) -> None:
+    dead = DeadByReason(client, topology.stage_of(AGENT), keys.all_lanes(1))
+    operator = DeadLetters(client)
+
+    async def commands_of_a_count() -> int:
+        await redis.config_resetstat()
+        await dead.count()
+        return sum(int(of["calls"]) for of in (await redis.info("commandstats")).values())
+
+    async def after_one_went(count: int) -> int:
+        await letters(redis, *["permanent"] * count)
+        await redis.delete(LANE.counting(AGENT))
+        await dead.count()
+        [letter] = [letter async for letter in operator.find(DeadFilter(limit=1))]
+        assert await operator.discard(letter)
+        return await commands_of_a_count()
+
+    assert await after_one_went(3) == await after_one_went(2000)
 
 
 async def test_refused_publishes_are_a_number_of_the_first_agent(redis: Redis, redis_url: str) -> None:
@@ -46,3 +115,19 @@ async def test_refused_publishes_are_a_number_of_the_first_agent(redis: Redis, r
 
         await until(told)
     await client.aclose()
+
+
+async def test_the_hand_off_counts_the_dead_letters_it_writes(redis: Redis, redis_url: str) -> None:
+    async def fail(event: PhotoSubmitted) -> SchemaExtracted:
+        raise ValueError(event.source_url)
+
+    for entry in ({"data": '{"source_url": "https://example.org/a"}'}, {"data": "no JSON"}):
+        await redis.xadd("erni:photo.submitted", entry)
+    async with running(settings_for(redis_url), fail):
+
+        async def both() -> bool:
+            return await redis.xlen("erni:dead:schema_extractor") == 2
+
+        await until(both)
+    counts = await redis.hgetall("erni:dead-counts:schema_extractor")
+    assert counts == {b"permanent": b"1", b"undecodable": b"1"}
