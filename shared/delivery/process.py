@@ -247,6 +247,9 @@ class AgentProcess:
         if runtime.breakers.reading_stopped:
             ready = False
             reasons.append(f"{', '.join(runtime.breakers.open_names)} fails or throttles: breaker open")
+        if why := runtime.gate.unhealthy:
+            ready = False
+            reasons.append(f"this machine is unhealthy, reading stops: {why}")
         details: dict[str, str | int | float | bool] = {
             "agent": runtime.agent.name,
             "consumer": runtime.consumer,

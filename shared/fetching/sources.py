@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -20,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from events.identities import Sha256
+from shared.fetching.temporary import TemporaryFiles
 from shared.fetching.web import Web
 from shared.photo_store import SCHEME
 from shared.retry.errors import PermanentError, dependency
@@ -27,10 +27,11 @@ from shared.telemetry.redact import scrub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
-    from typing import IO, BinaryIO
+    from typing import BinaryIO
 
     from aiohttp.abc import AbstractResolver
 
+    from shared.fetching.temporary import TemporaryFile
     from shared.photo_store import BlobStore
     from shared.settings import Settings
 
@@ -64,6 +65,7 @@ class Sources:
         deadline: float | None = None,
     ) -> None:
         """`deadline`: seconds for one photo; by default 60, and less than HANDLE_TIMEOUT in any case."""
+        self._temporary = TemporaryFiles()
         self._roots = settings.source_roots
         self._max_bytes = settings.max_photo_bytes
         self._blobs = blobs
@@ -73,7 +75,8 @@ class Sources:
         self._deadline = deadline or min(_DEADLINE_SECONDS, 0.8 * settings.handle_timeout)
 
     async def open(self) -> None:
-        """Make the HTTP sessions."""
+        """Make the HTTP sessions. Raises SettingsError if TMPDIR is no folder to write to."""
+        self._temporary.check()
         await self._web.open()
 
     async def close(self) -> None:
@@ -87,12 +90,12 @@ class Sources:
         Raises PermanentError for what is not allowed, not there, too large or too slow, HttpStatusError for
         a web answer other than 200; connection errors and those of this machine (a full disk) pass through.
         """
-        with tempfile.NamedTemporaryFile(prefix="erni-photo-") as file:
+        with self._temporary.file() as file:
             size, sha256 = await self._fill(file, source_url, name)
             file.flush()
-            yield FetchedFile(path=Path(file.name), size=size, sha256=sha256)
+            yield FetchedFile(path=file.path, size=size, sha256=sha256)
 
-    async def _fill(self, file: IO[bytes], source_url: str, name: str | None) -> tuple[int, Sha256]:
+    async def _fill(self, file: TemporaryFile, source_url: str, name: str | None) -> tuple[int, Sha256]:
         """Write the bytes into a file; their number and hash."""
         digest = hashlib.sha256()
         size = 0
@@ -177,6 +180,8 @@ def _open_below(source_url: str, roots: tuple[str, ...]) -> BinaryIO:
         path = Path(unquote(parts.path)).resolve()
         allowed = any(path.is_relative_to(Path(root).expanduser().resolve()) for root in roots)
     except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in _NOT_THERE:
+            raise
         raise PermanentError(f"{shown(source_url)} is no path that can be followed: check it") from error
     if parts.netloc not in ("", "localhost"):
         raise PermanentError("a file: source names another machine: publish file:///folder/photo.jpg")

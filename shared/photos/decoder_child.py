@@ -58,7 +58,11 @@ class DecoderChild:
         self.used = False
         self._ready = False
         self._file = _memory_file()
-        self._connection, theirs = socket.socketpair()
+        try:
+            self._connection, theirs = socket.socketpair()
+        except OSError as error:
+            os.close(self._file)
+            raise DecoderError(str(error)) from error
         self._connection.setblocking(False)  # noqa: FBT003 - the library's interface
         start = Start(parent=os.getpid(), photo_file=self._file, memory_bytes=memory_bytes)
         try:
@@ -146,10 +150,13 @@ class DecoderChild:
 
 def _memory_file() -> int:
     """Open a file that lies in memory, or is at least removed already."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("erni-photo", os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile(prefix="erni-photo-") as file:
-        return os.dup(file.fileno())
+    try:
+        if hasattr(os, "memfd_create"):
+            return os.memfd_create("erni-photo", os.MFD_CLOEXEC)
+        with tempfile.TemporaryFile(prefix="erni-photo-") as file:
+            return os.dup(file.fileno())
+    except OSError as error:
+        raise DecoderError(str(error)) from error
 
 
 def _fill(file: int, photo: bytes | Path) -> int:
@@ -161,7 +168,15 @@ def _fill(file: int, photo: bytes | Path) -> int:
             at += os.pwrite(file, view[at:], at)
     else:
         with photo.open("rb") as source:
-            while chunk := source.read(_CHUNK):
-                at += os.pwrite(file, chunk, at)
+            os.lseek(file, 0, os.SEEK_SET)
+            while sent := _copied(source.fileno(), file, at):
+                at += sent
     os.ftruncate(file, at)
     return at
+
+
+def _copied(source: int, file: int, at: int) -> int:
+    """Copy a piece of a file to the same place of another one; return how many bytes, 0 at its end."""
+    if hasattr(os, "memfd_create"):  # Linux, whose kernel copies between any two files
+        return os.sendfile(file, source, at, _CHUNK)
+    return os.pwrite(file, os.pread(source, _CHUNK, at), at)

@@ -145,11 +145,11 @@ def _answer(work: Callable[[Request, Data], Reply], request: Request) -> Reply:
 
 
 def _photo(size: int) -> Data:
-    """Map the photo's bytes, which copies nothing."""
+    """Map the photo's bytes, which copies nothing but the pages that are changed."""
     if not size:
         return b""
     try:
-        return mmap.mmap(PHOTO_FILE, size, prot=mmap.PROT_READ)
+        return mmap.mmap(PHOTO_FILE, size, access=mmap.ACCESS_COPY)
     except OSError:  # the mapping of the photo before is still in use somewhere
         return os.pread(PHOTO_FILE, size, 0)
 

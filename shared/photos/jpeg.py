@@ -7,12 +7,16 @@ are found here: limits are measured over them, and the decoder gets them alone.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from shared.photos.own_bytes import framed
+
 if TYPE_CHECKING:
     from shared.photos.kinds import Data
+    from shared.photos.own_bytes import Pixels
 
 
 # Start of frame, in all its forms (table B.1): C4, C8 and CC are something else.
@@ -26,6 +30,10 @@ _ALONE: Final = frozenset({*range(0xD0, 0xD8), 0x01, _START, 0x00})
 _NEEDED: Final = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, _SCAN, _JFIF, _ICC, _ADOBE})
 _TABLES: Final = frozenset({0xC4, 0xCC, 0xDB, 0xDD, 0xDC, 0xFE, *range(0xE0, 0xF0)})
 """What may stand between two scans."""
+# A pattern, because it is found twice as fast as by `find`.
+_PICTURE_END: Final = re.compile(rb"\xff\xd9")
+# In a scan every 256th byte is an FF, nearly always one with a stuffed zero behind it.
+_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -83,14 +91,14 @@ def layout_of(data: Data) -> JpegLayout | None:
         if marker == _SCAN:
             if not layers or not body:
                 return None
-            found = data.find(b"\xff\xd9", end)
+            found = _PICTURE_END.search(data, end)
             return JpegLayout(
                 segments=tuple(segments),
                 layers=tuple(layers),
                 progressive=progressive,
                 # A scan names its components; fewer than the picture has means that more scans follow.
                 buffered=progressive or body[0] < len(layers),
-                end=found + 2 if found >= 0 else None,
+                end=found.end() if found else None,
             )
         if marker in _FRAMES:
             progressive = marker in _PROGRESSIVE
@@ -110,7 +118,7 @@ def exif_of(data: Data, layout: JpegLayout) -> bytes:
     return b""
 
 
-def picture_of(data: Data, layout: JpegLayout) -> Data:
+def picture_of(data: Data, layout: JpegLayout) -> Pixels:
     """Return the JPEG again with its picture alone: what the decoder needs, and an end marker.
 
     The decoder warns about oddities of the header and reports its first warning only, so without them that
@@ -126,10 +134,8 @@ def picture_of(data: Data, layout: JpegLayout) -> Data:
     head = b"".join(data[each.start : each.end] for each in needed)
     if not layout.progressive:  # where there is but one value for the last three bytes, some write another
         head = head[:-3] + b"\0\x3f\0"
-    if layout.end == len(data) and data[2 : len(head) + 2] == head and len(head) + 2 == layout.scan:
-        return data
     end = b"" if layout.end else b"\xff\xd9"
-    return b"".join((b"\xff\xd8", head, memoryview(data)[layout.scan : layout.end], end))
+    return framed(data, b"\xff\xd8" + head, layout.scan, layout.end or len(data), end)
 
 
 def scans_of(data: Data, layout: JpegLayout) -> tuple[bytes, ...]:
@@ -139,19 +145,13 @@ def scans_of(data: Data, layout: JpegLayout) -> tuple[bytes, ...]:
     """
     scans = [data[layout.segments[-1].start + 4 : layout.scan]]
     position, stop = layout.scan, layout.end or len(data)
-    while (start := data.find(b"\xff", position, stop)) >= 0:
-        marker = data[start + 1] if start + 1 < stop else _END
-        position = start + 2
-        if marker in _ALONE:
-            continue
-        if marker == 0xFF:
-            position = start + 1
-            continue
+    while found := _MARKER.search(data, position, stop):
+        marker, position = data[found.start() + 1], found.end()
         if marker == _END or (marker != _SCAN and marker not in _TABLES):
             break
         end = position + int.from_bytes(data[position : position + 2])
         if marker == _SCAN:
-            scans.append(data[start + 4 : end])
+            scans.append(data[position + 2 : end])
         position = end
     return tuple(scans)
 

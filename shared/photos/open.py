@@ -5,12 +5,14 @@ A file that is no photo of ours always ends as a PermanentError that names what 
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import re
 import struct
+import zipfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 import pyvips
@@ -33,10 +35,13 @@ from shared.photos.kinds import (
     end_of,
     kind_of,
 )
+from shared.photos.own_bytes import Pixels
 from shared.retry.errors import PermanentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import IO
+
 
 MAX_SCANS: Final = 100
 """Each scan of a JPEG walks the whole picture again; encoders write about ten, an attacker 100,000."""
@@ -91,10 +96,12 @@ class OpenPhoto(msgspec.Struct, frozen=True, kw_only=True):
     row_by_row: bool
     """Whether decoding takes little memory, less than 70 MB."""
     data: Data
-    pixels: Data = b""
+    pixels: Pixels = b""
     """What the decoder of a JPEG, PNG or WebP gets: the picture without texts, EXIF and what follows."""
     end: int | None = None
     """Where the picture ends in `data`; None if its end is missing."""
+    archive: bool = False
+    """Whether the file is a ZIP archive as well."""
     turned: bool = False
     """Whether the decoder turns it upright, so that EXIF's orientation does not count."""
 
@@ -118,6 +125,8 @@ def ensure_undamaged(photo: OpenPhoto) -> None:
 @contextmanager
 def opened(data: Data, *, name: str | None = None) -> Iterator[OpenPhoto]:
     """Open a photo's bytes; decode inside the block. Raises PermanentError for what is no photo of ours.
+
+    A writable mapping is changed, so it must be a private one: see `shared.photos.own_bytes`.
 
     `name` is only used in the sentence. Too many pixels are refused by the header alone, an error of
     libvips or libheif inside the block becomes a sentence as well. Raises MemoryError if memory is short.
@@ -160,6 +169,7 @@ def _open_heic(data: Data, shown: str) -> OpenPhoto:
         picture=picture,
         row_by_row=False,
         data=data,
+        archive=_is_archive(data),
         end=end_of(data, HEIC),
         turned=picture.turned,
     )
@@ -171,6 +181,7 @@ def _open_with_libvips(data: Data, kind: PhotoKind, shown: str) -> OpenPhoto:
         width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
         _check_size(kind, shown, width, height)
     # From a source: given the bytes themselves, libvips copies them.
+    archive = _is_archive(data)
     own = _own_bytes(data, kind, shown)
     image = _LOADERS[kind.name](pyvips.Source.new_from_memory(own.pixels), access="sequential")
     _check_size(kind, shown, image.width, image.height)
@@ -192,6 +203,7 @@ def _open_with_libvips(data: Data, kind: PhotoKind, shown: str) -> OpenPhoto:
         picture=image,
         row_by_row=row_by_row,
         data=data,
+        archive=archive,
         pixels=own.pixels,
         end=own.end,
     )
@@ -200,7 +212,7 @@ def _open_with_libvips(data: Data, kind: PhotoKind, shown: str) -> OpenPhoto:
 class _OwnBytes(msgspec.Struct, frozen=True, kw_only=True):
     """A picture's own bytes, taken apart."""
 
-    pixels: Data
+    pixels: Pixels
     exif: bytes
     end: int | None
     layout: jpeg.JpegLayout | None = None
@@ -222,7 +234,6 @@ def _own_bytes(data: Data, kind: PhotoKind, shown: str) -> _OwnBytes:
     layout = jpeg.layout_of(data)
     if layout is None:
         raise ValueError("no picture in its header")
-    pixels = jpeg.picture_of(data, layout)
     scans: tuple[bytes, ...] = ()
     if layout.buffered:
         scans = jpeg.scans_of(data, layout)
@@ -231,9 +242,16 @@ def _own_bytes(data: Data, kind: PhotoKind, shown: str) -> _OwnBytes:
                 f"the JPEG photo{shown} is stored in more than {MAX_SCANS} passes, which no camera does:"
                 " save it again as a plain JPEG"
             )
-    return _OwnBytes(
-        pixels=pixels, exif=jpeg.exif_of(data, layout), end=layout.end, layout=layout, scans=scans
-    )
+    exif = jpeg.exif_of(data, layout)
+    # last, because it may put the picture where the EXIF was
+    pixels = jpeg.picture_of(data, layout)
+    return _OwnBytes(pixels=pixels, exif=exif, end=layout.end, layout=layout, scans=scans)
+
+
+def _is_archive(data: Data) -> bool:
+    # A mapping is read like a file, which copies nothing. In the types of Python 3.11 its `seek` is missing.
+    file = io.BytesIO(data) if isinstance(data, bytes) else cast("IO[bytes]", data)
+    return zipfile.is_zipfile(file)
 
 
 def _header(kind: PhotoKind, width: int, height: int) -> PhotoHeader:

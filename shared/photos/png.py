@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from shared.photos.kinds import Data, png_chunks
+from shared.photos.kinds import png_chunks
+from shared.photos.own_bytes import Pixels, framed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from shared.photos.kinds import Data
 
 MAX_PROFILE_BYTES: Final = 4_000_000
 """Of a colour profile, unfolded. Those of printers have up to 3 MB."""
@@ -30,7 +33,7 @@ _OLD_EXIF: Final = b"Raw profile type exif\0"
 class PngLayout(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a PNG."""
 
-    picture: Data
+    picture: Pixels
     """The PNG again with its picture alone; the bytes themselves if there is nothing else."""
     exif: bytes
     """Wherever it stands; empty if there is none."""
@@ -58,16 +61,19 @@ def layout_of(data: Data) -> PngLayout:
             texts.append((name, data[start + len(_OLD_EXIF) : end]))
     kept.append((first, last))
     return PngLayout(
-        picture=data if kept == [(0, len(data))] else _joined(data, kept),
+        picture=_joined(data, kept),
         exif=exif or next(_raw_profiles(texts), b""),
         end=done,
     )
 
 
-def _joined(data: Data, parts: list[tuple[int, int]]) -> bytes:
-    """Copy the parts once."""
-    with memoryview(data) as view:
-        return b"".join([view[start:end] for start, end in parts])
+def _joined(data: Data, parts: list[tuple[int, int]]) -> Pixels:
+    """Return the parts in a row. The longest one, which has the pixels, stays where it is."""
+    longest = max(range(len(parts)), key=lambda number: parts[number][1] - parts[number][0])
+    before, after = (
+        b"".join(data[start:end] for start, end in some) for some in (parts[:longest], parts[longest + 1 :])
+    )
+    return framed(data, before, *parts[longest], after)
 
 
 def _raw_profiles(texts: list[tuple[bytes, bytes]]) -> Iterator[bytes]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shared.photos.own_bytes import framed
+
 if TYPE_CHECKING:
     from shared.photos.kinds import Data
+    from shared.photos.own_bytes import Pixels
 
 
 def exif_of(data: Data) -> tuple[bytes, int]:
@@ -19,9 +22,13 @@ def exif_of(data: Data) -> tuple[bytes, int]:
     return b"", 0
 
 
-def picture_of(data: Data, exif_at: int) -> Data:
+def picture_of(data: Data, exif_at: int) -> Pixels:
     """Return the WebP again with its EXIF under a name that no decoder knows.
 
     libvips would read it with a library of its own.
     """
-    return data[:exif_at] + b"exif" + data[exif_at + 4 :] if exif_at else data
+    if not exif_at:
+        return data
+    if exif_at < len(data) // 2:
+        return framed(data, data[:exif_at] + b"exif", exif_at + 4, len(data))
+    return framed(data, b"", 0, exif_at, b"exif" + data[exif_at + 4 :])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from typing import TYPE_CHECKING
 
 import pyvips
@@ -42,7 +40,7 @@ def ensure_whole(photo: OpenPhoto, *, name: str | None = None) -> None:
             )
             if mark in behind
         ),
-        "an archive" if zipfile.is_zipfile(io.BytesIO(data)) else None,
+        "an archive" if photo.archive else None,
     )
     if hidden:
         raise PermanentError(

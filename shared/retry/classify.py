@@ -27,7 +27,10 @@ class Kind(enum.Enum):
     """The failure itself says when to come back."""
 
 
-_UNHEALTHY = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO})
+_UNHEALTHY = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM}
+)
+_NO_THREAD = "can't start new thread"
 _TRANSIENT = (
     TransientError,
     ConnectionError,
@@ -51,6 +54,9 @@ def classify(error: BaseException) -> Kind:
     * Everything unknown is permanent: a bug does not go away by doing it three times.
     """
     if isinstance(error, OSError) and error.errno in _UNHEALTHY:
+        return Kind.UNHEALTHY
+    if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+        # CPython's words where the system has no process or no memory left for it
         return Kind.UNHEALTHY
     if isinstance(error, RedisError):
         # a command that Redis refuses is a bug; a Redis that is away says nothing about the photo

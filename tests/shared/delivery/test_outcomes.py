@@ -168,8 +168,15 @@ async def test_a_full_disk_gives_the_entry_back_and_stops_reading(redis: Redis, 
             owners = await redis.xinfo_consumers("erni:photo.submitted", "schema_extractor")
             return any(o["name"] == b"returned" and o["pending"] == 1 for o in owners)
 
+        async def says_why() -> bool:
+            return not process.health().ready
+
         await until(returned)
+        await until(says_why)
         assert process.runtime.breakers.open_names == []
+        assert process.health().reasons == (
+            "this machine is unhealthy, reading stops: [Errno 28] No space left on device",
+        )
         await up.publish(PHOTO)
         # another machine is well and takes it at once, delivery count unburnt
         async with running(settings) as (_, healthy):

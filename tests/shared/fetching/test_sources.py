@@ -202,7 +202,7 @@ async def test_a_full_disk_is_no_fault_of_the_source(
     url = await blobs.put("originals/abc", b"photo")
     monkeypatch.setattr("tempfile.NamedTemporaryFile", lambda **_: io.FileIO("/dev/full", "wb"))
     async with open_sources() as sources:
-        with pytest.raises(OSError, match="No space left") as caught:
+        with pytest.raises(OSError, match="no space left") as caught:
             async with sources.fetch(url):
                 pass
     assert caught.value.errno == errno.ENOSPC
