@@ -132,7 +132,7 @@ class Deliveries:
             "seewen",
             "p-4f1d2c7b",
         )
-        with span.activate():
+        with span:
             if not self._alone:
                 self._log.info("delivery", outcome="done", duration_ms=812.4, attempts=1)
         span.end("done")

@@ -69,6 +69,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     replay: bytes = b""
     extras: tuple[bytes, ...] = ()
     """Unknown fields, name and value in turn."""
+    marked: bool = False
+    """The event's marker was written before: when it was published, or at its first delivery."""
 
 
 def decode(stream: str, entry_id: str, fields: Sequence[bytes]) -> Envelope:
@@ -143,6 +145,8 @@ def _decode(stream: str, entry_id: str, fields: Sequence[bytes], pairs: dict[byt
         delayed=_ours(_DELAYED, delayed) if delayed else b"",
         replay=_ours(_REPLAY, replay) if replay else b"",
         extras=extras,
+        # an entry that comes back (postponed, replayed) was marked at its first delivery
+        marked=b"ernionce" in pairs or b"ernidelayed" in pairs or b"ernireplay" in pairs,
     )
 
 

@@ -38,7 +38,6 @@ carries the same event, or it is refused because its identity belongs to other c
 PUBLISH: Final = scripts.load(scripts.HERE, "publish")
 _CLAIM: Final = scripts.load(scripts.HERE, "claim")
 _NO_LIMIT: Final = 2**53
-_MARKED: Final = frozenset((ONCE.encode(), b"ernidelayed", b"ernireplay"))
 _ADMISSIONS: Final[dict[bytes, Admission]] = {b"FIRST": "first", b"TWICE": "twice", b"REUSED": "reused"}
 
 
@@ -64,14 +63,13 @@ async def take_in(
 ) -> Admission:
     """Decide what becomes of an entry of the first stream of `lane`. Raises RedisError.
 
-    Only an entry without marker costs a request: one that was written by hand or by an older publisher. An
-    entry that comes back (postponed, replayed) was marked at its first delivery.
+    Only an entry without marker costs a request: one that was written by hand or by an older publisher.
     """
     if lanes > 1:
         own = lane_of(envelope.session_id or envelope.photo_id or "", lanes)
         if own.lane != lane.lane:
             return await _move(redis, lane, own, entry_id, fields, envelope)
-    if not _MARKED.isdisjoint(fields[::2]):
+    if envelope.marked:
         return "first"
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
     if not pairs.get(b"source") or not pairs.get(b"id"):

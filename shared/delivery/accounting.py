@@ -89,7 +89,7 @@ class Accounting:
             "attempts": outcome.attempts,
             "deliveries": delivery.deliveries,
         }
-        with delivery.span.activate():
+        with delivery.span:
             if label in _NOT_OURS:
                 _log.warning("fenced", outcome=label, stream=self._runtime.stage.reads[delivery.stream])
                 details["error"] = _DROPPED

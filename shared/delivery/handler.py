@@ -135,13 +135,15 @@ class Handler:
             failure = error
         envelope = delivery.envelope
         delivery.span = self._begin_span(delivery, failure)
-        with delivery.span.activate():
+        with delivery.span:
             if envelope is None:
                 return self._outcomes.dead(delivery, "undecodable", failure, str(failure))
             if delivery.deliveries > self._max_deliveries:
                 message = _OVER_THE_LIMIT.format(delivery.deliveries - 1)
                 return self._outcomes.dead(delivery, "delivery_limit", None, message)
-            if self._first and (ended := await self._take_in(delivery, envelope)):
+            # one lane, and marked when it was published: nothing to ask
+            known = envelope.marked and self._lanes == 1
+            if self._first and not known and (ended := await self._take_in(delivery, envelope)):
                 return ended
             current_delivery.set(delivery)
             result = await attempt(

@@ -70,7 +70,7 @@ class DeliverySpan:
     """Stands for one delivery in its trace. It records nothing: tracing is off, or the trace is unsampled.
 
     `traceparent` and `tracestate` are written into the outputs (empty: no field). The task that started it
-    may use it several times, one after the other: ``with span.activate(): …``.
+    may use it several times, one after the other: ``with span: …``.
     """
 
     __slots__ = ("_entry", "_log_token", "_otel_context", "_otel_token", "traceparent", "tracestate")
@@ -105,11 +105,8 @@ class DeliverySpan:
         was over the delivery limit.
         """
 
-    def activate(self) -> Self:
-        """Return a context manager: inside, client spans nest under this one and log lines carry the ids."""
-        return self
-
     def __enter__(self) -> Self:
+        """Make it the active one: inside, client spans nest under it and log lines carry the ids."""
         self._log_token = log_context.set(self)
         if self._otel_context is not None:
             self._otel_token = otel_context.attach(self._otel_context)

@@ -28,7 +28,7 @@ async def main(agent: str, handoff_type: str, photo_id: str, url: str) -> None:
     span = manager.deliveries.start(
         agent, handoff_type, json.load(sys.stdin), "1-0", f"erni:{agent}", 1, "seewen-2026", photo_id
     )
-    with span.activate():
+    with span:
         if url:
             async with aiohttp.ClientSession() as client:
                 await client.get(url)

@@ -64,7 +64,7 @@ def test_a_line_is_json_with_event_level_time_service_environment_agent_and_cons
 
 def test_a_line_inside_a_delivery_has_its_ids_also_when_tracing_is_off(logged: Lines) -> None:
     log = structlog.get_logger()
-    with delivery(DeliverySpans()).activate():
+    with delivery(DeliverySpans()):
         log.info("inside")
     log.info("outside")
     inside, outside = logged.lines
@@ -86,7 +86,7 @@ def test_the_ids_on_a_line_are_those_of_the_span_that_arrives(
         structlog.get_logger().info("in the function")
 
     span = delivery(manager.deliveries, photo_id, traceparent="")
-    with span.activate():
+    with span:
         structlog.get_logger().info("in the delivery")
         measure()
         logging.getLogger("library").warning("from a library")
@@ -265,7 +265,7 @@ def test_the_console_form_is_short_and_keeps_what_one_searches_by() -> None:
     configure_logging(
         Settings(log_format="console"), agent="photo_fetcher", consumer="bau-1-7", stream=stream
     )
-    with delivery(DeliverySpans()).activate():
+    with delivery(DeliverySpans()):
         structlog.get_logger().info("delivery", outcome="done", url="https://host/x?sig=abcd")
     text = stream.getvalue().decode()
     assert "delivery" in text

@@ -51,7 +51,7 @@ def upstream(photo_id: str, flags: str = "01") -> str:
 
 def recording(span: DeliverySpan) -> bool:
     """Whether the delivery's span is one that will arrive."""
-    with span.activate():
+    with span:
         return trace.get_current_span().is_recording()
 
 
@@ -268,7 +268,7 @@ async def test_what_an_agent_does_outside_is_under_its_span_and_without_secrets(
     async with TestServer(app) as host:
         address = str(host.make_url("/photos/a.jpg"))
         span = begin(manager.deliveries, photo_id, {"traceparent": upstream(photo_id)})
-        with span.activate():
+        with span:
             async with aiohttp.ClientSession() as client:
                 await client.get(f"{address}?sig={CANARY}")
                 await client.get(host.make_url("/broken"))
@@ -300,7 +300,7 @@ async def test_deliveries_at_the_same_time_keep_apart(
 
     async def one(number: int) -> None:
         span = begin(manager.deliveries, f"{photo_id}.{number}")
-        with span.activate():
+        with span:
             await work()
             await everyone.wait()
         span.end("done")
@@ -336,7 +336,7 @@ async def test_an_unsampled_parent_has_no_span_below_it_and_its_context_goes_on(
             photo_id,
             {"traceparent": upstream(photo_id, "00"), "tracestate": "vendor=abc"},
         )
-        with span.activate():
+        with span:
             assert not await work()
             async with aiohttp.ClientSession() as client:
                 await client.get(host.make_url("/"))
@@ -385,7 +385,7 @@ def test_what_an_agent_adds_itself_is_kept_bounded_and_without_secrets(
 ) -> None:
     manager = start()
     span = begin(manager.deliveries, photo_id, {"traceparent": upstream(photo_id)})
-    with span.activate():
+    with span:
         current = trace.get_current_span()
         current.set_attribute("photo.width", 4032)
         current.set_attributes({"url": f"https://host/?{CANARY}", "latitude": 47.376888, "tags": ["a", "b"]})
@@ -432,7 +432,7 @@ async def test_a_traced_function_is_a_span_sync_and_async_and_its_exception_is_r
 
     assert (outer.__name__, outer.__doc__) == ("outer", "Docs.")
     span = begin(manager.deliveries, photo_id, {"traceparent": upstream(photo_id)})
-    with span.activate():
+    with span:
         assert await outer() == "xxx"
         with pytest.raises(ValueError, match="nothing"):
             inner(0)
@@ -458,7 +458,7 @@ async def test_without_tracing_the_context_goes_on_and_functions_are_just_called
         return 7
 
     span = begin(DeliverySpans(), photo_id, {"traceparent": upstream(photo_id), "tracestate": "vendor=abc"})
-    with span.activate():
+    with span:
         assert await work() == 7
         assert not trace.get_current_span().get_span_context().is_valid
     span.end("done")
