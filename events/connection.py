@@ -159,7 +159,8 @@ class _Pool(BlockingConnectionPool):
         if isinstance(connection, _Sending) and connection.moved:
             connection.moved = False
             # those in use now end when they are given back: what they wait for may still be answered
-            await self.update_active_connections_for_reconnect()
+            mark_those_in_use: Callable[[], Awaitable[None]] = self.update_active_connections_for_reconnect
+            await mark_those_in_use()
             await self.disconnect(inuse_connections=False)
         await super().release(connection)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis.exceptions import RedisError, ResponseError
 
-from events.connection import Trouble, connect, trouble_of
+from events.connection import Trouble, call, connect, trouble_of
 from events.publisher import Publisher
 from events.types import PhotoSubmitted
 from sandbox.redis_server import Valkey, free_port
@@ -378,7 +378,7 @@ async def test_after_a_failover_one_try_fails_and_the_next_finds_the_new_primary
             # as many open connections as tasks
             await asyncio.gather(*(publisher.publish(event) for event in events))
             assert await old_admin.xlen("erni:photo.submitted") == 8
-            await old_admin.execute_command("REPLICAOF", "127.0.0.1", new.port)
+            await call(old_admin, "REPLICAOF", "127.0.0.1", new.port)
             targets.append(new.port)
             refused = []
             for event in events:

@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from events import keys, topology
-from events.connection import connect
+from events.connection import call, connect
 from shared.operations import ownerless, scripts
 from shared.telemetry.metrics import AgentMetrics
 from tests.shared.delivery.harness import running, settings_for, until
@@ -61,7 +61,7 @@ async def test_entries_in_flight_and_unread_ones_are_left_alone(redis: Redis) ->
 async def test_pending_entries_without_a_body_do_not_hide_who_owns_the_rest(
     redis: Redis, redis_url: str
 ) -> None:
-    ids = [(await redis.xadd(STREAM, {"data": "{}"})).decode() for _ in range(100)]
+    ids = [(await call(redis, "XADD", STREAM, "*", "data", "{}")).decode() for _ in range(100)]
     await redis.xgroup_create(STREAM, AGENT, id="0")
     await redis.xreadgroup(AGENT, "alive", {STREAM: ">"}, count=100)
     await redis.xdel(STREAM, *ids[1:-1])
