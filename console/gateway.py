@@ -15,6 +15,7 @@ from events import topology
 from events.connection import RedisError, connect
 from shared.operations.memory import read_memory
 from shared.operations.status import read_status
+from shared.telemetry.http_guard import GuardedServer, listening_socket
 from shared.telemetry.metrics import REGISTRY
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Gateway:
         self._redis: Redis = connect(
             settings.redis_url, password=str(settings.redis_password), client_name="erni-gateway"
         )
-        self._runner: web.AppRunner | None = None
+        self._server: GuardedServer | None = None
         self.port = 0
         """The port it listens on; 0 before `start`."""
 
@@ -47,11 +48,9 @@ class Gateway:
         app.router.add_get("/ready", self._ready)
         app.router.add_get("/metrics", _metrics)
         app.router.add_get("/metrics/targets", self._targets)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await self._runner.setup()
         host, port = self._settings.http_host, self._settings.http_port
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            listening = listening_socket(host, port)
         except OSError as error:
             await self.stop()
             if error.errno == errno.EADDRINUSE:
@@ -62,12 +61,13 @@ class Gateway:
             raise CommandError(
                 f"cannot listen on {host}:{port}: {error.strerror or error}", code=2
             ) from error
-        self.port = int(self._runner.addresses[0][1])
+        self._server = GuardedServer(app, allowed_hosts=self._settings.http_allowed_hosts)
+        self.port = await self._server.listen(listening)
 
     async def stop(self) -> None:
         """Close port and connections."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._server is not None:
+            await self._server.stop()
         await self._redis.aclose()
 
     async def _ready(self, _request: web.Request) -> web.Response:

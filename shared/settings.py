@@ -55,6 +55,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http_port: Annotated[int, Meta(ge=0, le=65_535)] = 8085
     http_host: str = "127.0.0.1"
     """Address the gateway listens on; 0.0.0.0 in a container."""
+    http_allowed_hosts: tuple[str, ...] = ()
+    """Public names by which gateway and metrics are reached, as through a proxy; ``*`` for any."""
     jaeger_url: str = "http://localhost:16686"
     """Where people look at traces; only used to print links."""
     graph_url: str = "https://graph.microsoft.com/v1.0"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -52,6 +53,10 @@ _TRUSTED: Final = frozenset(
         "trace_id",
     }
 )
+_LIBRARY_LINES: Final = 30
+"""So many lines of one library's logger are written in a minute. One that could not accept connections wrote
+70 MB."""
+_MINUTE: Final = 60.0
 _LEVELS: Final = {"warn": "warning", "exception": "error", "fatal": "critical", "msg": "info"}
 
 
@@ -196,12 +201,46 @@ class _Output:
 _output = _Output()
 
 
+class _Rate:
+    """Counts the lines of one logger in the current minute."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._lines = 0
+        self._left_out = 0
+
+    def take(self) -> bool:
+        """Report whether one more line may be written."""
+        now = time.monotonic()
+        if now - self._began >= _MINUTE:
+            self._began, self._lines = now, 0
+        self._lines += 1
+        if self._lines <= _LIBRARY_LINES:
+            return True
+        self._left_out += 1
+        return False
+
+    def reported(self) -> int:
+        """Return how many lines were left out since it was asked last."""
+        left_out, self._left_out = self._left_out, 0
+        return left_out
+
+
 class _LibraryHandler(logging.Handler):
-    """Brings what libraries log through `logging` into the same stream."""
+    """Brings what libraries log through `logging` into the same stream, not more than a rate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rates: dict[str, _Rate] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            rate = self._rates.setdefault(record.name, _Rate())
+            if not rate.take():
+                return
             values: dict[str, Any] = {"event": record.getMessage(), "logger": record.name}
+            if left_out := rate.reported():
+                values["lines_left_out"] = left_out
             if record.exc_info:
                 values["exc_info"] = record.exc_info
             _pipeline.write(_pipeline.line(record.levelname.lower(), values))

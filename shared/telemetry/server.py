@@ -11,6 +11,7 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
 from shared.settings import SettingsError
+from shared.telemetry.http_guard import GuardedServer, listening_socket
 from shared.telemetry.metrics import REGISTRY
 from shared.telemetry.redact import scrub
 
@@ -51,7 +52,8 @@ class HealthServer:
         self._host = settings.metrics_host
         self._asked = settings.metrics_port
         self._health = health
-        self._runner: web.AppRunner | None = None
+        self._allowed = settings.http_allowed_hosts
+        self._server: GuardedServer | None = None
         self._port = 0
 
     @property
@@ -72,47 +74,31 @@ class HealthServer:
         app.router.add_get("/health", self._alive)
         app.router.add_get("/ready", self._ready)
         app.router.add_get("/metrics", _metrics)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await runner.setup()
-        self._runner = runner
-        try:
-            self._port = await self._listen(runner)
-        except SettingsError:
-            await self.stop()
-            raise
+        listening = self._listening()
+        self._server = GuardedServer(app, allowed_hosts=self._allowed)
+        self._port = await self._server.listen(listening)
 
     async def stop(self) -> None:
         """Close the port."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop()
 
-    async def _listen(self, runner: web.AppRunner) -> int:
-        """Bind as METRICS_PORT says and return the port."""
+    def _listening(self) -> socket.socket:
+        """Bind as METRICS_PORT says."""
         last = min(FIRST_PORT + _PORTS_TRIED - 1, 65_535)
         candidates = range(FIRST_PORT, last + 1) if self._asked is None else (self._asked,)
         for port in candidates:
             try:
-                listening = self._socket(port)
+                return listening_socket(self._host, port)
             except OSError as error:
                 if self._asked is None and error.errno == errno.EADDRINUSE:
                     continue
                 raise SettingsError(self._refusal(port, error)) from error
-            await web.SockSite(runner, listening).start()
-            return int(listening.getsockname()[1])
         raise SettingsError(
             f"no port from {FIRST_PORT} to {last} is free on {self._host} for /metrics:"
             " set METRICS_PORT (0 takes any free one)"
         )
-
-    def _socket(self, port: int) -> socket.socket:
-        """Return a listening socket. Raises OSError.
-
-        The event loop does not do this: if another process takes the port between bind and listen, uvloop
-        only logs the error and goes on without a socket.
-        """
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        return socket.create_server((self._host, port), family=family)
 
     def _refusal(self, port: int, error: OSError) -> str:
         if error.errno == errno.EADDRINUSE:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tests.tools import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 LOCK: Final = (ROOT / "requirements.lock").read_text()
 PINS: Final = {
@@ -24,6 +25,8 @@ PINS: Final = {
 }
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: Final = tuple(PROJECT["optional-dependencies"])
+PYTHONS: Final = ("3.11.0", "3.11.2", "3.11.3", "3.12.0", "3.13.0", "3.14.0")
+"""Debian 12 has 3.11.2."""
 OWN: Final = canonicalize_name(PROJECT["name"])
 
 
@@ -33,13 +36,18 @@ def asked_for() -> list[str]:
     return [text for texts in lists for text in texts if canonicalize_name(Requirement(text).name) != OWN]
 
 
-def needed_by(name: str) -> Iterator[Requirement]:
-    """What an installed package needs in turn, in this environment, with the extras it was asked for with."""
+def needed_by(name: str, environment: Mapping[str, str] | None = None) -> Iterator[Requirement]:
+    """What an installed package needs in turn, with the extras it was asked for with.
+
+    `environment`: variables of markers that differ from this environment's.
+    """
     extras = {extra for text in asked_for() for extra in _extras_if(Requirement(text), name)}
     for text in metadata.requires(name) or ():
         requirement = Requirement(text)
         marker = requirement.marker
-        if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras | {""}):
+        if marker is None or any(
+            marker.evaluate({**(environment or {}), "extra": extra}) for extra in extras | {""}
+        ):
             yield requirement
 
 
@@ -67,6 +75,24 @@ def test_what_the_locked_packages_need_in_turn_is_locked_too() -> None:
         if not _met(requirement)
     ]
     assert not missing
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_lock_serves_every_python_that_the_project_takes(python: str) -> None:
+    environment = {"python_full_version": python, "python_version": ".".join(python.split(".")[:2])}
+    missing = [
+        f"{name} needs {requirement}"
+        for name in PINS
+        for requirement in needed_by(name, environment)
+        if not _met(requirement)
+    ]
+    assert not missing
+    refused = [
+        name
+        for name in PINS
+        if python not in SpecifierSet(metadata.metadata(name).get("Requires-Python") or "")
+    ]
+    assert not refused
 
 
 def test_the_tests_run_with_the_locked_versions() -> None:

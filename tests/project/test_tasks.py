@@ -143,7 +143,9 @@ def test_without_the_network_it_says_so_and_can_be_run_again(installing: Path) -
     assert install(installing).returncode == 0
 
 
-def ci(folder: Path, *, present: tuple[str, ...], refuse: int = 0) -> subprocess.CompletedProcess[str]:
+def ci(
+    folder: Path, *, present: tuple[str, ...], refuse: int = 0, system_python: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run .ci/run on a machine that has `present`, whose apt-get fails `refuse` times first."""
     programs = folder / "bin"
     programs.mkdir()
@@ -174,6 +176,7 @@ def ci(folder: Path, *, present: tuple[str, ...], refuse: int = 0) -> subprocess
         "PATH": str(programs),
         "CALLS": str(folder / "calls"),
         "POLICY_RC_D": str(folder / "policy-rc.d"),
+        "SYSTEM_PYTHON": system_python,
     }
     command = [BASH, str(folder / ".ci" / "run")]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -199,6 +202,16 @@ def test_ci_with_everything_there_only_runs_the_tests(tmp_path: Path) -> None:
     result = ci(tmp_path, present=("python3", "gcc", "chromium", "redis-server", "strace", "promtool"))
     assert result.returncode == 0
     assert calls(tmp_path) == ["make test REQUIRE_ALL=1"]
+
+
+def test_ci_runs_the_demo_with_the_distributions_python_first(tmp_path: Path) -> None:
+    everything = ("python3", "system-python", "gcc", "chromium", "redis-server", "strace", "promtool")
+    result = ci(tmp_path, present=everything, system_python="system-python")
+    assert result.returncode == 0, result.stderr
+    assert calls(tmp_path) == [
+        "make demo VENV=.cache/system-python PYTHON=system-python ARGS=--photos 6 REQUIRE_ALL=",
+        "make test REQUIRE_ALL=1",
+    ]
 
 
 def test_ci_asks_a_mirror_that_fails_once_more(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.fetching import temporary
 from shared.fetching.temporary import TemporaryFiles
 from shared.photos.decoders import Decoders
 from shared.retry.classify import Kind, classify
@@ -99,7 +98,7 @@ def test_a_disk_that_is_full_at_the_start_is_waited_for(monkeypatch: pytest.Monk
     def full(**_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(temporary.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
     TemporaryFiles().check()
 
 

@@ -274,3 +274,18 @@ def test_the_console_form_is_short_and_keeps_what_one_searches_by() -> None:
     assert "abcd" not in text
     assert "bau-1-7" not in text
     assert text.count("\n") == 1
+
+
+def test_a_library_that_repeats_itself_for_ever_writes_some_lines_a_minute(
+    logged: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("shared.telemetry.logs.time.monotonic", lambda: now)
+    library = logging.getLogger("some.library")
+    for _ in range(1000):
+        library.error("no free descriptor")
+    logging.getLogger("another.library").error("something else")
+    assert [line["logger"] for line in logged.lines] == ["some.library"] * 30 + ["another.library"]
+    now += 61
+    library.error("no free descriptor")
+    assert logged.lines[-1]["lines_left_out"] == 970
