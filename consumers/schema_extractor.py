@@ -9,7 +9,7 @@ from events.types import Hints, PhotoSubmitted, SchemaExtracted
 from shared.delivery.agent import Agent
 from shared.photo_store import BlobStore
 from shared.sharepoint.client import DEPENDENCY, GraphClient
-from shared.sharepoint.libraries import Libraries
+from shared.sharepoint.libraries import Libraries, aimed_at_library
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -42,8 +42,9 @@ class SchemaExtractor(Agent[PhotoSubmitted, SchemaExtracted]):
 
         Raises PermanentError if there is no such site or library; the sentence names those that exist.
         """
-        library = await self._libraries.resolve(event.target)
-        live = await self._libraries.schema(library)
+        with aimed_at_library(*self._libraries.names(event.target)):
+            library = await self._libraries.resolve(event.target)
+            live = await self._libraries.schema(library)
         return SchemaExtracted(
             photo_id=event.photo_id or derived_photo_id(event.session_id, event.source_url),
             session_id=event.session_id,

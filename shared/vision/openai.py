@@ -9,11 +9,12 @@ import aiohttp
 import msgspec
 import structlog
 
-from shared.retry.errors import PermanentError, TransientError, dependency
+from shared.retry.breaker import OPEN_AFTER
+from shared.retry.errors import PermanentError, TransientError, aimed_at, dependency
 from shared.settings import SettingsError, proxy_for
 from shared.telemetry.metrics import VISION_COST, VISION_TOKENS
 from shared.vision import prompt
-from shared.vision.answer_reading import better, left_to_people, read_answer
+from shared.vision.answer_reading import Reading, better, left_to_people, read_answer
 from shared.vision.answer_schema import Asked, asked_of, json_schema
 from shared.vision.budget import Budget
 from shared.vision.completion import Completion, read_completion
@@ -58,6 +59,7 @@ class OpenAIAnalyzer:
         self._settings = settings
         self._budget = Budget(settings, redis)
         self._session: aiohttp.ClientSession | None = None
+        self._unusable = 0
         self.model = settings.vision_model
         self.prompt_version = "-".join(
             (prompt.VERSION, str(settings.vision_preview_side), settings.vision_detail)
@@ -102,7 +104,8 @@ class OpenAIAnalyzer:
             detail=self._settings.vision_detail,
             with_schema=form == "none",
         )
-        with dependency("vision"):
+        # one process asks one deployment, so what that refuses is the part's
+        with aimed_at("vision", ""), dependency("vision"):
             content, usage = await self._answered(conversation, asked, context.session_id)
             reading = read_answer(asked, content)
             if reading.errors:
@@ -110,6 +113,8 @@ class OpenAIAnalyzer:
                 corrected, more = await self._answered(conversation, asked, context.session_id)
                 usage += more
                 reading = better(reading, read_answer(asked, corrected), asked)
+            self._note(usable=_usable(reading, asked), said=content)
+        usable = _usable(reading, asked)
         if reading.errors:
             # the service works, the model does not: no failure of the part, and the photo goes on
             log.warning(
@@ -121,9 +126,22 @@ class OpenAIAnalyzer:
             fields=reading.fields,
             needs_person=reading.needs_person,
             usage=usage,
-            usable=not reading.error and len(reading.unread) < len(asked),
+            usable=usable,
             description=reading.summary,
         )
+
+    def _note(self, *, usable: bool, said: str) -> None:
+        """Count answers of which nothing can be used. Raises TransientError after several in a row.
+
+        The first ones may be the photos' fault, and are left to people. Later ones are the model's.
+        """
+        self._unusable = 0 if usable else self._unusable + 1
+        if self._unusable >= OPEN_AFTER:
+            raise TransientError(
+                f"asking the vision model {self.model}: nothing in its last {self._unusable} answers can be"
+                f" used. The last one begins with: {' '.join(said.split())[:_SHOWN] or '(nothing)'}."
+                " Check VISION_MODEL and VISION_SCHEMA_FORM"
+            )
 
     async def _answered(
         self, conversation: list[dict[str, Any]], asked: tuple[Asked, ...], session_id: SessionId | None
@@ -141,6 +159,7 @@ class OpenAIAnalyzer:
                 f" ({' '.join(completion.refusal.split())[:_SHOWN]})"
             )
         if completion.finish_reason == "length":
+            self._note(usable=False, said=completion.text)
             raise PermanentError(
                 f"asking the vision model {self.model}: its answer was cut off even at"
                 f" {room * _LARGER} tokens; raise VISION_MAX_TOKENS"
@@ -232,3 +251,8 @@ class OpenAIAnalyzer:
             case "flat":
                 request["response_format"] = {"type": "json_schema", "schema": json_schema(asked)}
         return request
+
+
+def _usable(reading: Reading, asked: tuple[Asked, ...]) -> bool:
+    """Return whether at least one column of the answer can be read."""
+    return not reading.error and len(reading.unread) < len(asked)
