@@ -81,7 +81,7 @@ def open_store(settings: Settings) -> BlobStore:
 
 def store_trouble(error: Exception, settings: Settings) -> str:
     """What is wrong with the photo store, and what to do."""
-    if isinstance(error, StoreUnhealthyError):
+    if isinstance(error, (StoreUnhealthyError, CommandError)):
         return str(error)
     return (
         f"the photo store {bare(settings.photo_store_url)} cannot be used ({cause_of(error)}): check"
