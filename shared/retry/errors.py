@@ -53,6 +53,7 @@ class HttpStatusError(Exception):
 
 _MARK = "_erni_dependency"
 _REFUSED = "_erni_refused"
+_ANSWER = "_erni_answer"
 
 
 class Answered(set[str]):
@@ -154,3 +155,19 @@ def refuser_of(error: BaseException) -> str | None:
         return dependency_of(error)
     name = dependency_of(error)
     return name.partition("/")[0] if name and status_of(error) == _OF_A_PART else None
+
+
+@contextmanager
+def answering(said: str) -> Iterator[None]:
+    """Keep what the other side answered with an exception of this block, for the dead letter."""
+    try:
+        yield
+    except Exception as error:
+        setattr(error, _ANSWER, said)
+        raise
+
+
+def answer_of(error: BaseException) -> str:
+    """Return what the other side answered; '' if that was not kept."""
+    said = getattr(error, _ANSWER, "")
+    return said if isinstance(said, str) else ""

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from shared.retry.breaker import OPEN_AFTER
-from shared.retry.errors import PermanentError, TransientError, aimed_at, dependency
+from shared.retry.errors import PermanentError, TransientError, aimed_at, answering, dependency
 from shared.settings import SettingsError, proxy_for
 from shared.telemetry.metrics import VISION_COST, VISION_TOKENS
 from shared.vision import prompt
@@ -41,6 +41,8 @@ _LARGER: Final = 3
 _SILENCE: Final = 90.0
 """Seconds without a byte. Large models on small machines need long before the first one."""
 _SHOWN: Final = 200
+_KEPT: Final = 2000
+"""Bytes of a body that is no completion, for the dead letter."""
 _ERRORS_SHOWN: Final = 5
 
 
@@ -113,7 +115,8 @@ class OpenAIAnalyzer:
                 corrected, more = await self._answered(conversation, asked, context.session_id)
                 usage += more
                 reading = better(reading, read_answer(asked, corrected), asked)
-            self._note(usable=_usable(reading, asked), said=content)
+            with answering(content):
+                self._note(usable=_usable(reading, asked), said=content)
         usable = _usable(reading, asked)
         if reading.errors:
             # the service works, the model does not: no failure of the part, and the photo goes on
@@ -153,6 +156,12 @@ class OpenAIAnalyzer:
         if completion.finish_reason == "length" and not completion.refusal:
             completion = await self._call(conversation, asked, session_id, room * _LARGER)
             usage += completion.usage
+        with answering(completion.refusal or completion.text):
+            self._check(completion, room)
+        return completion.text, usage
+
+    def _check(self, completion: Completion, room: int) -> None:
+        """Raise PermanentError for a completion that is no answer. `room`: the tokens it might have."""
         if completion.refusal:
             raise PermanentError(
                 f"asking the vision model {self.model}: it refused to describe the photo"
@@ -168,7 +177,6 @@ class OpenAIAnalyzer:
             raise PermanentError(
                 f"asking the vision model {self.model}: the service's content filter held the answer back"
             )
-        return completion.text, usage
 
     async def _call(
         self,
@@ -184,13 +192,8 @@ class OpenAIAnalyzer:
             if status != 200:
                 call.used(Usage())
                 raise refusal(status, headers, answer)
-            try:
-                completion = read_completion(answer)
-            except ValueError as error:
-                raise TransientError(
-                    f"asking the vision model {self.model}: the answer is no chat completion ({error});"
-                    " if that stays so, check VISION_URL"
-                ) from error
+            with answering(answer[:_KEPT].decode("utf-8", "replace")):
+                completion = self._read(answer)
             usage = completion.usage
             call.used(usage)
             if completion.error is not None:
@@ -201,6 +204,16 @@ class OpenAIAnalyzer:
             cost_of(self._settings, usage.prompt_tokens, usage.completion_tokens) or 0.0
         )
         return completion
+
+    def _read(self, answer: bytes) -> Completion:
+        """Read the body of a 200. Raises TransientError if it is no chat completion."""
+        try:
+            return read_completion(answer)
+        except ValueError as error:
+            raise TransientError(
+                f"asking the vision model {self.model}: the answer is no chat completion ({error});"
+                " if that stays so, check VISION_URL"
+            ) from error
 
     async def _post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         """Return status, headers (in any case) and body."""

@@ -19,6 +19,7 @@ from shared.retry.errors import (
     PermanentError,
     PostponeError,
     TransientError,
+    answer_of,
     dependency_of,
 )
 from shared.settings import Secret, Settings, SettingsError
@@ -256,6 +257,7 @@ async def test_a_model_that_answers_nothing_usable_is_no_photo_s_fault(
     with pytest.raises(TransientError, match=r"nothing in its last 5 answers.*Leider nein") as caught:
         await analyzer.describe(PREVIEW, library(PHASE), PhotoContext())
     assert dependency_of(caught.value) == "vision"
+    assert answer_of(caught.value) == "Leider nein."
     service.completion(GOOD)
     assert (await analyzer.describe(PREVIEW, library(PHASE), PhotoContext())).usable
 
