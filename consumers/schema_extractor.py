@@ -8,6 +8,7 @@ from events.identities import derived_photo_id
 from events.types import Hints, PhotoSubmitted, SchemaExtracted
 from shared.delivery.agent import Agent
 from shared.photo_store import BlobStore
+from shared.retry.errors import because
 from shared.sharepoint.client import DEPENDENCY, GraphClient
 from shared.sharepoint.libraries import Libraries, aimed_at_library
 
@@ -42,7 +43,7 @@ class SchemaExtractor(Agent[PhotoSubmitted, SchemaExtracted]):
 
         Raises PermanentError if there is no such site or library; the sentence names those that exist.
         """
-        with aimed_at_library(*self._libraries.names(event.target)):
+        with because("library"), aimed_at_library(*self._libraries.names(event.target)):
             library = await self._libraries.resolve(event.target)
             live = await self._libraries.schema(library)
         return SchemaExtracted(

@@ -22,6 +22,7 @@ from shared.reports.photo_report import PhotoReport, trace_id_of, write_photo_re
 from shared.reports.readback import ReadBack
 from shared.reports.session_report import write_session_report
 from shared.reports.thumbnail import thumbnail
+from shared.retry.errors import because
 from shared.sharepoint.client import DEPENDENCY, GraphClient
 from shared.sharepoint.libraries import Libraries, aimed_at_library
 from shared.telemetry.redact import public_source
@@ -85,7 +86,7 @@ class ValidationReporter(Agent[PhotoUploaded | SessionCompleted, PhotoValidated 
 
     async def _validate(self, photo: PhotoUploaded) -> PhotoValidated:
         started = time.time()
-        with aimed_at_library(photo.library.site, photo.library.library, _REFUSALS):
+        with because("readback"), aimed_at_library(photo.library.site, photo.library.library, _REFUSALS):
             checked = await self._read_back.check(photo)
         # Made now, photo by photo, so that a session's page has only to gather them.
         await thumbnail(self._store, self._decoders, photo.sha256, photo.preview_ref)

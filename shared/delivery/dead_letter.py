@@ -70,6 +70,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     replays: int = 0
     answer: str = ""
     """The beginning of what a model answered, where that was the cause."""
+    cause: str = ""
+    """The code of what was to blame (`shared.retry.errors.because`); '' if nothing was named."""
 
 
 def fingerprint(
@@ -116,6 +118,7 @@ def letter_fields(
     traceparent: str,
     replays: int,
     answer: str = "",
+    cause: str = "",
 ) -> list[str | bytes]:
     """Return the fields of a dead letter beside `raw`, which the settle script adds."""
     now = time.time()
@@ -141,6 +144,8 @@ def letter_fields(
     ]  # fmt: skip
     if answer:
         fields += ("answer", scrub(answer)[:LONGEST_ANSWER].encode("utf-8", "replace"))
+    if cause:
+        fields += ("cause", cause)
     # Ids stay as they are: people look dead letters up by them, and their alphabet cannot spell an address.
     for name, value in (("photo", photo_id), ("session", session_id)):
         if value:
@@ -189,6 +194,7 @@ def read_letter(dead_id: bytes, flat: Sequence[bytes], *, agent: str, lane: int 
         version=fields.get("version", ""),
         replays=_number(fields.get("replays"), 0),
         answer=fields.get("answer", ""),
+        cause=fields.get("cause", ""),
     )
 
 

@@ -54,6 +54,7 @@ class HttpStatusError(Exception):
 _MARK = "_erni_dependency"
 _REFUSED = "_erni_refused"
 _ANSWER = "_erni_answer"
+_CAUSE = "_erni_cause"
 
 
 class Answered(set[str]):
@@ -171,3 +172,23 @@ def answer_of(error: BaseException) -> str:
     """Return what the other side answered; '' if that was not kept."""
     said = getattr(error, _ANSWER, "")
     return said if isinstance(said, str) else ""
+
+
+@contextmanager
+def because(code: str) -> Iterator[None]:
+    """Name what is to blame for an exception of this block, by a code; the innermost block wins.
+
+    Reports for people have a sentence for each code, in their language (`shared.reports.german.CAUSES`).
+    """
+    try:
+        yield
+    except Exception as error:
+        if not hasattr(error, _CAUSE):
+            setattr(error, _CAUSE, code)
+        raise
+
+
+def cause_of(error: BaseException) -> str:
+    """Return the code of what is to blame; '' if none was named."""
+    code = getattr(error, _CAUSE, "")
+    return code if isinstance(code, str) else ""
