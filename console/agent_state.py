@@ -18,6 +18,7 @@ Word: TypeAlias = Literal["ok", "waiting", "failing", "missing", "frozen", "paus
 
 _DIED: Final = 3
 """Deaths among the last entries below which it is the photos' fault."""
+_WELL: Final = "." * _DIED
 _SLOWER: Final = 4.0
 _NOTICED: Final = 0.5
 """An agent is slow when an entry takes four times as long as usual, and half a second at least."""
@@ -93,9 +94,11 @@ def _frozen(name: str, process: ProcessStatus) -> str:
 
 
 def _failing(agent: AgentStatus) -> list[tuple[Word, str]]:
-    recent = "".join(process.says.recent for process in agent.processes)
+    # a process whose last entries went well has what it needs again
+    recents = [process.says.recent for process in agent.processes]
+    recent = "".join(one for one in recents if not one.endswith(_WELL))
     died = recent.count("x")
-    if not agent.depth.dead or died < _DIED or 2 * died < len(recent):
+    if agent.outages or not agent.depth.dead or died < _DIED or 2 * died < len(recent):
         return []
     return [
         (
@@ -115,20 +118,31 @@ def _waiting(agent: AgentStatus) -> list[tuple[Word, str]]:
         if depth.next_due
         else ""
     )
-    found: list[tuple[Word, str]] = [("waiting", outage(name, part) + back) for part in agent.breakers_open]
-    found += [
-        ("waiting", f"{name}: the process {process.consumer} is unhealthy: {process.says.unwell}")
-        for process in agent.processes
-        if process.says.unwell
+    found: list[tuple[Word, str]] = [
+        ("waiting", outage(name, part, reason) + back) for part, reason in agent.outages.items()
     ]
+    unhealthy: dict[str, list[str]] = {}
+    for process in agent.processes:
+        if process.says.unwell:
+            unhealthy.setdefault(process.says.unwell, []).append(process.consumer)
+    for why, consumers in unhealthy.items():
+        who = f"the process {consumers[0]} is" if len(consumers) == 1 else f"{len(consumers)} processes are"
+        found.append(("waiting", f"{name}: {who} unhealthy: {why}"))
     return found
 
 
-def outage(agent: str, part: str) -> str:
-    """Say that an outside part is down for an agent; everybody who reports it says it like this."""
+def outage(agent: str, part: str, reason: str) -> str:
+    """Say that an outside part, or a target in it, is down for an agent, in the words of all commands."""
+    why = f" ({reason})" if reason else ""
+    _, _, target = part.partition("/")
+    if target:
+        return (
+            f"{agent}: {target} refuses every photo{why}. Its photos are postponed and those for other"
+            " targets go on (one asks every 2 to 10 s)"
+        )
     return (
-        f"{agent}: {part} fails, or throttles us. Reading has stopped; it goes on by itself when {part} is"
-        " back (asked every 2 to 10 s)"
+        f"{agent}: {part} fails, or throttles us{why}. Reading has stopped; it goes on by itself when {part}"
+        " is back (asked every 2 to 10 s)"
     )
 
 

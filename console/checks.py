@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from math import inf
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote
 
@@ -12,8 +13,9 @@ import msgspec
 from obstore.exceptions import BaseError as StoreError
 
 from console.addresses import bare
+from console.agent_state import judge
 from console.errors import CommandError
-from console.explain import open_store, redis_trouble, store_trouble
+from console.explain import PATIENCE, open_store, redis_trouble, store_trouble
 from events.connection import RedisError, connect
 from events.redis_address import shown
 from shared.settings import Settings, SettingsError, merged_environment
@@ -64,7 +66,9 @@ async def _redis(settings: Settings) -> list[Check]:
     from shared.operations.memory import read_memory
     from shared.operations.status import read_status
 
-    redis = connect(settings.redis_url, password=str(settings.redis_password), client_name="erni-doctor")
+    redis = connect(
+        settings.redis_url, password=str(settings.redis_password), client_name="erni-doctor", timeout=PATIENCE
+    )
     try:
         findings = await check_redis(
             redis, lanes=settings.lanes, allow_volatile=settings.allow_volatile_redis
@@ -81,7 +85,14 @@ async def _redis(settings: Settings) -> list[Check]:
         if memory.nearly_full:
             checks.append(_failed("redis", memory.sentence))
         status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
-        missing = [agent.agent for agent in status.agents if not agent.processes]
+        missing = [agent.agent for agent in status.agents if not agent.processes and not agent.frozen]
+        problems = [
+            sentence
+            for agent in status.agents
+            if agent.agent not in missing
+            for sentence in judge(agent, inf).problems
+        ]
+        checks += [_failed("agents", sentence) for sentence in problems]
         if missing:
             checks.append(
                 _failed(
@@ -90,7 +101,7 @@ async def _redis(settings: Settings) -> list[Check]:
                     " python -m consumers AGENT",
                 )
             )
-        else:
+        elif not problems:
             count = sum(len(agent.processes) for agent in status.agents)
             whose = "; they may be another system's, as REDIS_URL is not set" if default else ""
             checks.append(_ok("agents", f"{count} processes run on {where}{whose}"))

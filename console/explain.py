@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 
-_PATIENCE: Final = 4.0
-"""Seconds a command waits for an answer of Redis: whoever typed it shall know the cause within five."""
+PATIENCE: Final = 3.0
+"""Seconds a command waits for an answer of Redis: whoever typed it knows the cause in five."""
 
 
 def explain(error: Exception) -> CommandError | None:
@@ -61,7 +61,7 @@ async def redis_client(settings: Settings) -> AsyncIterator[Redis]:
             settings.redis_url,
             password=str(settings.redis_password),
             client_name="erni-cli",
-            timeout=_PATIENCE,
+            timeout=PATIENCE,
         )
     except ValueError as error:
         raise CommandError(f"REDIS_URL cannot be used: {error}", code=2) from None
@@ -81,7 +81,7 @@ def open_store(settings: Settings) -> BlobStore:
 
 def store_trouble(error: Exception, settings: Settings) -> str:
     """What is wrong with the photo store, and what to do."""
-    if isinstance(error, StoreUnhealthyError):
+    if isinstance(error, (StoreUnhealthyError, CommandError)):
         return str(error)
     return (
         f"the photo store {bare(settings.photo_store_url)} cannot be used ({cause_of(error)}): check"
@@ -183,7 +183,7 @@ def _what_to_do(settings: Settings) -> str:
 def _frozen(where: str, settings: Settings) -> str:
     """Return the sentence for a server that takes connections and says nothing."""
     return (
-        f"{where} takes connections and does not answer within {_PATIENCE:.0f} s: its process is stopped"
+        f"{where} takes connections and does not answer within {PATIENCE:.0f} s: its process is stopped"
         " (kill -CONT), or too busy. No photo is lost; agents go on when it answers."
         f" {_what_to_do(settings)}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from console.agent_state import outage
 from console.places import place_of
 from events import codec, keys
 from events.connection import RedisError, call
@@ -71,12 +72,12 @@ async def tell(redis: Redis, settings: Settings, say: Callable[[str], None]) -> 
                 await reported.skip()
                 skipped = True
             status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
-            now = {(part, agent.agent) for agent in status.agents for part in agent.breakers_open}
-            for part, agent in sorted(now - down):
-                say(f"{part} fails or throttles: {agent} waits")
-            for part, agent in sorted(down - now):
-                say(f"{part} answers again: {agent} goes on")
-            down = now
+            now = {(a.agent, part): why for a in status.agents for part, why in a.outages.items()}
+            for agent, part in sorted(now.keys() - down):
+                say(outage(agent, part, now[agent, part]))
+            for agent, part in sorted(down - now.keys()):
+                say(f"{agent}: {part.partition('/')[2] or part} answers again, and its photos go on")
+            down = set(now)
             for event in await reported.new():
                 dead = (
                     f", {event.dead} dead (erni dead list --session {event.session_id})" if event.dead else ""

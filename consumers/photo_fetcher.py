@@ -11,6 +11,7 @@ from shared.delivery.agent import Agent
 from shared.fetching.sources import Sources, name_of
 from shared.photo_store import BlobStore
 from shared.photos.decoders import Decoders
+from shared.retry.errors import because
 from shared.sharepoint.source import SharePointSource
 from shared.telemetry.redact import public_source
 
@@ -55,9 +56,11 @@ class PhotoFetcher(Agent[SchemaExtracted, PhotoFetched]):
         Raises PermanentError for what is no whole photo of a kind we take, too large or not allowed.
         """
         name = event.file_name or name_of(event.source_url)
-        async with self._sources.fetch(event.source_url, name=name) as file:
-            examined = await self._decoders.examine(file.path, name=name)
-            original = await self._blobs.put_file(f"originals/{file.sha256}", file.path)
+        with because("source"):
+            async with self._sources.fetch(event.source_url, name=name) as file:
+                with because("file"):
+                    examined = await self._decoders.examine(file.path, name=name)
+                original = await self._blobs.put_file(f"originals/{file.sha256}", file.path)
         header, facts = examined.header, examined.facts
         # Replaced, not kept: a later version of this agent may read more out of the same bytes.
         reference = await self._blobs.replace(f"facts/{file.sha256}.json", msgspec.json.encode(facts))

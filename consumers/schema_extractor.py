@@ -8,8 +8,9 @@ from events.identities import derived_photo_id
 from events.types import Hints, PhotoSubmitted, SchemaExtracted
 from shared.delivery.agent import Agent
 from shared.photo_store import BlobStore
+from shared.retry.errors import because
 from shared.sharepoint.client import DEPENDENCY, GraphClient
-from shared.sharepoint.libraries import Libraries
+from shared.sharepoint.libraries import Libraries, aimed_at_library
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -42,8 +43,9 @@ class SchemaExtractor(Agent[PhotoSubmitted, SchemaExtracted]):
 
         Raises PermanentError if there is no such site or library; the sentence names those that exist.
         """
-        library = await self._libraries.resolve(event.target)
-        live = await self._libraries.schema(library)
+        with because("library"), aimed_at_library(*self._libraries.names(event.target)):
+            library = await self._libraries.resolve(event.target)
+            live = await self._libraries.schema(library)
         return SchemaExtracted(
             photo_id=event.photo_id or derived_photo_id(event.session_id, event.source_url),
             session_id=event.session_id,

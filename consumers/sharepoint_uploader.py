@@ -8,9 +8,10 @@ from events.keys import all_lanes
 from events.types import PhotoAnalyzed, PhotoUploaded
 from shared.delivery.agent import Agent
 from shared.photo_store import BlobStore
+from shared.retry.errors import because
 from shared.sharepoint.client import DEPENDENCY, GraphClient
 from shared.sharepoint.filing import Filing
-from shared.sharepoint.libraries import Libraries
+from shared.sharepoint.libraries import Libraries, aimed_at_library
 from shared.sharepoint.names import check_template
 from shared.sharepoint.open_sessions import OpenSessions
 from shared.sharepoint.uploads import Uploader
@@ -51,7 +52,8 @@ class SharepointUploader(Agent[PhotoAnalyzed, PhotoUploaded]):
 
         Raises PermanentError naming the column if a value does not fit the library as it is now.
         """
-        filed = await self._filing.file(event)
+        with because("filing"), aimed_at_library(event.library.site, event.library.library):
+            filed = await self._filing.file(event)
         carried = {name: getattr(event, name) for name in event.__struct_fields__}
         needs = [*event.needs_person, *filed.needs_person]
         return PhotoUploaded(**(carried | {"needs_person": needs}), item=filed.item)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 from events.types import (
     PhotoInShort,
@@ -22,8 +22,9 @@ from shared.reports.photo_report import PhotoReport, trace_id_of, write_photo_re
 from shared.reports.readback import ReadBack
 from shared.reports.session_report import write_session_report
 from shared.reports.thumbnail import thumbnail
+from shared.retry.errors import because
 from shared.sharepoint.client import DEPENDENCY, GraphClient
-from shared.sharepoint.libraries import Libraries
+from shared.sharepoint.libraries import Libraries, aimed_at_library
 from shared.telemetry.redact import public_source
 from shared.vision.prices import cost_of
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 # An event stays small (MAX_EVENT_BYTES): its lists are in short, the page has all of them.
 _LISTED = 100
 _REASON_LENGTH = 300
+_REFUSALS: Final = frozenset({403, 507})
+"""Answers of a library to every photo; a 404 is not among them: a person may have removed the item."""
 
 
 class ValidationReporter(Agent[PhotoUploaded | SessionCompleted, PhotoValidated | SessionReported]):
@@ -83,7 +86,8 @@ class ValidationReporter(Agent[PhotoUploaded | SessionCompleted, PhotoValidated 
 
     async def _validate(self, photo: PhotoUploaded) -> PhotoValidated:
         started = time.time()
-        checked = await self._read_back.check(photo)
+        with because("readback"), aimed_at_library(photo.library.site, photo.library.library, _REFUSALS):
+            checked = await self._read_back.check(photo)
         # Made now, photo by photo, so that a session's page has only to gather them.
         await thumbnail(self._store, self._decoders, photo.sha256, photo.preview_ref)
         report = self._photo_report(photo, checked, started)

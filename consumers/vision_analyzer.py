@@ -15,6 +15,7 @@ from shared.delivery.agent import Agent
 from shared.photo_store import SCHEME, BlobStore
 from shared.photos.decoders import Decoders
 from shared.photos.facts import PhotoFacts
+from shared.retry.errors import because
 from shared.retry.limit import waiting
 from shared.vision.cache import AnswerCache, answer_key
 from shared.vision.choose import make_analyzer
@@ -123,7 +124,9 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
 
         async def ask() -> Answer:
             # the stored preview may have another size than VISION_PREVIEW_SIDE, so it is not read back
-            return await self._analyzer.describe(preview or await self._preview(event), schema, context)
+            shown = preview or await self._preview(event)
+            with because("vision"):
+                return await self._analyzer.describe(shown, schema, context)
 
         key = answer_key(event.sha256, event.schema_digest, self._analyzer, context)
         return await self._answers.answer(key, ask)
@@ -135,7 +138,8 @@ class VisionAnalyzer(Agent[PhotoFetched, PhotoAnalyzed]):
         try:
             original = await self._store.get(event.dataref)
             side = self.settings.vision_preview_side
-            return await self._decoders.preview(original, side, name=event.file_name)
+            with because("file"):
+                return await self._decoders.preview(original, side, name=event.file_name)
         finally:
             self._originals.release()
 

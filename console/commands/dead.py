@@ -289,6 +289,8 @@ def _tell_letter(output: Output, letter: DeadLetter, fields: Sequence[bytes], li
         output.say(f"{name:<12} {value}")
     for number, attempt in enumerate(letter.attempts, 1):
         output.say(f"{'attempt ' + str(number):<12} {durations.clock(attempt.at)}  {attempt.message}")
+    if letter.answer:
+        output.say(f"{'it answered':<12} {one_line(letter.answer)}")
     output.say()
     output.say("the entry as it came:")
     for field, content in zip(fields[: 2 * _FIELDS : 2], fields[1 : 2 * _FIELDS : 2], strict=False):

@@ -130,7 +130,7 @@ async def _publish(
     options: argparse.Namespace, output: Output, settings: Settings, store: BlobStore, listed: Listed
 ) -> int:
     from console import system
-    from console.explain import no_trace, redis_client, redis_trouble, store_trouble
+    from console.explain import no_trace, redis_client, redis_trouble
     from console.publish_traces import tracing
     from console.publishing import Batch, BatchPublisher, StoreError
     from events.connection import RedisError
@@ -173,10 +173,8 @@ async def _publish(
             with tracing(settings) as tracer, _progress(output, len(found.photos)) as (advance, wait):
                 await publisher.publish(found.photos, batch, tracer=tracer, on_photo=advance, on_wait=wait)
         except (RedisError, StoreError) as error:
-            trouble = redis_trouble if isinstance(error, RedisError) else store_trouble
-            raise CommandError(
-                f"{trouble(error, settings)}\nSo far {_so_far(publisher, batch, options)}"
-            ) from error
+            trouble = redis_trouble(error, settings) if isinstance(error, RedisError) else str(error)
+            raise CommandError(f"{trouble}\nSo far {_so_far(publisher, batch, options)}") from error
         except asyncio.CancelledError:
             so_far = _so_far(publisher, batch, options)
             raise CommandError(f"interrupted: {so_far}", code=INTERRUPTED) from None

@@ -29,7 +29,7 @@ class Accounting:
         self._runtime = runtime
         self._in_flight = in_flight
         self.done = 0
-        """Entries settled since the start."""
+        """Entries handed on since the start: no dead letter and nothing postponed is progress."""
         self.recent = Recent()
 
     def end(self, deliveries: Sequence[Delivery], replies: Sequence[str]) -> None:
@@ -54,7 +54,7 @@ class Accounting:
             if logs or not plain:
                 self._log(delivery, label, took)
         self.recent.note(labels, seconds)
-        self.done += len(labels) - labels.count("fenced") - labels.count("gone")
+        self.done += labels.count("done")
         self.release(deliveries)
 
     def release(self, deliveries: Sequence[Delivery]) -> None:

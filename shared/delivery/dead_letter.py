@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import time
 from importlib.metadata import version
@@ -20,14 +21,22 @@ Reason: TypeAlias = Literal["exhausted", "permanent", "undecodable", "delivery_l
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 LONGEST_MESSAGE: Final = 1024
 """Characters kept of a message."""
+LONGEST_ANSWER: Final = 300
+"""Characters kept of what a model answered."""
 VERSION: Final = version("erni-foto-agency")
 
 _DETAILS = re.compile(
     r"\[request-id[^\]]*\]"  # ends the sentences of the SharePoint client
-    r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|(?<![0-9a-z])[0-9a-f]{8,}(?![0-9a-z])|\d[\d,.]*",
+    r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|(?<![0-9a-z])[0-9a-f]{8,}(?![0-9a-z])|0x[0-9a-f]+|\d[\d,.]*",
     re.IGNORECASE,
 )
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|«[^»]*»")
+# an apostrophe between two letters (can't, Müller's) neither opens nor closes a quotation
+_QUOTED = re.compile(
+    r"(?<!\w)'(?:[^']|(?<=\w)'(?=\w))*'(?!\w)|\"[^\"]*\"|«[^»]*»|„[^“”]*[“”]|“[^”]*”|`[^`]*`"
+)
+_PATH = re.compile(r"(\bhttps?://[^/\s'\"»]+)/[^\s'\"»]*")
+_NAME_SHOWN: Final = 40
+"""Characters after which a sentence may cut a photo's name."""
 _ATTEMPTS = msgspec.json.Decoder(list[Attempt])
 
 
@@ -59,6 +68,10 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """Of the span of the delivery that failed."""
     version: str = ""
     replays: int = 0
+    answer: str = ""
+    """The beginning of what a model answered, where that was the cause."""
+    cause: str = ""
+    """The code of what was to blame (`shared.retry.errors.because`); '' if nothing was named."""
 
 
 def fingerprint(
@@ -66,10 +79,26 @@ def fingerprint(
 ) -> str:
     """Return the identity of a kind of failure, without ids, numbers, quoted details and the photo's name."""
     if file_name:
-        message = re.sub(rf"(?<!\w){re.escape(file_name)}(?!\w)", "…", message)
-    plain = _DETAILS.sub("#", _QUOTED.sub("'…'", message))
+        message = _without_name(message, file_name)
+    plain = _DETAILS.sub("#", _QUOTED.sub("'…'", _PATH.sub(r"\1/…", message)))[:LONGEST_MESSAGE]
     text = f"{agent}\n{reason}\n{error_type}\n{plain}"
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def _without_name(message: str, file_name: str) -> str:
+    """Return a sentence without the photo's name, which it may have cut, and of which it left out some.
+
+    Only what can be printed of a name stands in a sentence (`shared.photos.facts.called`).
+    """
+    name = "".join(letter for letter in file_name if letter.isprintable())
+    if len(name) <= _NAME_SHOWN:
+        return re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "…", message)
+    before, found, after = message.partition(name[:_NAME_SHOWN])
+    if not found:
+        return message
+    rest = zip(name[_NAME_SHOWN:], after, strict=False)
+    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], rest))
+    return f"{before}…{_without_name(after[same:], file_name)}"
 
 
 def letter_fields(
@@ -88,10 +117,13 @@ def letter_fields(
     file_name: str | None,
     traceparent: str,
     replays: int,
+    answer: str = "",
+    cause: str = "",
 ) -> list[str | bytes]:
     """Return the fields of a dead letter beside `raw`, which the settle script adds."""
     now = time.time()
-    said = scrub(message)[:LONGEST_MESSAGE]
+    whole = scrub(message)
+    said = whole[:LONGEST_MESSAGE]
     first = attempts[0].at if attempts else now
     fields: list[str | bytes] = [
         "agent", agent,
@@ -101,7 +133,7 @@ def letter_fields(
         "reason", reason,
         "error_type", error_type,
         "message", said.encode("utf-8", "replace"),
-        "fingerprint", fingerprint(agent, reason, error_type, said, file_name=file_name),
+        "fingerprint", fingerprint(agent, reason, error_type, whole, file_name=file_name),
         "attempts", msgspec.json.encode([_scrubbed(attempt) for attempt in attempts]),
         "deliveries", str(deliveries),
         "first_failed_at", f"{first:.3f}",
@@ -110,6 +142,10 @@ def letter_fields(
         "version", VERSION,
         "replays", str(replays),
     ]  # fmt: skip
+    if answer:
+        fields += ("answer", scrub(answer)[:LONGEST_ANSWER].encode("utf-8", "replace"))
+    if cause:
+        fields += ("cause", cause)
     # Ids stay as they are: people look dead letters up by them, and their alphabet cannot spell an address.
     for name, value in (("photo", photo_id), ("session", session_id)):
         if value:
@@ -157,6 +193,8 @@ def read_letter(dead_id: bytes, flat: Sequence[bytes], *, agent: str, lane: int 
         traceparent=fields.get("traceparent", ""),
         version=fields.get("version", ""),
         replays=_number(fields.get("replays"), 0),
+        answer=fields.get("answer", ""),
+        cause=fields.get("cause", ""),
     )
 
 

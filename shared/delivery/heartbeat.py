@@ -42,10 +42,13 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     in_hand: int
     breakers_open: list[str] = []
+    """Outside parts, and targets as ``part/target``, that are down or refuse every photo."""
+    breaker_reasons: dict[str, str] = {}
+    """Their last failures, in a sentence each."""
     unwell: str = ""
     stopping: bool = False
     done: int = 0
-    """Entries settled since the start."""
+    """Entries handed on since the start; no dead letters, nothing postponed."""
     recent: str = ""
     """The outcomes of the last entries, oldest first: ``.`` done, ``x`` dead (`shared.delivery.recent`)."""
     seconds_now: float = 0.0

@@ -14,6 +14,7 @@ from shared.delivery.dead_letter import Reason, letter_fields
 from shared.delivery.photo_record import record_fields
 from shared.delivery.postponed import delays_of, overdue
 from shared.retry.classify import Kind, sentence_of
+from shared.retry.errors import answer_of, cause_of
 
 if TYPE_CHECKING:
     from events.codec import Envelope
@@ -167,6 +168,8 @@ class Outcomes:
             file_name=_file_name(envelope),
             traceparent=delivery.traceparent,
             replays=replays,
+            answer=answer_of(error) if error else "",
+            cause=cause_of(error) if error and reason == "permanent" else "",
         )
         return Outcome(
             what="dead",

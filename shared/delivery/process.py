@@ -213,6 +213,7 @@ class AgentProcess:
             concurrency=runtime.settings.concurrency,
             in_hand=self._in_flight,
             breakers_open=runtime.breakers.open_names,
+            breaker_reasons=runtime.breakers.reasons,
             unwell=runtime.gate.unhealthy,
             stopping=runtime.stopping.is_set(),
             done=sum(worker.accounting.done for worker in self._lanes),
@@ -222,7 +223,10 @@ class AgentProcess:
         )
 
     def health(self) -> HealthState:
-        """Report live unless a loop stopped turning, and ready while Redis answers and no breaker is open."""
+        """Report live unless a loop stopped turning, and ready while it can read.
+
+        It cannot while Redis is away, an outside part is down, or this machine is unhealthy.
+        """
         runtime, now = self.runtime, time.monotonic()
         longest = runtime.settings.lease_seconds * _STUCK_LEASES
         stopping = runtime.stopping.is_set()
@@ -246,7 +250,7 @@ class AgentProcess:
                     reasons.append(f"the loop {' and '.join(stuck)} has stopped turning")
         if runtime.breakers.reading_stopped:
             ready = False
-            reasons.append(f"{', '.join(runtime.breakers.open_names)} fails or throttles: breaker open")
+            reasons += [f"{name}: {reason}" for name, reason in runtime.breakers.reasons.items()]
         if why := runtime.gate.unhealthy:
             ready = False
             reasons.append(f"this machine is unhealthy, reading stops: {why}")

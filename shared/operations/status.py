@@ -73,8 +73,17 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def breakers_open(self) -> list[str]:
-        """Outside parts that are down for one of its processes."""
-        return sorted({name for process in self.processes for name in process.says.breakers_open})
+        """Outside parts, and targets as ``part/target``, that are down for one of its processes."""
+        return sorted(self.outages)
+
+    @property
+    def outages(self) -> dict[str, str]:
+        """The same with the reason of each, in a sentence; '' where an older process gives none."""
+        return {
+            name: process.says.breaker_reasons.get(name, "")
+            for process in self.processes
+            for name in sorted(process.says.breakers_open)
+        }
 
 
 class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):

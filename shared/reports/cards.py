@@ -30,6 +30,11 @@ _CAUSES = {
 }
 
 
+_UNDECIDED = (
+    "Steht auf «{word}»: Die Bildanalyse hat nichts Sicheres gesehen. Wer den Bau kennt, wählt den Wert."
+)
+
+
 class Reason(Record, frozen=True, kw_only=True):
     """Explain why a person has to look, and at which columns."""
 
@@ -92,7 +97,15 @@ def card(
     fields = [_field(field, by_column.get(field.display_name, []), where) for field in report.fields]
     shown = {field.name for field in fields}
     differences = sum(not field.same for field in report.fields) + (report.file_same is False)
-    state: State = "check" if report.verdict == "needs_person" else "diff" if differences else "ok"
+    undecided = [
+        (field.display_name, word)
+        for field in report.fields
+        if (word := _open(field)) and field.display_name not in by_column
+    ]
+    for column, word in undecided:
+        by_text[_UNDECIDED.format(word=word)].append(column)
+    needed = report.verdict == "needs_person" or bool(undecided)
+    state: State = "check" if needed else "diff" if differences else "ok"
     return Card(
         anchor=f"p{place}",
         title=report.file_name or report.item.name,
@@ -105,11 +118,7 @@ def card(
             for column, texts in by_column.items()
             if column not in shown
         ],
-        open=[
-            (field.display_name, word)
-            for field in report.fields
-            if (word := _open(field)) and field.display_name not in by_column
-        ],
+        open=undecided,
         differences=differences,
         item_url=link(report.item.web_url),
         trace_url=link(f"{jaeger_url.rstrip('/')}/trace/{report.trace_id}") if report.trace_id else "",

@@ -24,6 +24,10 @@ class DeadPhoto(Protocol):
         """Return ``exhausted``, ``permanent``, ``undecodable`` or ``delivery_limit``."""
 
     @property
+    def cause(self) -> str:
+        """Return the code of what was to blame (`shared.retry.errors.because`); '' if none was recorded."""
+
+    @property
     def message(self) -> str:
         """Return the error's sentence."""
 

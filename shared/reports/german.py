@@ -30,12 +30,25 @@ OUTCOMES: Final[Mapping[str, str]] = MappingProxyType(
 )
 DEATHS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "permanent": "So nicht verwendbar",
-        "exhausted": "Alle Versuche gescheitert",
-        "delivery_limit": "Verarbeitung mehrmals abgebrochen",
-        "undecodable": "Ereignis nicht lesbar",
+        "permanent": "So nicht verwendbar.",
+        "exhausted": "Ein Dienst hat auch nach mehreren Versuchen nicht geantwortet.",
+        "delivery_limit": "Die Verarbeitung ist mehrmals abgebrochen.",
+        "undecodable": "Der Auftrag ist nicht lesbar. Bitte das Foto neu einreichen.",
     }
 )
+CAUSES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "file": "Die Datei ist kein Foto, das sich verwenden lässt. Bitte eine gute Datei einreichen.",
+        "source": "Das Foto liess sich nicht von seiner Adresse holen.",
+        "library": "Die Bibliothek in SharePoint fehlt, oder sie lässt uns nicht hinein.",
+        "vision": "Die Bildanalyse hat dieses Foto nicht beschrieben.",
+        "filing": "SharePoint hat das Foto oder einen seiner Werte nicht angenommen.",
+        "readback": "Beim Nachprüfen fehlte das Foto, oder ein verlangter Wert stimmt nicht.",
+    }
+)
+"""By the code that a dead letter carries."""
+FINAL: Final = frozenset({"file"})
+"""Causes that lie in the file itself: the same file never gets through."""
 
 
 def number(value: float, digits: int = 0) -> str:

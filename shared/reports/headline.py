@@ -75,20 +75,14 @@ def figures(
     found = [
         Figure(label="Fotos", value=german.number(len(cards) + dead + pending)),
         Figure(label="In Ordnung", value=german.number(counts["ok"] + counts["diff"]), tone="ok"),
-        Figure(label="Bitte prüfen", value=german.number(counts["check"]), tone="check"),
+        Figure(
+            label="Bitte prüfen",
+            value=german.number(counts["check"]),
+            note=_fields(sum(len(asked(one)) for one in cards)),
+            tone="check",
+        ),
         Figure(label="Gescheitert", value=german.number(dead), tone="dead"),
     ]
-    fields = sum(len(one.open) for one in cards)
-    if fields:
-        photos = sum(1 for one in cards if one.open)
-        found.append(
-            Figure(
-                label=f"Auf {open_words(cards)}",
-                value=german.number(fields),
-                note=f"Felder in {german.number(photos)} von {german.number(len(cards))} Fotos",
-                tone="check",
-            )
-        )
     if pending:
         found.append(Figure(label="Unterwegs", value=german.number(pending), tone="wait"))
     found.append(
@@ -107,24 +101,13 @@ def figures(
     return found
 
 
-def open_words(cards: Sequence[Card]) -> str:
-    """Return the columns' words for "nobody knows yet", the most frequent first: ``«Prüfen»``."""
-    words = Counter(word for one in cards for _, word in one.open)
-    return ", ".join(f"«{word}»" for word, _ in words.most_common())
+def asked(one: Card) -> set[str]:
+    """Return the columns of a card that need a person."""
+    return {name for reason in one.reasons for name in reason.columns} if one.state == "check" else set()
 
 
-def open_sentence(cards: Sequence[Card]) -> str:
-    """Return how many fields of how many photos wait for somebody who knows; '' if none does."""
-    photos = sum(1 for one in cards if one.open)
-    fields = sum(len(one.open) for one in cards)
-    if not fields:
-        return ""
-    stand = "Feld steht" if fields == 1 else "Felder stehen"
-    of = "1 Foto" if photos == 1 else f"{german.number(photos)} Fotos"
-    return (
-        f"{german.number(fields)} {stand} in {of} auf {open_words(cards)}: Dort hat die Bildanalyse nichts"
-        " Sicheres gesehen. Wer den Bau kennt, wählt den Wert in SharePoint."
-    )
+def _fields(count: int) -> str:
+    return "" if not count else "1 Feld" if count == 1 else f"{german.number(count)} Felder"
 
 
 def _cost_figure(reports: Sequence[PhotoReport]) -> Figure:
@@ -170,11 +153,9 @@ def slices(cards: Sequence[Card], dead: int, pending: int) -> list[Slice]:
 def states(cards: Sequence[Card]) -> list[tuple[str, str, int]]:
     """Return the filter's buttons."""
     counts = Counter(one.state for one in cards)
-    opened = sum(1 for one in cards if one.open)
     return [
         ("all", "Alle", len(cards)),
         ("check", "Bitte prüfen", counts["check"]),
-        *([("open", f"Auf {open_words(cards)}", opened)] if opened else []),
         ("diff", "Abweichungen", sum(1 for one in cards if one.differences)),
         ("ok", "In Ordnung", counts["ok"] + counts["diff"]),
     ]

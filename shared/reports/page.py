@@ -69,6 +69,8 @@ class DeadView(Record, frozen=True, kw_only=True):
     reason: str
     message: str
     when: str
+    final: bool
+    """Whether the same file can never get through, so that a replay is useless."""
 
 
 class CostView(Record, frozen=True, kw_only=True):
@@ -96,10 +98,8 @@ class Page(Record, frozen=True, kw_only=True):
     figures: list[Figure]
     slices: list[Slice]
     needs: list[Card]
-    open: str
-    """How many fields say that nobody knows yet, in a sentence; empty if none does."""
     columns: list[tuple[str, int]]
-    """Which columns need a person or say that nobody knows yet, in how many photos."""
+    """Which columns need a person, in how many photos."""
     dead: list[DeadView]
     bars: list[Bar]
     costs: list[CostView]

@@ -21,7 +21,6 @@
   const inState = (card) => ({
     all: true,
     check: card.dataset.state === "check",
-    open: card.dataset.open !== "0",
     diff: card.dataset.diff !== "0",
     ok: card.dataset.state !== "check",
   })[state];

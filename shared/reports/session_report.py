@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from events.identities import Sha256
     from shared.photo_store import BlobStore
-    from shared.reports.cards import Card
     from shared.reports.facts import DeadPhoto, SessionFacts
     from shared.reports.photo_report import PhotoReport
 
@@ -117,7 +116,7 @@ def _build(
     cards.sort(key=lambda one: _ORDER[one.state])
     needs = [one for one in cards if one.state == "check"]
     pending = headline.on_their_way(facts, len(reports), len(dead))
-    columns = Counter(name for one in cards for name in _asked(one))
+    columns = Counter(name for one in cards for name in headline.asked(one))
     return render(
         Page(
             session_id=facts.session_id,
@@ -129,7 +128,6 @@ def _build(
             figures=headline.figures(facts, reports, cards, len(dead), pending),
             slices=headline.slices(cards, len(dead), pending),
             needs=needs,
-            open=headline.open_sentence(cards),
             columns=columns.most_common(),
             dead=[_dead(letter, where) for letter in dead],
             bars=_bars(reports),
@@ -143,21 +141,17 @@ def _build(
     )
 
 
-def _asked(one: Card) -> set[str]:
-    """Return the columns of a card that need a person."""
-    named = {name for reason in one.reasons for name in reason.columns} if one.state == "check" else set()
-    return named | {name for name, _ in one.open}
-
-
 def _dead(letter: DeadPhoto, where: tzinfo) -> DeadView:
     """Describe one dead letter in words. Its message is for the operator and stays as it was written."""
+    cause = german.CAUSES.get(letter.cause) or german.DEATHS.get(letter.reason)
     return DeadView(
         title=letter.file_name or letter.photo_id or f"Eintrag {letter.entry_id}",
         photo_id=(letter.photo_id or "") if letter.file_name else "",
         step=german.AGENTS.get(letter.agent, letter.agent),
-        reason=german.DEATHS.get(letter.reason, letter.reason),
+        reason=cause or letter.reason,
         message=letter.message,
         when=german.moment(letter.failed_at, where) if letter.failed_at else "",
+        final=letter.cause in german.FINAL or letter.reason == "undecodable",
     )
 
 

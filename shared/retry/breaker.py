@@ -3,8 +3,9 @@
 If a part is down without which the agent can do nothing, the agent stops reading. If a target (one library,
 one host) is down, only the entries of that target are postponed.
 
-The photos are not to blame for an outage. While a breaker is open, what fails transiently is
-postponed, never dead; single entries probe the other side; the first success closes it.
+The photos are not to blame for an outage, nor for a side that refuses all of them alike (a missing right, a
+wrong address). While a breaker is open, what fails so is postponed, never dead; single entries probe the
+other side; the first success closes it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ FIRST_PROBE: Final = 2.0
 LONGEST_PROBE: Final = 10.0
 """Seconds between probes, doubling from the first to the longest: work resumes within ten seconds of the
 other side's return, and one call in ten seconds burdens nobody."""
+_SPREAD: Final = (6.0, 60.0)
+"""Seconds over which the postponed entries of a target come back: more the longer it has refused, because
+each of them costs a hand-off, and a person has to act first."""
 
 _log = structlog.get_logger(__name__)
 
@@ -34,22 +38,39 @@ class Breaker:
     def __init__(self, name: str, clock: Callable[[], float]) -> None:
         self.name = name
         self.failures = 0
+        self.reason = ""
+        """The last failure, in a sentence."""
+        self._refusal: object = None
+        self._refusals = 0
         self.open_since: float | None = None
         self.answered_at = float("-inf")
         self._clock = clock
         self._interval = FIRST_PROBE
         self._probe_at = 0.0
 
-    def failed(self) -> bool:
+    def failed(self, reason: str = "") -> bool:
         """Count a transient failure; return True if it opened the breaker."""
         self.failures += 1
-        now = self._clock()
+        return self._counted(self.failures, reason)
+
+    def refused(self, alike: object, reason: str) -> bool:
+        """Count a refusal; return True if it opened the breaker. Only refusals that are `alike` add up."""
+        self._refusals = self._refusals + 1 if alike == self._refusal else 1
+        self._refusal = alike
+        return self._counted(self._refusals, reason)
+
+    def _counted(self, in_a_row: int, reason: str) -> bool:
+        self.reason = reason or self.reason
         if self.open_since is None:
-            return self.failures >= OPEN_AFTER and self.open()
-        if now >= self._probe_at:
-            self._interval = min(self._interval * 2, LONGEST_PROBE)
-            self._probe_at = now + self._interval
+            return in_a_row >= OPEN_AFTER and self.open()
+        if self._clock() >= self._probe_at:
+            self.wait_longer()
         return False
+
+    def wait_longer(self) -> None:
+        """Let the next probe wait twice as long as the last one."""
+        self._interval = min(self._interval * 2, LONGEST_PROBE)
+        self._probe_at = self._clock() + self._interval
 
     def open(self) -> bool:
         """Open the breaker until the part answers; return True if it was not open."""
@@ -62,7 +83,8 @@ class Breaker:
 
     def succeeded(self) -> bool:
         """Note a success; return True if it closed the breaker."""
-        self.failures, self.answered_at = 0, self._clock()
+        self.failures = self._refusals = 0
+        self.answered_at = self._clock()
         was_open, self.open_since = self.open_since is not None, None
         return was_open
 
@@ -88,13 +110,31 @@ class Breakers:
         self._clock = clock
         self._breakers: dict[str, Breaker] = {}
 
-    def failed(self, name: str | None) -> None:
-        """Count a transient failure of that part."""
-        if name is None:
-            return
-        breaker = self._breakers.setdefault(name, Breaker(name, self._clock))
-        if breaker.failed():
+    def failed(self, name: str | None, reason: str = "") -> None:
+        """Count a transient failure of that part; `reason`: the failure in a sentence."""
+        if name is not None and (breaker := self._of(name)).failed(reason):
             self._opened(breaker)
+
+    def refused(self, name: str, alike: object, reason: str) -> None:
+        """Count a refusal that no photo can be blamed for; others than the last start a new count."""
+        if (breaker := self._of(name)).refused(alike, reason):
+            self._opened(breaker)
+
+    def _of(self, name: str) -> Breaker:
+        return self._breakers.setdefault(name, Breaker(name, self._clock))
+
+    def hold(self, target: str) -> float:
+        """Return the seconds for which an entry of this target is postponed unasked; 0: it may ask now.
+
+        One entry at a time probes a target that is open.
+        """
+        breaker = self._breakers.get(target)
+        if breaker is None or breaker.open_since is None:
+            return 0.0
+        if breaker.probe_in == 0:
+            breaker.wait_longer()
+            return 0.0
+        return self.come_back(target)
 
     def now(self) -> float:
         """Return the time of the clock that `is_silent` uses, in seconds."""
@@ -114,7 +154,12 @@ class Breakers:
         return True
 
     def _opened(self, breaker: Breaker) -> None:
-        _log.error("breaker open", dependency=breaker.name, after_failures=breaker.failures)
+        _log.error(
+            "breaker open",
+            dependency=breaker.name,
+            after_failures=max(breaker.failures, OPEN_AFTER),
+            error=breaker.reason,
+        )
         self._on_change(breaker.name, True)  # noqa: FBT003 - open
 
     def succeeded(self, parts: Collection[str]) -> None:
@@ -135,6 +180,11 @@ class Breakers:
         return sorted(name for name, breaker in self._breakers.items() if breaker.open_since is not None)
 
     @property
+    def reasons(self) -> dict[str, str]:
+        """Return why the parts and targets that are open failed last, in a sentence each."""
+        return {name: self._breakers[name].reason for name in self.open_names}
+
+    @property
     def reading_stopped(self) -> bool:
         """Return whether a part is down without which reading makes no sense."""
         return any(name in self._stops_reading for name in self.open_names)
@@ -148,5 +198,9 @@ class Breakers:
     def come_back(self, name: str | None) -> float:
         """Return the seconds for which an entry that met an open breaker is postponed."""
         breaker = self._breakers.get(name) if name else None
-        soonest = breaker.probe_in if breaker else FIRST_PROBE
-        return soonest + random.uniform(2.0, 6.0)  # noqa: S311 - spread, not a secret
+        if breaker is None:
+            return FIRST_PROBE + random.uniform(2.0, 6.0)  # noqa: S311 - spread, not a secret
+        spread = _SPREAD[0]
+        if breaker.name not in self._stops_reading and breaker.open_since is not None:
+            spread = min(max(spread, self._clock() - breaker.open_since), _SPREAD[1])
+        return breaker.probe_in + random.uniform(2.0, spread)  # noqa: S311 - spread, not a secret

@@ -19,7 +19,14 @@ import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential
 
 from shared.retry.classify import Kind, classify, retry_after_of, sentence_of
-from shared.retry.errors import PostponeError, TransientError, dependency_of, parts_that_answer
+from shared.retry.errors import (
+    PostponeError,
+    TransientError,
+    dependency_of,
+    parts_that_answer,
+    refuser_of,
+    status_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -34,6 +41,8 @@ ATTEMPTS: Final = 3
 SHORTEST_WAIT: Final = 4.0
 LONGEST_WAIT: Final = 10.0
 _EXPONENTIAL: Final = wait_exponential(multiplier=SHORTEST_WAIT, exp_base=2, max=LONGEST_WAIT)
+_REASON: Final = 400
+"""Characters of a failure's sentence that its breaker keeps, for the process record."""
 _JITTER: Final = 0.5
 """Seconds added at random, so that entries that failed together do not return together."""
 
@@ -104,7 +113,7 @@ async def attempt(
     """
     # Only the parts that answered in this attempt: an answer from a cache says nothing about the part it
     # once came from.
-    parts = parts_that_answer()
+    parts = parts_that_answer(breakers.hold)
     try:
         value = await _within(limit, handle, event)
     except Exception as error:  # noqa: BLE001 - every failure of a handler becomes an outcome
@@ -189,13 +198,20 @@ class _Again(Generic[T]):
         name = dependency_of(error)
         if kind is not Kind.TRANSIENT:
             if kind is Kind.PERMANENT and name is not None:
-                self._breakers.succeeded(
-                    {name, name.partition("/")[0]}
-                )  # the other side answered, although it refused
+                self._answered(error, name)
             return False
-        self._breakers.failed(name)
+        self._breakers.failed(name, sentence_of(error)[:_REASON])
         asked = retry_after_of(error)
         return not (asked is not None and asked > LONGEST_WAIT) and not self._breakers.is_open(name)
+
+    def _answered(self, error: BaseException, name: str) -> None:
+        """Note that the other side answered, although it refused."""
+        answered = {name, name.partition("/")[0]}
+        if refuser := refuser_of(error):
+            alike = (status_of(error), type(error))
+            self._breakers.refused(refuser, alike, sentence_of(error)[:_REASON])
+            answered.discard(refuser)
+        self._breakers.succeeded(answered)
 
     @staticmethod
     def _wait(state: RetryCallState) -> float:
@@ -229,6 +245,9 @@ class _Again(Generic[T]):
                 return Failed(Kind.POSTPONE, error, failures, asked)
             if self._breakers.is_open(name) or self._breakers.is_silent(name, self._since):
                 return Failed(Kind.POSTPONE, error, failures, self._breakers.come_back(name))
+        refuser = refuser_of(error)
+        if kind is Kind.PERMANENT and self._breakers.is_open(refuser):
+            return Failed(Kind.POSTPONE, error, failures, self._breakers.come_back(refuser))
         return Failed(kind, error, failures)
 
 

@@ -34,7 +34,7 @@ class TtlCache(Generic[V]):
         if kept is not None and self._clock() < until:
             if isinstance(kept, PermanentError):
                 # A new exception each time, because one that is raised twice collects both tracebacks.
-                raise PermanentError(*kept.args)
+                raise PermanentError(*kept.args) from kept.__cause__
             return kept
         task = self._asked.get(key)
         if task is None:

@@ -9,18 +9,28 @@ import msgspec
 
 from events.identities import SchemaDigest, StoreUrl
 from shared.columns.schema import LibrarySchema
-from shared.retry.errors import PermanentError
+from shared.retry.errors import OF_A_TARGET, PermanentError, aimed_at
 from shared.sharepoint.cache import TtlCache
+from shared.sharepoint.client import DEPENDENCY
 from shared.sharepoint.columns import read_columns
 from shared.sharepoint.sites import find_library, find_site
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+    from contextlib import AbstractContextManager
 
     from events.types import LibraryRef, Target
     from shared.photo_store import BlobStore
     from shared.settings import Settings
     from shared.sharepoint.client import GraphClient
+
+
+def aimed_at_library(
+    site: str, library: str, refusals: Collection[int] = OF_A_TARGET
+) -> AbstractContextManager[None]:
+    """Make one library the target of all calls in a block (`aimed_at`); a site may name its host or not."""
+    path = site.rpartition(":/")[2].strip("/")
+    return aimed_at(DEPENDENCY, f"{path}/{library}", refusals)
 
 
 class LiveSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +64,11 @@ class Libraries:
 
         Raises PermanentError if no site is named anywhere, or if site or library do not exist.
         """
+        site, library = self.names(target)
+        return await self._resolved.get((site, library), lambda: self._find(site, library))
+
+    def names(self, target: Target | None) -> tuple[str, str]:
+        """Return site and library of a target as they are named. Raises PermanentError if one is not."""
         site = (target.site if target else None) or self._settings.sharepoint_site
         library = (target.library if target else None) or self._settings.sharepoint_library
         if not site:
@@ -65,7 +80,7 @@ class Libraries:
             raise PermanentError(
                 "the photo names no target library, and none is configured: set SHAREPOINT_LIBRARY"
             )
-        return await self._resolved.get((site, library), lambda: self._find(site, library))
+        return site, library
 
     async def schema(self, library: LibraryRef, *, refresh: bool = False) -> LiveSchema:
         """Read the library's columns and store them under their digest. `refresh`: do not use the cache."""

@@ -9,11 +9,12 @@ import aiohttp
 import msgspec
 import structlog
 
-from shared.retry.errors import PermanentError, TransientError, dependency
+from shared.retry.breaker import OPEN_AFTER
+from shared.retry.errors import PermanentError, TransientError, aimed_at, answering, dependency
 from shared.settings import SettingsError, proxy_for
 from shared.telemetry.metrics import VISION_COST, VISION_TOKENS
 from shared.vision import prompt
-from shared.vision.answer_reading import better, left_to_people, read_answer
+from shared.vision.answer_reading import Reading, better, left_to_people, read_answer
 from shared.vision.answer_schema import Asked, asked_of, json_schema
 from shared.vision.budget import Budget
 from shared.vision.completion import Completion, read_completion
@@ -40,6 +41,8 @@ _LARGER: Final = 3
 _SILENCE: Final = 90.0
 """Seconds without a byte. Large models on small machines need long before the first one."""
 _SHOWN: Final = 200
+_KEPT: Final = 2000
+"""Bytes of a body that is no completion, for the dead letter."""
 _ERRORS_SHOWN: Final = 5
 
 
@@ -58,6 +61,7 @@ class OpenAIAnalyzer:
         self._settings = settings
         self._budget = Budget(settings, redis)
         self._session: aiohttp.ClientSession | None = None
+        self._unusable = 0
         self.model = settings.vision_model
         self.prompt_version = "-".join(
             (prompt.VERSION, str(settings.vision_preview_side), settings.vision_detail)
@@ -102,7 +106,8 @@ class OpenAIAnalyzer:
             detail=self._settings.vision_detail,
             with_schema=form == "none",
         )
-        with dependency("vision"):
+        # one process asks one deployment, so what that refuses is the part's
+        with aimed_at("vision", ""), dependency("vision"):
             content, usage = await self._answered(conversation, asked, context.session_id)
             reading = read_answer(asked, content)
             if reading.errors:
@@ -110,6 +115,9 @@ class OpenAIAnalyzer:
                 corrected, more = await self._answered(conversation, asked, context.session_id)
                 usage += more
                 reading = better(reading, read_answer(asked, corrected), asked)
+            with answering(content):
+                self._note(usable=_usable(reading, asked), said=content)
+        usable = _usable(reading, asked)
         if reading.errors:
             # the service works, the model does not: no failure of the part, and the photo goes on
             log.warning(
@@ -121,9 +129,22 @@ class OpenAIAnalyzer:
             fields=reading.fields,
             needs_person=reading.needs_person,
             usage=usage,
-            usable=not reading.error and len(reading.unread) < len(asked),
+            usable=usable,
             description=reading.summary,
         )
+
+    def _note(self, *, usable: bool, said: str) -> None:
+        """Count answers of which nothing can be used. Raises TransientError after several in a row.
+
+        The first ones may be the photos' fault, and are left to people. Later ones are the model's.
+        """
+        self._unusable = 0 if usable else self._unusable + 1
+        if self._unusable >= OPEN_AFTER:
+            raise TransientError(
+                f"asking the vision model {self.model}: nothing in its last {self._unusable} answers can be"
+                f" used. The last one begins with: {' '.join(said.split())[:_SHOWN] or '(nothing)'}."
+                " Check VISION_MODEL and VISION_SCHEMA_FORM"
+            )
 
     async def _answered(
         self, conversation: list[dict[str, Any]], asked: tuple[Asked, ...], session_id: SessionId | None
@@ -135,12 +156,19 @@ class OpenAIAnalyzer:
         if completion.finish_reason == "length" and not completion.refusal:
             completion = await self._call(conversation, asked, session_id, room * _LARGER)
             usage += completion.usage
+        with answering(completion.refusal or completion.text):
+            self._check(completion, room)
+        return completion.text, usage
+
+    def _check(self, completion: Completion, room: int) -> None:
+        """Raise PermanentError for a completion that is no answer. `room`: the tokens it might have."""
         if completion.refusal:
             raise PermanentError(
                 f"asking the vision model {self.model}: it refused to describe the photo"
                 f" ({' '.join(completion.refusal.split())[:_SHOWN]})"
             )
         if completion.finish_reason == "length":
+            self._note(usable=False, said=completion.text)
             raise PermanentError(
                 f"asking the vision model {self.model}: its answer was cut off even at"
                 f" {room * _LARGER} tokens; raise VISION_MAX_TOKENS"
@@ -149,7 +177,6 @@ class OpenAIAnalyzer:
             raise PermanentError(
                 f"asking the vision model {self.model}: the service's content filter held the answer back"
             )
-        return completion.text, usage
 
     async def _call(
         self,
@@ -165,13 +192,8 @@ class OpenAIAnalyzer:
             if status != 200:
                 call.used(Usage())
                 raise refusal(status, headers, answer)
-            try:
-                completion = read_completion(answer)
-            except ValueError as error:
-                raise TransientError(
-                    f"asking the vision model {self.model}: the answer is no chat completion ({error});"
-                    " if that stays so, check VISION_URL"
-                ) from error
+            with answering(answer[:_KEPT].decode("utf-8", "replace")):
+                completion = self._read(answer)
             usage = completion.usage
             call.used(usage)
             if completion.error is not None:
@@ -182,6 +204,16 @@ class OpenAIAnalyzer:
             cost_of(self._settings, usage.prompt_tokens, usage.completion_tokens) or 0.0
         )
         return completion
+
+    def _read(self, answer: bytes) -> Completion:
+        """Read the body of a 200. Raises TransientError if it is no chat completion."""
+        try:
+            return read_completion(answer)
+        except ValueError as error:
+            raise TransientError(
+                f"asking the vision model {self.model}: the answer is no chat completion ({error});"
+                " if that stays so, check VISION_URL"
+            ) from error
 
     async def _post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         """Return status, headers (in any case) and body."""
@@ -232,3 +264,8 @@ class OpenAIAnalyzer:
             case "flat":
                 request["response_format"] = {"type": "json_schema", "schema": json_schema(asked)}
         return request
+
+
+def _usable(reading: Reading, asked: tuple[Asked, ...]) -> bool:
+    """Return whether at least one column of the answer can be read."""
+    return not reading.error and len(reading.unread) < len(asked)

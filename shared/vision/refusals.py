@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from shared.retry.errors import HttpStatusError, PermanentError, PostponeError, TransientError
+from shared.retry.errors import HttpStatusError, PermanentError, PostponeError, SetupError, TransientError
 from shared.retry.retry_after import bounded, retry_after
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
             f"{sentence}; the service's content filter does not take this photo or its hints"
         )
     if _BLIND.search(found.message):
-        return PermanentError(f"{sentence}; the model takes no pictures: name one that does in VISION_MODEL")
+        return SetupError(f"{sentence}; the model takes no pictures: name one that does in VISION_MODEL")
     advice = _setting(found) if status in _REFUSED else None
     if advice := advice or _ADVICE.get(status):
         sentence += f"; {advice}"

@@ -65,6 +65,7 @@ def dies(
     original: list[bytes] | None = None,
     deliveries: int = 1,
     attempts: int = 0,
+    answer: str = "",
 ) -> str:
     """A dead letter of an agent; gives its id. `original`: the entry as it came, else of `fields`."""
     packed: list[str] | list[bytes] = original or [
@@ -78,6 +79,7 @@ def dies(
         reason=reason,
         error_type="HttpStatusError",
         message=message,
+        answer=answer,
         attempts=[Attempt(at=1.0, error_type="HttpStatusError", message=message, wait=0.0)] * attempts,
         deliveries=deliveries,
         photo_id=photo,

@@ -222,6 +222,14 @@ def test_what_is_not_there_is_said(erni: Callable[..., Ran]) -> None:
     assert erni("dead", "show", "x").code == 2
 
 
+def test_what_a_model_answered_is_shown(erni: Callable[..., Ran], client: Redis) -> None:
+    dead_id = dies(
+        client, "vision_analyzer", "photo.fetched", message="cut off", answer="Das Foto zeigt " * 40
+    )
+    shown = erni("dead", "show", dead_id).out
+    assert f"it answered  {('Das Foto zeigt ' * 40)[:300]}\n" in shown
+
+
 def test_an_entry_of_random_bytes_is_shown_without_steering_the_terminal(
     erni: Callable[..., Ran], client: Redis
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 import threading
@@ -160,3 +161,21 @@ def test_wrong_settings_are_findings_too(erni: Callable[..., Ran], monkeypatch: 
     assert ran.code == 1
     assert len(ran.document["checks"]) == 2
     assert {check["part"] for check in ran.document["checks"]} == {"settings"}
+
+
+def test_what_is_wrong_with_an_agent_is_said_as_status_says_it(
+    erni: Callable[..., Ran], client: Redis
+) -> None:
+    for agent in AGENTS:
+        beats(client, agent)
+    beats(client, "vision_analyzer", unwell="the photo store is full")
+    beats(client, "photo_fetcher", ago=5, host="another")
+    doctor, status = erni("doctor", "--json").document, erni("status", "--json").document
+    failed = [check["sentence"] for check in doctor["checks"] if check["part"] == "agents"]
+    # the seconds since the last heartbeat differ
+    assert [_without_numbers(one) for one in failed] == [_without_numbers(one) for one in status["problems"]]
+    assert len(failed) == 2
+
+
+def _without_numbers(sentence: str) -> str:
+    return re.sub(r"\d", "", sentence)

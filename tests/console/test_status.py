@@ -93,6 +93,30 @@ def test_an_open_breaker_is_wrong(erni: Callable[..., Ran], running: Redis) -> N
     assert "sharepoint_uploader: sharepoint fails, or throttles us" in ran.document["problems"][0]
 
 
+def test_a_library_that_refuses_every_photo_is_named_with_its_answer(
+    erni: Callable[..., Ran], running: Redis
+) -> None:
+    library = "sharepoint/sites/Bau/Fotos"
+    why = "SharePoint answered 403: grant the app write access"
+    beats(
+        running, "sharepoint_uploader", breakers_open=[library], breaker_reasons={library: why}, recent="xxxx"
+    )
+    dies(running, "sharepoint_uploader", "photo.analyzed")
+    ran = erni("status", "--json")
+    assert ran.code == 1
+    assert ran.document["agents"][3]["state"] == "waiting"
+    [problem] = ran.document["problems"]
+    assert problem.startswith(f"sharepoint_uploader: sites/Bau/Fotos refuses every photo ({why}). Its photos")
+
+
+def test_processes_with_the_same_trouble_share_one_sentence(erni: Callable[..., Ran], running: Redis) -> None:
+    for consumer in ("vm-1-a", "vm-1-b"):
+        beats(running, "vision_analyzer", consumer, unwell="the disk is full")
+    problems = erni("status", "--json").document["problems"]
+    assert problems == ["vision_analyzer: 2 processes are unhealthy: the disk is full"]
+    running.hdel(KEYS.processes("vision_analyzer"), "vm-1-b")
+
+
 def test_an_agent_whose_entries_die_is_failing_and_says_why(erni: Callable[..., Ran], running: Redis) -> None:
     beats(running, "sharepoint_uploader", recent="....xxxx", done=8)
     dies(running, "sharepoint_uploader", "photo.analyzed", message="SharePoint refused (HTTP 403)")
@@ -105,6 +129,14 @@ def test_an_agent_whose_entries_die_is_failing_and_says_why(erni: Callable[..., 
             " erni dead list --agent sharepoint_uploader"
         )
     ]
+
+
+def test_an_agent_that_works_again_is_not_failing_any_more(erni: Callable[..., Ran], running: Redis) -> None:
+    beats(running, "sharepoint_uploader", recent="xxxxxxxx...", done=3)
+    dies(running, "sharepoint_uploader", "photo.analyzed")
+    ran = erni("status", "--json")
+    assert ran.code == 0
+    assert ran.document["agents"][3]["state"] == "ok"
 
 
 def test_a_few_bad_photos_among_many_are_no_failing_agent(erni: Callable[..., Ran], running: Redis) -> None:

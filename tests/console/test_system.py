@@ -135,7 +135,7 @@ def test_a_frozen_redis_names_itself_within_five_seconds(
     erni: Callable[..., Ran], own_redis_server: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", own_redis_server.url)
-    monkeypatch.setattr("console.explain._PATIENCE", 0.5)
+    monkeypatch.setattr("console.explain.PATIENCE", 0.5)
     os.kill(own_redis_server.pid, signal.SIGSTOP)
     try:
         ran = erni("status")

@@ -138,7 +138,7 @@ def test_an_outage_of_sharepoint_is_shown_and_waited_for(tmp_path: Path) -> None
     with _up(tmp_path) as running:
         assert _erni(tmp_path, "fault", "sharepoint", "503", "--for", "10m")[0] == 0
         _erni(tmp_path, "publish", str(photos), "--session", "s1")
-        _hear(running, "sharepoint fails or throttles")
+        _hear(running, "sharepoint fails, or throttles us")
         assert _erni(tmp_path, "status")[0] == 1
         assert _erni(tmp_path, "fault", "sharepoint", "heal")[0] == 0
         _hear(running, "sharepoint answers again")

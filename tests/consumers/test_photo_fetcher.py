@@ -20,7 +20,7 @@ from sandbox.heic import heic
 from shared.photo_store import BlobStore
 from shared.photos.facts import PhotoFacts, Position
 from shared.retry.classify import Kind, classify
-from shared.retry.errors import HttpStatusError, PermanentError
+from shared.retry.errors import HttpStatusError, PermanentError, cause_of
 from shared.settings import Settings
 from tests.shared.fetching.site import Site, answer
 from tests.shared.photos.pictures import jpeg, picture, rationals, saved, short, text, tiff
@@ -201,6 +201,7 @@ async def test_what_is_no_photo_ends_with_a_sentence_and_stores_nothing(
     with pytest.raises(PermanentError) as caught:
         await fetch(settings, tmp_path, "photo.jpg", data)
     assert str(caught.value) == sentence
+    assert cause_of(caught.value) == "file"
     store = BlobStore(settings.photo_store_url)
     assert [key async for key in store.keys("")] == []
 
@@ -228,6 +229,7 @@ async def test_a_source_that_gives_nothing_is_a_permanent_failure(
         with pytest.raises(error, match=words) as caught:
             await agent.handle(extracted(address))
     assert classify(caught.value) is Kind.PERMANENT
+    assert cause_of(caught.value) == "source"
 
 
 async def test_bombs_do_not_make_the_process_large(settings: Settings, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from shared.delivery import process as process_module
 from shared.delivery.postponed import MOVED_AT_ONCE
 from shared.operations import pauses
 from shared.retry import policy
-from shared.retry.errors import HttpStatusError, TransientError, dependency
+from shared.retry.errors import HttpStatusError, PermanentError, TransientError, dependency
 from tests.shared.delivery.harness import entries, extracted, publisher, running, settings_for, until
 
 if TYPE_CHECKING:
@@ -156,6 +156,32 @@ async def test_an_outage_opens_the_breaker_and_nothing_dies_of_it(redis: Redis, 
     assert dead <= 1
 
 
+async def test_deaths_are_no_progress(redis: Redis, redis_url: str) -> None:
+    async def broken(_: PhotoSubmitted) -> SchemaExtracted:
+        raise PermanentError("it cannot be opened")
+
+    settings = settings_for(redis_url)
+    async with running(settings, broken) as (process, _), publisher(settings) as up:
+        await up.publish(PHOTO)
+        await until(lambda: redis.xlen("erni:dead:schema_extractor"))
+        await until(_of(lambda: "x" in process._info().recent))
+        assert process._info().done == 0
+
+
+async def test_an_unhealthy_machine_is_not_ready(redis: Redis, redis_url: str) -> None:
+    async def full(_: PhotoSubmitted) -> SchemaExtracted:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    settings = settings_for(redis_url)
+    async with running(settings, full) as (process, _), publisher(settings) as up:
+        assert process.health().ready
+        await up.publish(PHOTO)
+        await until(_of(lambda: not process.health().ready))
+        assert process.health().live
+        assert "No space left on device" in process.health().reasons[0]
+    assert await redis.xlen("erni:dead:schema_extractor") == 0
+
+
 async def test_a_full_disk_gives_the_entry_back_and_stops_reading(redis: Redis, redis_url: str) -> None:
     async def full(_: PhotoSubmitted) -> SchemaExtracted:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -275,3 +301,12 @@ async def test_stopping_while_redis_is_away_ends_and_leaves_the_entry_to_others(
     own_redis_server.start()
     async with running(settings) as (_, agent):
         await asyncio.wait_for(agent.seen.wait(), 20)
+
+
+def _of(look: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
+    """The look as `until` takes it."""
+
+    async def asked() -> bool:
+        return look()
+
+    return asked

@@ -258,6 +258,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     file_name: str | None
     entry_id: str
     failed_at: float
+    cause: str = ""
 
 
 def letters() -> list[Letter]:
@@ -286,6 +287,7 @@ def letters() -> list[Letter]:
             file_name=name,
             entry_id=f"177859000000{place}-0",
             failed_at=1_778_590_120.0,
+            cause="file" if agent == "photo_fetcher" else "",
         )
         for place, (agent, reason, name, message) in enumerate(told)
     ]

@@ -98,10 +98,12 @@ async def test_the_dead_are_named_as_the_event_names_them(store: BlobStore) -> N
 
 
 async def test_a_dead_letter_that_could_not_be_read_is_listed_by_its_entry(store: BlobStore) -> None:
-    unread = msgspec.structs.replace(letters()[0], photo_id=None, file_name=None, reason="undecodable")
+    unread = msgspec.structs.replace(
+        letters()[0], photo_id=None, file_name=None, reason="undecodable", cause=""
+    )
     page, written = await _page(store, SessionFacts(session_id=SESSION), [unread])
     assert f"Eintrag {unread.entry_id}" in page.text("gescheitert")
-    assert "Ereignis nicht lesbar" in page.text("gescheitert")
+    assert "Der Auftrag ist nicht lesbar." in page.text("gescheitert")
     assert written.dead_photos[0].photo_id is None
 
 
@@ -394,27 +396,46 @@ def _undecided(seed: int, **stored: FieldText) -> PhotoReport:
     return _fine(seed, fields=[*_fine(seed).fields, *fields])
 
 
-async def test_columns_that_say_nobody_knows_are_counted_though_no_photo_is_held_up(store: BlobStore) -> None:
+async def test_columns_that_say_nobody_knows_need_a_person_and_stand_in_the_one_list(
+    store: BlobStore,
+) -> None:
     await write_photo_report(store, _undecided(1, Holzart="Prüfen", Bauteil=["Prüfen"]))
     await write_photo_report(store, _undecided(2, Holzart="Prüfen"))
     await write_photo_report(store, _fine(3))
     page, written = await _page(store, SessionFacts(session_id=SESSION))
     assert not written.needs_person, "what a photo must have it has"
-    assert "Auf «Prüfen»3Felder in 2 von 3 Fotos" in page.text()
-    assert "3 Felder stehen in 2 Fotos auf «Prüfen»" in page.text("pruefen")
-    assert "Nichts zu tun" not in page.text("pruefen")
+    assert "Bitte prüfen23 Felder" in page.text()
+    assert "Braucht einen Menschen 2" in page.text("pruefen")
+    assert page.text("pruefen").count("Steht auf «Prüfen»") == 2
     assert [chip["data-column"] for chip in page.all("button") if "data-column" in chip] == [
         "Holzart",
         "Bauteil",
     ]
-    assert sorted(article["data-open"] for article in page.all("article")) == ["0", "1", "2"]
-    assert any(button.get("data-state") == "open" for button in page.all("button"))
+    assert sorted(article["data-state"] for article in page.all("article")) == ["check", "check", "ok"]
 
 
-async def test_a_single_undecided_column_is_told_in_the_singular(store: BlobStore) -> None:
-    await write_photo_report(store, _undecided(1, Holzart="Unbekannt"))
-    page, _ = await _page(store, SessionFacts(session_id=SESSION))
-    assert "1 Feld steht in 1 Foto auf «Unbekannt»" in page.text("pruefen")
+async def test_what_can_never_get_through_is_not_to_be_replayed(store: BlobStore) -> None:
+    file, other, outage = letters()
+    page, _ = await _page(store, SessionFacts(session_id=SESSION), [file, other])
+    assert "erni dead replay" not in page.text("gescheitert")
+    assert "Bei 2 Fotos hilft keine Wiederholung" in page.text("gescheitert")
+    page, _ = await _page(store, SessionFacts(session_id=SESSION), [file, outage])
+    assert f"schickt erni dead replay --session {SESSION} das eine noch einmal" in page.text("gescheitert")
+    page, _ = await _page(store, SessionFacts(session_id=SESSION), [outage])
+    assert "keine Wiederholung" not in page.text("gescheitert")
+
+
+async def test_why_a_photo_died_is_said_in_the_language_of_the_page(store: BlobStore) -> None:
+    file, *_ = letters()
+    source = msgspec.structs.replace(file, cause="source")
+    old = msgspec.structs.replace(file, cause="", reason="exhausted")
+    for letter, sentence in (
+        (file, "Die Datei ist kein Foto, das sich verwenden lässt."),
+        (source, "Das Foto liess sich nicht von seiner Adresse holen."),
+        (old, "Ein Dienst hat auch nach mehreren Versuchen nicht geantwortet."),
+    ):
+        page, _ = await _page(store, SessionFacts(session_id=SESSION), [letter])
+        assert sentence in page.text("gescheitert")
 
 
 async def test_what_a_person_decided_is_not_undecided_any_more(store: BlobStore) -> None:
@@ -423,7 +444,6 @@ async def test_what_a_person_decided_is_not_undecided_any_more(store: BlobStore)
     await write_photo_report(store, msgspec.structs.replace(undecided, fields=[undecided.fields[0], decided]))
     page, _ = await _page(store, SessionFacts(session_id=SESSION))
     assert "Nichts zu tun" in page.text("pruefen")
-    assert not any(button.get("data-state") == "open" for button in page.all("button"))
 
 
 async def test_a_text_that_happens_to_read_unknown_is_a_text(store: BlobStore) -> None:

@@ -19,6 +19,7 @@ from shared.retry.errors import (
     PermanentError,
     PostponeError,
     TransientError,
+    answer_of,
     dependency_of,
 )
 from shared.settings import Secret, Settings, SettingsError
@@ -241,6 +242,24 @@ async def test_an_answer_without_anything_to_read_leaves_the_photo_to_a_person(
     assert [need.column for need in answer.needs_person] == ["Titel"]
     assert not answer.usable
     assert answer.usage == Usage(prompt_tokens=2800, completion_tokens=240)
+
+
+async def test_a_model_that_answers_nothing_usable_is_no_photo_s_fault(
+    asking: Asking, service: Recorded
+) -> None:
+    analyzer = await asking()
+    for _ in range(4):
+        service.completion("Leider nein.")
+        service.completion("Wirklich nicht.")
+        assert not (await analyzer.describe(PREVIEW, library(PHASE), PhotoContext())).usable
+    service.completion("Leider nein.")
+    service.completion("Wirklich nicht.")
+    with pytest.raises(TransientError, match=r"nothing in its last 5 answers.*Leider nein") as caught:
+        await analyzer.describe(PREVIEW, library(PHASE), PhotoContext())
+    assert dependency_of(caught.value) == "vision"
+    assert answer_of(caught.value) == "Leider nein."
+    service.completion(GOOD)
+    assert (await analyzer.describe(PREVIEW, library(PHASE), PhotoContext())).usable
 
 
 @pytest.mark.parametrize(
