@@ -125,7 +125,13 @@ def _waiting(agent: AgentStatus) -> list[tuple[Word, str]]:
 
 
 def outage(agent: str, part: str) -> str:
-    """Say that an outside part is down for an agent; everybody who reports it says it like this."""
+    """Say that an outside part, or one target of it, is down; everybody who reports it says it like this."""
+    whole, _, target = part.partition("/")
+    if target:
+        return (
+            f"{agent}: {target} ({whole}) fails. Only its photos wait, and come back by themselves;"
+            " others go on"
+        )
     return (
         f"{agent}: {part} fails, or throttles us. Reading has stopped; it goes on by itself when {part} is"
         " back (asked every 2 to 10 s)"
