@@ -24,6 +24,7 @@ from shared.sharepoint.cache import TtlCache
 from shared.sharepoint.client import GraphClient
 from shared.sharepoint.items import content, content_at
 from shared.sharepoint.sites import find_library, find_site
+from shared.sharepoint.target import about, library_target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -101,12 +102,13 @@ class SharePointSource:
         place = parse(url)
         await self._opened()
         if isinstance(place, ByIds):
-            chunks = content(self._client, place.drive_id, place.item_id)
+            chunks = content(self._client, place.drive_id, place.item_id, target=place.drive_id)
         elif not place.path:
             raise PermanentError(f"the address {url[:200]!r} is a library, not a photo in it")
         else:
             library = await self.library(place)
-            chunks = content_at(self._client, library.drive_id, place.path)
+            target = library_target(library)
+            chunks = content_at(self._client, library.drive_id, place.path, target=target)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -117,8 +119,9 @@ class SharePointSource:
         return await self._libraries.get((place.site, place.library), lambda: self._find(place))
 
     async def _find(self, place: ByPath) -> LibraryRef:
-        site = await find_site(self._client, place.site, main=self._settings.sharepoint_site)
-        return await find_library(self._client, site, place.site, place.library)
+        with about(place.site):
+            site = await find_site(self._client, place.site, main=self._settings.sharepoint_site)
+            return await find_library(self._client, site, place.site, place.library)
 
     async def _opened(self) -> None:
         if not self._open:
