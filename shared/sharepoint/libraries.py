@@ -12,6 +12,7 @@ from shared.columns.schema import LibrarySchema
 from shared.retry.errors import PermanentError
 from shared.sharepoint.cache import TtlCache
 from shared.sharepoint.columns import read_columns
+from shared.sharepoint.in_use import note_in_use
 from shared.sharepoint.sites import find_library, find_site
 from shared.sharepoint.target import about, about_library
 
@@ -83,7 +84,9 @@ class Libraries:
     async def _find(self, site: str, library: str) -> LibraryRef:
         with about(site):
             found = await find_site(self._client, site, main=self._settings.sharepoint_site)
-            return await find_library(self._client, found, site, library)
+            ref = await find_library(self._client, found, site, library)
+        await note_in_use(self._store, ref, "target")
+        return ref
 
     async def _read(self, library: LibraryRef) -> LiveSchema:
         with about_library(library):
