@@ -119,7 +119,7 @@ def _names_redis() -> bool:
 
 
 async def _sharepoint(settings: Settings) -> list[Check]:
-    from console.sharepoint_steps import steps
+    from console.sharepoint_steps import other_libraries, steps
 
     checks: list[Check] = []
     try:
@@ -127,6 +127,15 @@ async def _sharepoint(settings: Settings) -> list[Check]:
             checks.append(_ok("sharepoint", sentence))  # noqa: PERF401  # those before a failure count
     except CommandError as error:
         checks.append(_failed("sharepoint", str(error)))
+    if not checks or checks[0].state == "failed":
+        # without a sign-in the other libraries fail alike
+        return checks
+    try:
+        async for fine, sentence in other_libraries(settings, open_store(settings)):
+            checks.append(_ok("sharepoint", sentence) if fine else _failed("sharepoint", sentence))
+    except (CommandError, StoreError, OSError):
+        # the check of the store says it
+        return checks
     return checks
 
 

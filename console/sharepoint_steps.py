@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from shared.columns.schema import Column
+    from shared.photo_store import BlobStore
     from shared.settings import Settings
+    from shared.sharepoint.client import GraphClient
+    from shared.sharepoint.in_use import LibraryInUse
 
 
 async def steps(settings: Settings) -> AsyncIterator[str]:
@@ -58,6 +61,55 @@ async def steps(settings: Settings) -> AsyncIterator[str]:
             yield "the app may write: an upload was begun and dropped again"
     finally:
         await client.close()
+
+
+async def other_libraries(settings: Settings, store: BlobStore) -> AsyncIterator[tuple[bool, str]]:
+    """Look at every other library that photos went to or came from lately: whether it works, and a sentence.
+
+    A target must take an upload, which is begun and dropped; a source must show its files.
+    """
+    from shared.sharepoint.client import GraphClient
+    from shared.sharepoint.in_use import libraries_in_use
+
+    known = await libraries_in_use(store)
+    async with GraphClient(settings) as client:
+        for one in known:
+            if one.use == "target" and _is_default(settings, one.site, one.library):
+                continue
+            used = "photos go to it" if one.use == "target" else "photos come from it"
+            try:
+                with _explained(settings.graph_url, "GRAPH_URL"):
+                    yield (
+                        True,
+                        f"library {one.library} of {one.site} ({used}): {await _look(client, settings, one)}",
+                    )
+            except CommandError as error:
+                yield False, f"library {one.library} of {one.site} ({used}): {error}"
+
+
+def _is_default(settings: Settings, site: str, library: str) -> bool:
+    """Whether `steps` looks at this library already."""
+    from shared.sharepoint.sites import same_site
+
+    return same_site(site, settings.sharepoint_site) and (
+        library.casefold() == settings.sharepoint_library.casefold()
+    )
+
+
+async def _look(client: GraphClient, settings: Settings, one: LibraryInUse) -> str:
+    from shared.sharepoint.columns import read_columns
+    from shared.sharepoint.listing import can_list
+    from shared.sharepoint.sites import find_library, find_site
+    from shared.sharepoint.uploads import Uploader
+
+    site = await find_site(client, one.site, main=settings.sharepoint_site)
+    library = await find_library(client, site, one.site, one.library)
+    if one.use == "source":
+        await can_list(client, library.drive_id)
+        return "the app may read it"
+    filled = _filled(library.library, await read_columns(client, library))
+    await Uploader(client).rehearse(library.drive_id)
+    return f"{filled}; the app may write"
 
 
 @contextmanager

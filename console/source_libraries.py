@@ -14,6 +14,7 @@ from console.photo_files import PhotoFile
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from events.types import LibraryRef
     from shared.photo_store import BlobStore
     from shared.settings import Settings
     from shared.sharepoint.listing import Watch
@@ -63,11 +64,12 @@ class SourceLibraries:
         for word in words:
             try:
                 place = parse(word) if word.startswith(SCHEME) else None
-                if isinstance(place, ByPath) and not place.path:
-                    libraries.append(word)
-                    photos += await self._new(place, again=again)
-                else:
+                library = await self._library(place) if isinstance(place, ByPath) else None
+                if library is None:
                     others.append(word)
+                else:
+                    libraries.append(word)
+                    photos += await self._new(library, again=again)
             except HttpStatusError as error:
                 wait = f": try again in {error.retry_after:.0f} s" if error.retry_after else ""
                 raise CommandError(f"{error}{wait}") from error
@@ -84,13 +86,22 @@ class SourceLibraries:
         for watch in self._watches:
             await watch.keep()
 
-    async def _new(self, place: ByPath, *, again: bool) -> list[PhotoFile]:
+    async def _library(self, place: ByPath) -> LibraryRef | None:
+        """The library that an address names; None if it names one photo in it.
+
+        An address that looks like a photo's is not looked up: the agents do that.
+        """
+        if "." in place.path.rpartition("/")[2]:
+            return None
+        library, path = await self._source.place(place)
+        return None if path else library
+
+    async def _new(self, library: LibraryRef, *, again: bool) -> list[PhotoFile]:
         from shared.sharepoint.listing import Watch
 
         if not self._open:
             await self._client.open()
             self._open = True
-        library = await self._source.library(place)
         watch = Watch(self._client, self._store, library.drive_id)
         found = await watch.look(again=again)
         self._watches.append(watch)

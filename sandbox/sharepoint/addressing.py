@@ -25,7 +25,10 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class SiteTarget:
-    """The one site there is."""
+    """A site."""
+
+    path: str = ""
+    """Empty: the one site that is always there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ def _step(store: Store, target: Target, segments: list[str]) -> Address:
         case Root():
             return _from_root(store, segments)
         case SiteTarget():
-            return _from_site(store, segments)
+            return _from_site(store, target, segments)
         case ListTarget(record):
             return _from_list(store, record, segments)
         case DriveTarget(record):
@@ -129,13 +132,13 @@ def _step(store: Store, target: Target, segments: list[str]) -> Address:
 def _from_root(store: Store, segments: list[str]) -> Address:
     head = segments.pop(0)
     if head == "sites" and segments:
-        return Address(_site(segments))
+        return Address(_site(store, segments))
     if head == "drives" and segments:
         return Address(DriveTarget(store.list_of_drive(segments.pop(0))))
     return Address(Root(), head)
 
 
-def _site(segments: list[str]) -> SiteTarget:
+def _site(store: Store, segments: list[str]) -> SiteTarget:
     """``sites/{id}``, ``sites/root:/sites/Bau`` or ``sites/localhost:/sites/Bau``."""
     name = segments.pop(0)
     by_path = segments and segments[0].startswith(":")
@@ -143,31 +146,36 @@ def _site(segments: list[str]) -> SiteTarget:
         if name not in (shipped.HOST, "root"):
             raise GraphError(400, "invalidRequest", "Invalid hostname for this tenancy")
         path = segments.pop(0)[1:].strip("/")
-        if path.casefold() != shipped.SITE_PATH.casefold():
-            raise not_found("Requested site could not be found")
-    elif name not in (shipped.SITE_ID, shipped.SITE_ID.partition(",")[2], shipped.SITE_COLLECTION_ID):
+        for site in store.sites:
+            if path.casefold() == (site or shipped.SITE_PATH).casefold():
+                return SiteTarget(site)
+        raise not_found("Requested site could not be found")
+    for site in store.sites:
+        if site and name == shipped.site_id(site):
+            return SiteTarget(site)
+    if name not in (shipped.SITE_ID, shipped.SITE_ID.partition(",")[2], shipped.SITE_COLLECTION_ID):
         raise not_found("Requested site could not be found")
     return SiteTarget()
 
 
-def _from_site(store: Store, segments: list[str]) -> Address:
+def _from_site(store: Store, site: SiteTarget, segments: list[str]) -> Address:
     head = segments.pop(0)
     if head == "lists" and segments:
-        return Address(ListTarget(_list(store, segments.pop(0))))
+        return Address(ListTarget(_list(store, site, segments.pop(0))))
     if head == "drives" and segments:
         return Address(DriveTarget(store.list_of_drive(segments.pop(0))))
     if head == "drive":
         documents = next(record for record in store.lists.values() if record.display_name == "Dokumente")
         return Address(DriveTarget(documents))
     if head == "permissions" and segments:
-        return Address(SiteTarget(), f"permissions/{segments.pop(0)}")
-    return Address(SiteTarget(), head)
+        return Address(site, f"permissions/{segments.pop(0)}")
+    return Address(site, head)
 
 
-def _list(store: Store, name: str) -> ListRecord:
+def _list(store: Store, site: SiteTarget, name: str) -> ListRecord:
     """A list by its id or its title."""
     for record in store.lists.values():
-        if name.casefold() in (record.id, record.display_name.casefold()):
+        if record.site == site.path and name.casefold() in (record.id, record.display_name.casefold()):
             return record
     raise not_found("The specified list was not found")
 

@@ -69,6 +69,8 @@ class ListOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     display_name: str
     columns: tuple[JsonObject, ...] = ()
     template: str = "documentLibrary"
+    site: str = ""
+    """The path of another site, subsite or OneDrive; it is there as soon as it has a library."""
 
 
 class Admin:
@@ -166,6 +168,7 @@ class Admin:
             name=order.display_name,
             display_name=order.display_name,
             template=order.template,
+            site=order.site.strip("/"),
             columns=SYSTEM_COLUMNS + tuple(_column(column) for column in order.columns),
             created=timestamp(time.time()),
         )

@@ -111,6 +111,8 @@ class ListRecord(Stored, frozen=True, kw_only=True):
     columns: tuple[Column, ...]
     created: str
     settings: LibrarySettings = LibrarySettings()
+    site: str = ""
+    """The path of the site it is in, ``sites/Bau/Umbau``; empty: the one site that is always there."""
 
     @property
     def is_library(self) -> bool:

@@ -59,8 +59,20 @@ class Renderer:
         """An ``@odata.context``."""
         return f"{self.base}/$metadata#{what}"
 
-    def site(self) -> JsonObject:
-        """The site."""
+    def site(self, path: str = "") -> JsonObject:
+        """The site at a path; by default the one that is always there."""
+        return self._site() | self._other_site(path) if path else self._site()
+
+    def _other_site(self, path: str) -> JsonObject:
+        name = path.rsplit("/", 1)[-1]
+        return {
+            "id": shipped.site_id(path),
+            "name": name,
+            "displayName": name,
+            "webUrl": f"{self.origin}/{quote(path)}",
+        }
+
+    def _site(self) -> JsonObject:
         return {
             "@odata.context": self.context("sites/$entity"),
             "createdDateTime": shipped.SITE_CREATED,
@@ -88,7 +100,7 @@ class Renderer:
             "displayName": record.display_name,
             "createdBy": _APP,
             "lastModifiedBy": _APP,
-            "parentReference": {"siteId": shipped.SITE_ID},
+            "parentReference": {"siteId": shipped.site_id(record.site) if record.site else shipped.SITE_ID},
             "list": {"contentTypesEnabled": False, "hidden": False, "template": record.template},
         }
 
@@ -266,7 +278,8 @@ class Renderer:
 
     def _list_url(self, record: ListRecord) -> str:
         lists = "" if record.is_library else "Lists/"
-        return f"{self.site_url}/{lists}{quote(record.name)}"
+        site = f"{self.origin}/{quote(record.site)}" if record.site else self.site_url
+        return f"{site}/{lists}{quote(record.name)}"
 
     def _item_url(self, record: ListRecord, item: Item) -> str:
         if item.kind == "row":

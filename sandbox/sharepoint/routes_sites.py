@@ -46,12 +46,18 @@ async def search_sites(call: Call) -> Answer:
 
 async def get_site(call: Call) -> Answer:
     """The site."""
-    return Answer(body=selected(call.show.site(), call.select))
+    return Answer(body=selected(call.show.site(_path(call)), call.select))
+
+
+def _path(call: Call) -> str:
+    """The path of the site that is asked, as lists name it."""
+    target = call.address.target
+    return target.path if isinstance(target, SiteTarget) else ""
 
 
 async def get_lists(call: Call) -> Answer:
     """The site's lists and libraries."""
-    records = call.service.store.lists.values()
+    records = [record for record in call.service.store.lists.values() if record.site == _path(call)]
     check_select(call.select, "list")
     return _collection(call, "sites/lists", [call.show.list_(record) for record in records])
 
@@ -95,7 +101,8 @@ async def get_column(call: Call) -> Answer:
 
 async def get_drives(call: Call) -> Answer:
     """The site's libraries as drives."""
-    libraries = [record for record in call.service.store.lists.values() if record.is_library]
+    lists = call.service.store.lists.values()
+    libraries = [record for record in lists if record.is_library and record.site == _path(call)]
     return _collection(call, "drives", [call.show.drive(record) for record in libraries])
 
 

@@ -22,6 +22,14 @@ SITE_NAME: Final = "Bau"
 SITE_COLLECTION_ID: Final = stable_id("site collection", SITE_PATH)
 WEB_ID: Final = stable_id("web", SITE_PATH)
 SITE_ID: Final = f"{HOST},{SITE_COLLECTION_ID},{WEB_ID}"
+
+
+def site_id(path: str) -> str:
+    """Return Graph's id of the site at a path."""
+    collection = path if path.count("/") < 2 else "/".join(path.split("/")[:2])
+    return f"{HOST},{stable_id('site collection', collection)},{stable_id('web', path)}"
+
+
 SITE_TIME_ZONE: Final = "Europe/Zurich"
 """In which a date-only column counts its days."""
 SITE_CREATED: Final = "2024-01-15T08:00:00Z"

@@ -172,6 +172,11 @@ class Store:
             self.effects.append(item.effect)
         return item
 
+    @property
+    def sites(self) -> set[str]:
+        """The paths of the sites there are; the one that is always there is empty."""
+        return {"", *(record.site for record in self.lists.values())}
+
     def save_list(self, record: ListRecord) -> None:
         """Add a list or change its columns."""
         self._write(self._record("lists", record.id), record)

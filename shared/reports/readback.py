@@ -17,6 +17,7 @@ from shared.sharepoint.fields import from_graph
 from shared.sharepoint.items import content, read_item
 from shared.sharepoint.notes import Memory
 from shared.sharepoint.quickxor import quick_xor_hash
+from shared.sharepoint.target import about_library
 from shared.sharepoint.uploads import ItemChangedError
 from shared.sharepoint.writing import FieldsRefusedError, FieldWriter, Written
 
@@ -63,6 +64,10 @@ class ReadBack:
         Raises PermanentError if the item is gone, or if a required column differs after the repair, and what
         the client raises.
         """
+        with about_library(photo.library):
+            return await self._check(photo)
+
+    async def _check(self, photo: PhotoUploaded) -> Checked:
         schema = (await self._libraries.schema(photo.library)).schema
         item = await self._item(photo)
         untouched = item.fields_etag == photo.item.etag

@@ -11,7 +11,7 @@ from shared.reports import german
 from shared.reports.photo_report import FieldReport
 from shared.retry.errors import PermanentError
 from shared.sharepoint.fields import default_of, is_empty, same
-from shared.sharepoint.filing import FILE
+from shared.sharepoint.findings import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -141,12 +141,13 @@ class Breakers:
         return self._clock()
 
     def is_silent(self, name: str | None, since: float) -> bool:
-        """Return whether a part without which the agent can do nothing has answered nobody since then.
+        """Return whether a part the agent cannot work without, or a target in it, has answered nobody since.
 
         All attempts of an entry failed meanwhile. If no entry was answered it is an outage, however few
         entries met it (the breaker opens). If other entries were answered, this entry is the cause.
         """
-        breaker = self._breakers.get(name) if name in self._stops_reading else None
+        needed = name is not None and name.partition("/")[0] in self._stops_reading
+        breaker = self._breakers.get(name) if name and needed else None
         if breaker is None or breaker.answered_at >= since:
             return False
         if breaker.open():

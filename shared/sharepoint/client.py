@@ -21,11 +21,13 @@ import msgspec
 from yarl import URL
 
 from shared.retry.errors import PermanentError, PostponeError, TransientError, dependency
+from shared.retry.retry_after import retry_after
 from shared.settings import proxy_for
 from shared.sharepoint.answers import error_of
 from shared.sharepoint.auth.choose import grants
 from shared.sharepoint.auth.tokens import Tokens
 from shared.sharepoint.pacing import Pace
+from shared.sharepoint.target import about, current_target
 from shared.sharepoint.wire import Page
 
 if TYPE_CHECKING:
@@ -153,8 +155,8 @@ class GraphClient:
     ) -> Answer:
         """Send one request to Graph with our token. Any 2xx and the statuses in `accept` are good answers.
 
-        Raises GraphError for another answer, HttpStatusError 429 without sending while SharePoint has asked
-        us to wait, and the errors of aiohttp when the network fails.
+        Raises GraphError for another answer, TransientError if our token is refused twice, HttpStatusError
+        429 without sending while SharePoint has asked us to wait, and aiohttp's errors of the network.
         """
         with dependency(DEPENDENCY):
             url = self._address(path, params)
@@ -164,14 +166,16 @@ class GraphClient:
                 sent["Content-Type"] = "application/json"
             # Reading one thing costs 1 unit, listing and writing 2 (learn.microsoft.com, as above).
             units = 1 if method == "GET" else 2
-            answer = await self._authorised(method, url, data, sent, units)
-            return _wanted(answer, doing, accept)
+            answer = await self._authorised(method, url, data, sent, units, doing)
+            with dependency(DEPENDENCY, _target_of(answer)):
+                return _wanted(answer, doing, accept)
 
     async def _authorised(
-        self, method: str, url: URL, data: bytes | None, headers: Mapping[str, str], units: int
+        self, method: str, url: URL, data: bytes | None, headers: Mapping[str, str], units: int, doing: str
     ) -> Answer:
+        """Send the request with a token, once more with a new one. Raises TransientError for a second 401."""
         _, tokens = self._opened()
-        for last in (False, True):
+        for _ in range(2):
             await self._pace.turn(units)
             token = await tokens.get()
             answer = await self._exchange(
@@ -181,11 +185,13 @@ class GraphClient:
                 {**headers, "Authorization": f"Bearer {token}", "client-request-id": str(uuid.uuid4())},
             )
             self._pace.note(answer.status, answer.headers)
-            if answer.status != 401 or last:
+            if answer.status != 401:
                 return answer
             # Revoked, or the clocks disagree about its end: one new token, one more try.
             tokens.refuse(token)
-        raise AssertionError("the loop above returns")
+        error = error_of(doing, answer.status, answer.headers, answer.body)
+        # It concerns every photo alike, and is put right outside: the photos wait, as for a refused sign-in.
+        raise TransientError(str(error)) from error
 
     async def plain(
         self,
@@ -200,12 +206,18 @@ class GraphClient:
         """Send one request to a pre-authenticated URL, without our token. Raises as `send` does."""
         with dependency(DEPENDENCY):
             answer = await self._exchange(method, URL(url, encoded=True), data, headers or {})
-            return _wanted(answer, doing, accept)
+            with dependency(DEPENDENCY, _target_of(answer)):
+                return _wanted(answer, doing, accept)
 
-    async def stream(self, path: str, *, doing: str) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of a ``…/content`` path. Graph redirects; we follow without our token."""
+    async def stream(self, path: str, *, doing: str, target: str = "") -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a ``…/content`` path. Graph redirects; we follow without our token.
+
+        `target`: as for `shared.sharepoint.target.about`, whose block cannot surround a generator.
+        """
+        target = target or current_target()
         with dependency(DEPENDENCY):
-            first = await self.send("GET", path, doing=doing, accept=(302,))
+            with about(target):
+                first = await self.send("GET", path, doing=doing, accept=(302,))
             location = first.headers.get("Location")
             if location is None:
                 raise TransientError(
@@ -214,7 +226,8 @@ class GraphClient:
             session, _ = self._opened()
             async with session.get(URL(location, encoded=True), allow_redirects=False) as response:
                 if response.status != 200:
-                    raise error_of(doing, response.status, response.headers, await response.read())
+                    with dependency(DEPENDENCY, target):
+                        raise error_of(doing, response.status, response.headers, await response.read())
                 async for chunk in response.content.iter_chunked(_CHUNK):
                     yield chunk
 
@@ -257,6 +270,16 @@ class GraphClient:
             )
             address += ("&" if "?" in address else "?") + pairs
         return URL(address, encoded=True)
+
+
+def _target_of(answer: Answer) -> str:
+    """Return what an answer is about: a library or site, or '' for all of SharePoint.
+
+    Throttling concerns the app (learn.microsoft.com, "Avoid getting throttled": 429, or 503 with
+    Retry-After); every other answer is that of the library or site that was asked.
+    """
+    throttled = answer.status == 429 or (answer.status == 503 and retry_after(answer.headers) is not None)
+    return "" if throttled else current_target()
 
 
 def _wanted(answer: Answer, doing: str, accept: Collection[int]) -> Answer:

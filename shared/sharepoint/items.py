@@ -100,10 +100,12 @@ async def find_item(client: GraphClient, drive_id: str, name: str) -> Item | Non
     return await _read(client, f"/drives/{segment(drive_id)}/root:/{segment(name)}", name)
 
 
-def content(client: GraphClient, drive_id: str, item_id: str) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of a file, piece by piece."""
+def content(
+    client: GraphClient, drive_id: str, item_id: str, *, target: str = ""
+) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of a file, piece by piece. `target`: whose breaker its failures count for."""
     path = f"/drives/{segment(drive_id)}/items/{segment(item_id)}/content"
-    return client.stream(path, doing="downloading the stored photo")
+    return client.stream(path, doing="downloading the stored photo", target=target)
 
 
 async def content_sha256(client: GraphClient, drive_id: str, item_id: str) -> Sha256:
@@ -115,11 +117,15 @@ async def content_sha256(client: GraphClient, drive_id: str, item_id: str) -> Sh
     return Sha256(digest.hexdigest())
 
 
-def content_at(client: GraphClient, drive_id: str, path: str) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of the file at a path below a library's top folder."""
+def content_at(
+    client: GraphClient, drive_id: str, path: str, *, target: str = ""
+) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of the file at a path below a library's top folder. `target`: as in `content`."""
     name = path.rpartition("/")[2]
     return client.stream(
-        f"/drives/{segment(drive_id)}/root:/{quote(path.strip('/'))}:/content", doing=f"downloading {name}"
+        f"/drives/{segment(drive_id)}/root:/{quote(path.strip('/'))}:/content",
+        doing=f"downloading {name}",
+        target=target,
     )
 
 

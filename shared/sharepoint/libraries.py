@@ -13,7 +13,9 @@ from shared.retry.errors import OF_A_TARGET, PermanentError, aimed_at
 from shared.sharepoint.cache import TtlCache
 from shared.sharepoint.client import DEPENDENCY
 from shared.sharepoint.columns import read_columns
+from shared.sharepoint.in_use import note_in_use
 from shared.sharepoint.sites import find_library, find_site
+from shared.sharepoint.target import about, about_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -95,13 +97,18 @@ class Libraries:
         await self._schemas.close()
 
     async def _find(self, site: str, library: str) -> LibraryRef:
-        found = await find_site(self._client, site, main=self._settings.sharepoint_site)
-        return await find_library(self._client, found, site, library)
+        with about(site):
+            found = await find_site(self._client, site, main=self._settings.sharepoint_site)
+            ref = await find_library(self._client, found, site, library)
+        await note_in_use(self._store, ref, "target")
+        return ref
 
     async def _read(self, library: LibraryRef) -> LiveSchema:
+        with about_library(library):
+            columns = await read_columns(self._client, library)
         schema = LibrarySchema(
             library=library.library,
-            columns=await read_columns(self._client, library),
+            columns=columns,
             time_zone=self._settings.sharepoint_time_zone,
         )
         digest = schema.digest()

@@ -82,6 +82,12 @@ async def changes(client: GraphClient, drive_id: str, since: str | None = None) 
     raise TransientError(f"{_DOING}: SharePoint asked {_RESYNCS + 1} times to begin again (410)")
 
 
+async def can_list(client: GraphClient, drive_id: str) -> None:
+    """Read one file of a library's top folder. Raises what a listing would raise."""
+    path = f"/drives/{segment(drive_id)}/root/children"
+    await client.get(path, Page, doing=_DOING, params={"$top": "1"})
+
+
 async def _follow(client: GraphClient, drive_id: str, link: str, *, complete: bool) -> Changes:
     entries: dict[str, Entry] = {}
     deleted: set[str] = set()

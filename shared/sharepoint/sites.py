@@ -66,6 +66,16 @@ def site_address(text: str) -> SiteAddress:
     return address
 
 
+def same_site(one: str, other: str) -> bool:
+    """Return whether two addresses name the same site. Without a host the configured one is meant."""
+    try:
+        first, second = site_address(one), site_address(other)
+    except PermanentError:
+        return False
+    hosts = {(address.host or "").casefold() for address in (first, second)} - {""}
+    return len(hosts) < 2 and (first.id, first.path.casefold()) == (second.id, second.path.casefold())
+
+
 def _read(text: str) -> SiteAddress:
     if "://" in text:
         parts = urlsplit(text)

@@ -19,11 +19,14 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from shared.photo_store import BlobStore
 from shared.retry.errors import PermanentError
 from shared.sharepoint.cache import TtlCache
 from shared.sharepoint.client import GraphClient
+from shared.sharepoint.in_use import note_in_use
 from shared.sharepoint.items import content, content_at
 from shared.sharepoint.sites import find_library, find_site
+from shared.sharepoint.target import about, library_target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -83,6 +86,7 @@ class SharePointSource:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._store = BlobStore(settings.photo_store_url)
         self._client = GraphClient(settings)
         self._open = False
         self._libraries: TtlCache[LibraryRef] = TtlCache(settings.schema_ttl)
@@ -101,24 +105,45 @@ class SharePointSource:
         place = parse(url)
         await self._opened()
         if isinstance(place, ByIds):
-            chunks = content(self._client, place.drive_id, place.item_id)
-        elif not place.path:
-            raise PermanentError(f"the address {url[:200]!r} is a library, not a photo in it")
+            chunks = content(self._client, place.drive_id, place.item_id, target=place.drive_id)
         else:
-            library = await self.library(place)
-            chunks = content_at(self._client, library.drive_id, place.path)
+            library, path = await self.place(place)
+            if not path:
+                raise PermanentError(f"the address {url[:200]!r} is a library, not a photo in it")
+            target = library_target(library)
+            chunks = content_at(self._client, library.drive_id, path, target=target)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
 
-    async def library(self, place: ByPath) -> LibraryRef:
-        """Find the library of an address; remembered for SCHEMA_TTL seconds. Raises PermanentError."""
+    async def place(self, place: ByPath) -> tuple[LibraryRef, str]:
+        """Find the library of an address, and the path below it; remembered for SCHEMA_TTL seconds.
+
+        If the site has no such library, the name is tried as a subsite, and the next one as its library.
+        Raises PermanentError if there is neither.
+        """
+        try:
+            return await self._library(place), place.path
+        except PermanentError as error:
+            library, _, path = place.path.partition("/")
+            below = ByPath(site=f"{place.site.rstrip('/')}/{place.library}", library=library, path=path)
+            if not library:
+                raise
+            try:
+                return await self.place(below)
+            except PermanentError:
+                raise error from None
+
+    async def _library(self, place: ByPath) -> LibraryRef:
         await self._opened()
         return await self._libraries.get((place.site, place.library), lambda: self._find(place))
 
     async def _find(self, place: ByPath) -> LibraryRef:
-        site = await find_site(self._client, place.site, main=self._settings.sharepoint_site)
-        return await find_library(self._client, site, place.site, place.library)
+        with about(place.site):
+            site = await find_site(self._client, place.site, main=self._settings.sharepoint_site)
+            library = await find_library(self._client, site, place.site, place.library)
+        await note_in_use(self._store, library, "source")
+        return library
 
     async def _opened(self) -> None:
         if not self._open:

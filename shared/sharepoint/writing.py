@@ -89,6 +89,7 @@ class FieldWriter:
         is gone, TransientError if it changes all the time.
         """
         wanted = self._wanted(library, schema, values)
+        before, reason = item.fields_etag, ""
         for _ in range(_ROUNDS):
             stored = from_graph(schema, item.fields)
             send, kept = decide(schema, wanted, stored, recall, item.item_id, fresh=fresh)
@@ -123,7 +124,8 @@ class FieldWriter:
                         etag, version, refused, rejected = await self._each(library, schema, item, send)
                     else:
                         etag, version = await self._patch(library, schema, item.item_id, send, etag)
-            except ItemChangedError:
+            except ItemChangedError as error:
+                reason = str(error)
                 later = await self._changed(library, item)
                 item, fresh = later or item, False
                 continue
@@ -141,9 +143,7 @@ class FieldWriter:
                 draft=is_draft(version),
                 refused=tuple(name for name in values if (library.list_id, name) in self._unwritable),
             )
-        raise TransientError(
-            f"writing the fields of {item.name}: the item changed {_ROUNDS} times meanwhile (412)"
-        )
+        raise TransientError(f"writing the fields of {item.name}: {_why_not(item, before)}; {reason}")
 
     async def _changed(self, library: LibraryRef, item: Item) -> Item | None:
         """Read the item again; None if it has not changed. Raises ItemChangedError if it is gone."""
@@ -292,6 +292,13 @@ def decide(
         else:
             kept[name] = now
     return send, kept
+
+
+def _why_not(item: Item, before: str) -> str:
+    """Say why no round wrote the fields. `before`: the eTag of the fields in the first one."""
+    if item.fields_etag == before:
+        return f"refused {_ROUNDS} times, although the item does not change"
+    return "the item changes while it is written"
 
 
 def _ours(column: Column, now: FieldText, recall: Recall, item_id: str) -> bool:

@@ -96,6 +96,9 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
     wanted = headers.get("x-should-retry", "").lower()
     if wanted == "false":
         return PermanentError(f"{sentence}; it asks not to be tried again")
+    if status == 401:
+        # it concerns every photo alike and is put right outside: the photos wait behind the breaker
+        return TransientError(sentence)
     if status == 429 or status >= 500 or (wanted != "true" and status not in _AGAIN):
         return HttpStatusError(
             sentence, status=status, retry_after=wait_of(headers), code=found.code or found.kind or None

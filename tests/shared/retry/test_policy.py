@@ -328,3 +328,16 @@ async def test_a_target_that_fails_postpones_its_own_entries_and_reading_goes_on
     assert breakers.is_open("sharepoint/Fotos")
     await attempts(lambda: store("Fotos", None), breakers)
     assert breakers.open_names == []
+
+
+async def test_a_lone_entry_of_a_silent_target_is_postponed() -> None:
+    breakers = Breakers({"sharepoint"})
+
+    async def store() -> str:
+        with dependency("sharepoint", "Fotos"):
+            raise HttpStatusError("broken", status=500)
+
+    result, waits = await attempts(store, breakers)
+    assert isinstance(result, policy.Failed)
+    assert (result.kind, len(waits)) == (Kind.POSTPONE, 2)
+    assert breakers.open_names == ["sharepoint/Fotos"]

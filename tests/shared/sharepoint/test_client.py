@@ -4,6 +4,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from shared.retry.classify import Kind, classify
 from shared.retry.errors import (
     HttpStatusError,
     PermanentError,
@@ -13,6 +14,7 @@ from shared.retry.errors import (
 )
 from shared.sharepoint.answers import GraphError
 from shared.sharepoint.client import GraphClient, segment
+from shared.sharepoint.target import about
 from shared.sharepoint.wire import Drive, Site
 from tests.shared.sharepoint.stub import Reply, Stub, refusal
 
@@ -122,12 +124,36 @@ async def test_after_a_401_there_is_one_more_try_with_a_new_token(graph: Stub, c
     assert second.body == b"all of it"
 
 
-async def test_a_second_401_is_the_answer(graph: Stub, client: GraphClient) -> None:
+async def test_after_a_second_401_the_photos_wait_behind_the_breaker_of_all_sharepoint(
+    graph: Stub, client: GraphClient
+) -> None:
     graph.on("GET", THING, refusal(401, "unauthenticated"))
-    with pytest.raises(GraphError) as caught:
+    with pytest.raises(TransientError, match="it does not take our token") as caught, about("Fotos"):
         await client.send("GET", "/drives/d/items/1", doing="reading")
-    assert caught.value.status == 401
+    assert (classify(caught.value), dependency_of(caught.value)) == (Kind.TRANSIENT, "sharepoint")
     assert len(graph.calls("GET")) == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "whose"),
+    [
+        (refusal(500, "generalException"), "sharepoint/Fotos"),
+        (refusal(503, "serviceNotAvailable"), "sharepoint/Fotos"),
+        (refusal(507, "quotaLimitReached"), "sharepoint/Fotos"),
+        (refusal(403, "accessDenied"), "sharepoint/Fotos"),
+        (refusal(404, "itemNotFound"), "sharepoint/Fotos"),
+        (refusal(429, "activityLimitReached"), "sharepoint"),
+        (Reply(status=503, headers={"Retry-After": "1"}), "sharepoint"),
+        (Reply(drop=True), "sharepoint"),
+    ],
+)
+async def test_an_answer_is_the_librarys_unless_it_concerns_the_whole_app(
+    graph: Stub, client: GraphClient, reply: Reply, whose: str
+) -> None:
+    graph.on("PATCH", THING, reply)
+    with pytest.raises((GraphError, aiohttp.ClientError)) as caught, about("Fotos"):
+        await client.send("PATCH", "/drives/d/items/1", doing="writing", json={})
+    assert dependency_of(caught.value) == whose
 
 
 async def test_a_cut_connection_passes_through_as_what_it_is(graph: Stub, client: GraphClient) -> None:

@@ -18,7 +18,6 @@ from aiohttp.test_utils import TestServer
 
 from shared.retry.errors import PermanentError, TransientError
 from shared.settings import Settings
-from shared.sharepoint.answers import GraphError
 from shared.sharepoint.auth.azure_identity import AzureIdentity
 from shared.sharepoint.auth.contract import authority
 from shared.sharepoint.auth.tokens import Tokens
@@ -364,7 +363,7 @@ async def test_a_token_that_graph_does_not_take_is_asked_for_once_more_only(
     await emulator.fault(kind="401", method="GET", match="^/v1.0/sites", times=2)
     identity = AzureIdentity(settings["workload"], connection_verify=str(pem))
     async with GraphClient(settings["workload"], grants=identity) as client:
-        with pytest.raises(GraphError, match="it does not take our token"):
+        with pytest.raises(TransientError, match="it does not take our token"):
             await find_site(client, emulator.ready.site)
     await emulator.admin("DELETE", "/fault")
     assert len(platform.asked) == 2

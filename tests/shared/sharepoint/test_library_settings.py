@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from events.types import FieldText, PhotoAnalyzed
-    from shared.sharepoint.filing import Filed
+    from shared.sharepoint.findings import Filed
 
 
 @asynccontextmanager

@@ -3,9 +3,11 @@ from __future__ import annotations
 import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
+from events.types import Target
 from shared.retry.errors import PermanentError
 from shared.settings import Settings
 from shared.sharepoint.answers import GraphError
@@ -66,6 +68,12 @@ async def source(desk: Desk) -> AsyncIterator[SharePointSource]:
     await source.close()
 
 
+def parse_path(url: str) -> ByPath:
+    place = parse(url)
+    assert isinstance(place, ByPath)
+    return place
+
+
 async def _read(source: SharePointSource, url: str) -> bytes:
     async with aclosing(source.download(url)) as chunks:
         return b"".join([chunk async for chunk in chunks])
@@ -95,3 +103,34 @@ async def test_without_access_only_its_use_fails() -> None:
         with pytest.raises(PermanentError, match="set AZURE_TENANT_ID"):
             await _read(source, "sharepoint:b!1/2")
     await source.close()
+
+
+@pytest.mark.parametrize("site", ["sites/Umbau", "sites/Bau/Umbau", "teams/Bau", "personal/a_b_ch", "Umbau"])
+async def test_photos_come_from_other_sites_subsites_and_a_onedrive(
+    desk: Desk, source: SharePointSource, site: str
+) -> None:
+    """A tenant has many sites; a site below another one looks like a library in it."""
+    name = f"Fotos {site.replace('/', ' ')}"
+    await desk.emulator.admin("POST", "/lists", {"displayName": name, "site": site})
+    library, path = await source.place(parse_path(f"sharepoint:/{site}/{name}"))
+    assert (library.library, path) == (name, "")
+    data = os.urandom(1_000)
+    await desk.client.send(
+        "PUT", f"/drives/{library.drive_id}/root:/Jahr/a.jpg:/content", doing="preparing", data=data
+    )
+    for written in (site, site.title(), site.upper()):
+        assert await _read(source, f"sharepoint:/{written}/{quote(name)}/Jahr/a.jpg") == data
+        assert await _read(source, f"sharepoint://localhost/{written}/{quote(name)}/Jahr/a.jpg") == data
+    with pytest.raises(PermanentError, match="is a library, not a photo"):
+        await _read(source, f"sharepoint:/{site}/{quote(name)}")
+
+
+async def test_photos_go_to_other_sites_and_subsites_too(desk: Desk) -> None:
+    for site in ("sites/Ziel", "sites/Bau/Ziel"):
+        name = f"Ablage {site.replace('/', ' ')}"
+        await desk.emulator.admin("POST", "/lists", {"displayName": name, "site": site})
+        for written in (f"localhost:/{site}", f"https://localhost/{site.title()}/", f"/{site.upper()}"):
+            library = await desk.libraries.resolve(Target(site=written, library=name))
+            assert library.web_url.endswith(f"/{site}/{quote(name)}")
+        with pytest.raises(PermanentError, match="has no library"):
+            await desk.libraries.resolve(Target(site="/sites/Bau", library=name))

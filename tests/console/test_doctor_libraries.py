@@ -1,0 +1,75 @@
+"""`erni doctor` looks at every library that photos name, not only at the configured one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from events.types import Target
+from shared.photo_store import BlobStore
+from shared.sharepoint.client import GraphClient
+from shared.sharepoint.libraries import Libraries
+from shared.sharepoint.source import ByPath, SharePointSource
+from tests.shared.sharepoint.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from shared.settings import Settings
+    from tests.console.conftest import Ran
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """A tenant of its own, in the settings of the command line."""
+    running = Emulator(tmp_path / "graph")
+    for name, value in running.ready.settings().items():
+        monkeypatch.setenv(name, value)
+    yield running
+    running.stop()
+
+
+async def use(emulator: Emulator, settings: Settings) -> None:
+    """Let photos name a second library as their target, and a third as their source."""
+    for name in ("Ablage", "Fotos"):
+        column = {"name": "Ort", "text": {}}
+        await emulator.admin(
+            "POST", "/lists", {"displayName": name, "site": "sites/Alt", "columns": [column]}
+        )
+    async with GraphClient(settings) as client:
+        libraries = Libraries(client, BlobStore(settings.photo_store_url), settings)
+        await libraries.resolve(None)
+        await libraries.resolve(Target(site="/sites/Alt", library="Ablage"))
+        await libraries.close()
+    source = SharePointSource(settings)
+    await source.place(ByPath(site="/sites/Alt", library="Fotos", path=""))
+    await source.close()
+
+
+def lines(ran: Ran) -> dict[str, tuple[str, str]]:
+    checks = [check for check in ran.document["checks"] if check["sentence"].startswith("library ")]
+    return {check["sentence"].split()[1].rstrip(":"): (check["state"], check["sentence"]) for check in checks}
+
+
+def test_every_library_that_photos_name_is_looked_at(
+    erni: Callable[..., Ran], emulator: Emulator, tmp_path: Path
+) -> None:
+    asyncio.run(use(emulator, emulator.settings(tmp_path, PHOTO_STORE_URL=str(tmp_path / "store"))))
+    found = lines(erni("doctor", "--json"))
+    assert {name: state for name, (state, _) in found.items()} == {
+        "Referenzfotos": "ok",
+        "Ablage": "ok",
+        "Fotos": "ok",
+    }
+    assert "of /sites/Alt (photos go to it): " in found["Ablage"][1]
+    assert found["Ablage"][1].endswith("; the app may write")
+    asyncio.run(emulator.fault(kind="507", method="POST", match="createUploadSession"))
+    asyncio.run(emulator.fault(kind="403", method="GET", match="/root/children"))
+    found = lines(erni("doctor", "--json"))
+    assert found["Ablage"][0] == "failed"
+    assert "the site's storage quota is used up: make room or raise it" in found["Ablage"][1]
+    assert found["Fotos"][0] == "failed"
+    assert "grant the app" in found["Fotos"][1]
