@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.console import Console
 
@@ -78,10 +78,31 @@ class Output:
         """The JSON document, once, where it was asked for."""
         if self.as_json and not self._answered:
             self._answered = True
-            plain = msgspec.to_builtins(document, enc_hook=str)
-            text = json.dumps(plain, indent=2, ensure_ascii=False)
-            # escapes as JSON has them
-            _line(sys.stdout, _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+            try:
+                plain = msgspec.json.encode(document, enc_hook=str)
+            except UnicodeEncodeError:
+                # a word of the command line that is not UTF-8: only this encoder, which is slow, passes it on
+                text = json.dumps(msgspec.to_builtins(document, enc_hook=str), indent=2, ensure_ascii=False)
+            else:
+                text = msgspec.json.format(plain, indent=2).decode()
+            _json(text + "\n")
+            sys.stdout.flush()
+
+    def answer_in_pieces(self, pieces: Iterable[bytes]) -> None:
+        """The JSON document in pieces, where it may be too large for one."""
+        if self.as_json and not self._answered:
+            self._answered = True
+            for piece in pieces:
+                _json(piece.decode())
+            sys.stdout.flush()
+
+
+def _json(text: str) -> None:
+    """Write a piece of JSON, with the escapes of JSON for what would steer the terminal."""
+    # the encoder has escaped what is below the space
+    if not text.isascii() or "\x7f" in text:
+        text = _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    sys.stdout.write(text)
 
 
 def printable(text: str) -> str:

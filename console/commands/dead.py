@@ -16,7 +16,7 @@ from events import identities, topology
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from console.output import Output
     from shared.delivery.dead_letter import DeadLetter
@@ -151,7 +151,7 @@ async def list_(options: argparse.Namespace, output: Output) -> int:
     async with redis_client(settings) as redis:
         dead = DeadLetters(redis, lanes=settings.lanes)
         if output.as_json:
-            output.answer(_document([letter async for letter in dead.find(wanted)]))
+            output.answer_in_pieces(await _document(dead.find(wanted)))
             return 0
         groups = await dead.groups(wanted)
         strange = "" if groups else await strange_redis(redis, settings)
@@ -165,27 +165,51 @@ async def list_(options: argparse.Namespace, output: Output) -> int:
     return 0
 
 
-def _document(letters: Sequence[DeadLetter]) -> dict[str, object]:
-    """The JSON of `erni dead list`."""
-    groups: dict[str, list[DeadLetter]] = {}
-    for letter in letters:
-        groups.setdefault(letter.fingerprint, []).append(letter)
-    return {
-        "total": len(letters),
-        "groups": [
-            {
-                "fingerprint": fingerprint,
-                "count": len(group),
-                "agent": group[-1].agent,
-                "reason": group[-1].reason,
-                "error_type": group[-1].error_type,
-                "message": group[-1].message,
-                "last_failed_at": max(letter.failed_at for letter in group),
-                "letters": group,
-            }
-            for fingerprint, group in sorted(groups.items(), key=lambda group: -len(group[1]))
-        ],
-    }
+async def _document(found: AsyncIterator[DeadLetter]) -> Iterator[bytes]:
+    """Return the JSON of `erni dead list` in pieces; the letters as objects would take far more memory."""
+    import msgspec
+
+    encode = msgspec.json.Encoder().encode
+    groups: dict[str, _Encoded] = {}
+    total = 0
+    async for letter in found:
+        total += 1
+        group = groups.setdefault(letter.fingerprint, _Encoded(letter))
+        group.last = letter
+        group.last_failed_at = max(group.last_failed_at, letter.failed_at)
+        group.letters.append(encode(letter))
+    return _pieces(total, sorted(groups.items(), key=lambda group: -len(group[1].letters)))
+
+
+class _Encoded:
+    """The dead letters of one cause as JSON."""
+
+    def __init__(self, first: DeadLetter) -> None:
+        self.last = first
+        self.last_failed_at = first.failed_at
+        self.letters: list[bytes] = []
+
+
+def _pieces(total: int, groups: Sequence[tuple[str, _Encoded]]) -> Iterator[bytes]:
+    import msgspec
+
+    yield b'{\n  "total": %d,\n  "groups": [' % total
+    for place, (fingerprint, group) in enumerate(groups):
+        head = {
+            "fingerprint": fingerprint,
+            "count": len(group.letters),
+            "agent": group.last.agent,
+            "reason": group.last.reason,
+            "error_type": group.last.error_type,
+            "message": group.last.message,
+            "last_failed_at": group.last_failed_at,
+        }
+        yield b",\n" if place else b"\n"
+        yield b"    " + msgspec.json.encode(head)[:-1] + b',\n    "letters": [\n'
+        for number, letter in enumerate(group.letters):
+            yield (b",\n      " if number else b"      ") + letter
+        yield b"\n    ]}"
+    yield b"\n  ]\n}\n" if groups else b"]\n}\n"
 
 
 def _name(letter: DeadLetter) -> str:

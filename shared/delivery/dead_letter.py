@@ -161,48 +161,49 @@ def _scrubbed(attempt: Attempt) -> Attempt:
 
 def read_letter(dead_id: bytes, flat: Sequence[bytes], *, agent: str, lane: int | None) -> DeadLetter:
     """Read a dead letter from its entry; what others wrote there is read as far as possible."""
-    fields = {
-        name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
-        for name, value in zip(flat[::2], flat[1::2], strict=False)
-        if name != b"raw"
-    }
+    fields = dict(zip(flat[::2], flat[1::2], strict=False))
+
+    def text(name: bytes, otherwise: str = "") -> str:
+        value = fields.get(name)
+        return otherwise if value is None else value.decode("utf-8", "replace")
+
     millis = int(dead_id.split(b"-")[0]) / 1000
-    reason = fields.get("reason", "")
+    reason = text(b"reason")
     try:
-        attempts = _ATTEMPTS.decode(fields.get("attempts", "[]"))
+        attempts = _ATTEMPTS.decode(text(b"attempts", "[]"))
     except msgspec.MsgspecError:
         attempts = []
     return DeadLetter(
         id=dead_id.decode(),
         lane=lane,
         agent=agent,
-        stream=fields.get("stream", ""),
-        entry_id=fields.get("entry", ""),
-        consumer=fields.get("consumer", ""),
+        stream=text(b"stream"),
+        entry_id=text(b"entry"),
+        consumer=text(b"consumer"),
         reason=next((known for known in REASONS if known == reason), "undecodable"),
-        error_type=fields.get("error_type", "unknown"),
-        message=fields.get("message", "this entry was not written by an agent"),
-        fingerprint=fields.get("fingerprint", ""),
+        error_type=text(b"error_type", "unknown"),
+        message=text(b"message", "this entry was not written by an agent"),
+        fingerprint=text(b"fingerprint"),
         attempts=attempts,
-        deliveries=_number(fields.get("deliveries"), 0),
-        first_failed_at=_real(fields.get("first_failed_at"), millis),
-        failed_at=_real(fields.get("failed_at"), millis),
-        photo_id=fields.get("photo"),
-        session_id=fields.get("session"),
-        file_name=fields.get("file_name"),
-        traceparent=fields.get("traceparent", ""),
-        version=fields.get("version", ""),
-        replays=_number(fields.get("replays"), 0),
-        answer=fields.get("answer", ""),
-        cause=fields.get("cause", ""),
+        deliveries=_number(text(b"deliveries"), 0),
+        first_failed_at=_real(text(b"first_failed_at"), millis),
+        failed_at=_real(text(b"failed_at"), millis),
+        photo_id=text(b"photo") if b"photo" in fields else None,
+        session_id=text(b"session") if b"session" in fields else None,
+        file_name=text(b"file_name") if b"file_name" in fields else None,
+        traceparent=text(b"traceparent"),
+        version=text(b"version"),
+        replays=_number(text(b"replays"), 0),
+        answer=text(b"answer"),
+        cause=text(b"cause"),
     )
 
 
-def _number(text: str | None, otherwise: int) -> int:
+def _number(text: str, otherwise: int) -> int:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else otherwise
 
 
-def _real(text: str | None, otherwise: float) -> float:
+def _real(text: str, otherwise: float) -> float:
     try:
         return float(text) if text else otherwise
     except ValueError:

@@ -16,13 +16,13 @@ from shared.delivery.dead_letter import DeadLetter, read_letter
 from shared.operations import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from redis.asyncio import Redis
 
     from events.keys import Keys
 
-_PAGE: Final = 200
+_PAGE: Final = 500
 _GROUPED: Final = 500
 """Dead letters that Redis groups at a time: it serves nobody else meanwhile, some ten milliseconds."""
 EXAMPLES: Final = 3
@@ -102,13 +102,14 @@ class DeadLetters:
         last = {(agent, lane): await self._newest(agent, lane) for agent in agents for lane in self._lanes}
         for agent in agents:
             for lane in self._lanes:
-                async for letter in self._all_of(agent, lane, last[agent, lane]):
-                    if not wanted.matches(letter, now):
-                        continue
-                    if wanted.limit is not None and found >= wanted.limit:
-                        return
-                    found += 1
-                    yield letter
+                async for page in self._pages(agent, lane, last[agent, lane]):
+                    for letter in page:
+                        if not wanted.matches(letter, now):
+                            continue
+                        if wanted.limit is not None and found >= wanted.limit:
+                            return
+                        found += 1
+                        yield letter
 
     async def groups(self, wanted: DeadFilter) -> list[Group]:
         """Group what is selected by fingerprint, the largest first. Raises KeyError for an unknown agent.
@@ -150,16 +151,18 @@ class DeadLetters:
         page = await call(self._redis, "XREVRANGE", lane.dead(agent), "+", "-", "COUNT", 1)
         return _place(page[0][0]) if page else (0, 0)
 
-    async def _all_of(self, agent: str, lane: Keys, last: tuple[int, int]) -> AsyncIterator[DeadLetter]:
-        """Yield the dead letters of one stream up to the id `last`."""
+    async def _pages(
+        self, agent: str, lane: Keys, last: tuple[int, int]
+    ) -> AsyncIterator[Iterator[DeadLetter]]:
+        """Yield the dead letters of one stream up to the id `last`, one page for each round trip."""
         start = "-"
         while True:
             page = await scripts.letters(self._redis, lane, agent, start, _PAGE)
-            for dead_id, flat in page:
-                if _place(dead_id) > last:
-                    return
-                yield read_letter(dead_id, flat, agent=agent, lane=lane.lane)
-            if len(page) < _PAGE:
+            ended = len(page) < _PAGE or _place(page[-1][0]) >= last
+            if ended:
+                page = [(dead_id, flat) for dead_id, flat in page if _place(dead_id) <= last]
+            yield (read_letter(dead_id, flat, agent=agent, lane=lane.lane) for dead_id, flat in page)
+            if ended:
                 return
             start = "(" + page[-1][0].decode()
 

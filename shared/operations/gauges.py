@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from events import topology
-from events.connection import RedisError
+from events.connection import RedisError, call
 from shared.operations import scripts, status
-from shared.telemetry.metrics import PUBLISH_REFUSED
+from shared.telemetry.metrics import (
+    PUBLISH_REFUSED,
+    REDIS_MEMORY_LIMIT,
+    REDIS_MEMORY_USED,
+    REDIS_REFUSED,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +43,7 @@ async def keep(redis: Redis, stage: Stage, metrics: AgentMetrics, lanes: Sequenc
             reasons = await dead.count()
             if topology.INTAKE in stage.reads:
                 PUBLISH_REFUSED.set(sum([int(await redis.get(lane.refused) or 0) for lane in lanes]))
+                await _note_memory(redis)
         except (RedisError, OSError) as error:
             _log.debug("numbers not read", error=str(error)[:200])
         else:
@@ -48,6 +54,15 @@ async def keep(redis: Redis, stage: Stage, metrics: AgentMetrics, lanes: Sequenc
             for reason, gauge in metrics.dead_letters.items():
                 gauge.set(reasons.get(reason, 0))
         await asyncio.sleep(EVERY_SECONDS)
+
+
+async def _note_memory(redis: Redis) -> None:
+    """Note how full Redis is. It counts itself what it refuses there: a refused script cannot."""
+    found: dict[str, Any] = await call(redis, "INFO", "memory")
+    REDIS_MEMORY_USED.set(found.get("used_memory", 0))
+    REDIS_MEMORY_LIMIT.set(found.get("maxmemory", 0))
+    errors: dict[str, Any] = await call(redis, "INFO", "errorstats")
+    REDIS_REFUSED.set(errors.get("errorstat_OOM", {}).get("count", 0))
 
 
 class DeadByReason:

@@ -216,6 +216,21 @@ PUBLISH_REFUSED: Final = Gauge(
     "Publishes refused because the first stream was full, since Redis began to count; take max.",
     registry=REGISTRY,
 )
+REDIS_MEMORY_USED: Final = Gauge(
+    "erni_redis_memory_used_bytes",
+    "Memory that Redis uses for data; the same in every process, take max.",
+    registry=REGISTRY,
+)
+REDIS_MEMORY_LIMIT: Final = Gauge(
+    "erni_redis_memory_limit_bytes",
+    "Memory that Redis may use (maxmemory), 0 without a limit; the same in every process, take max.",
+    registry=REGISTRY,
+)
+REDIS_REFUSED: Final = Gauge(
+    "erni_redis_refused_commands",
+    "Commands that Redis refused at its memory limit, publishes among them, since it started; take max.",
+    registry=REGISTRY,
+)
 SPAN_EXPORT_FAILURES: Final = Counter(
     "erni_span_export_failures_total",
     "Spans that never reached the collector: the queue was full, their export failed, or the process ended.",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from sandbox.redis_server import Valkey
+
 
 LANE = keys.all_lanes(1)[0]
 AGENT = "photo_fetcher"
@@ -133,3 +135,19 @@ async def test_the_hand_off_counts_the_dead_letters_it_writes(redis: Redis, redi
         await until(both)
     counts = await redis.hgetall("erni:dead-counts:schema_extractor")
     assert counts == {b"permanent": b"1", b"undecodable": b"1"}
+
+
+async def test_a_full_redis_shows_its_limit_and_counts_what_it_refuses(own_redis_server: Valkey) -> None:
+    async with connect(own_redis_server.url) as client, running(settings_for(own_redis_server.url)):
+        limit = int((await client.info("memory"))["used_memory"] * 0.9)
+        await client.config_set("maxmemory", limit)
+        with pytest.raises(PublishRefusedError, match="memory limit"):
+            await Publisher(client).publish(PhotoSubmitted(source_url="file:/a"))
+
+        async def noted() -> bool:
+            return REGISTRY.get_sample_value("erni_redis_refused_commands") == 1
+
+        await until(noted)
+        assert REGISTRY.get_sample_value("erni_redis_memory_limit_bytes") == limit
+        assert (REGISTRY.get_sample_value("erni_redis_memory_used_bytes") or 0) > limit
+        await client.config_set("maxmemory", 0)

@@ -14,10 +14,12 @@ import pytest
 import events
 import shared
 from events import scripts as event_scripts
+from events import topology
 from events.identities import SessionId
 from events.publisher import Publisher
 from events.types import PhotoSubmitted
 from shared.operations.dead_letters import DeadFilter, DeadLetters
+from shared.operations.gauges import DeadByReason
 from shared.retry.errors import PermanentError, PostponeError
 from shared.settings import Settings
 from shared.vision.budget import Budget
@@ -81,7 +83,7 @@ def _keys_of(command: str, words: list[str]) -> list[str]:
     if command in {
         "GET", "SET", "INCRBY", "TYPE", "PEXPIRE", "HGET", "HMGET", "HSET", "HSETNX", "HDEL", "HGETALL",
         "HEXISTS", "HINCRBY", "ZADD", "ZREM", "ZCARD", "ZSCORE", "ZCOUNT", "ZRANGE", "XADD", "XACK", "XDEL",
-        "XLEN", "XRANGE", "XPENDING", "XCLAIM",
+        "XLEN", "XRANGE", "XREVRANGE", "XPENDING", "XCLAIM",
     }:  # fmt: skip
         return words[:1]
     raise AssertionError(f"a script calls {command}: say here which of its words are keys")
@@ -145,8 +147,16 @@ async def _use_everything(client: Redis, place: Place) -> None:
         await until(lambda: call(client, "ZCARD", place.lane("s1").delayed("vision_analyzer")))
         free.append(True)
         assert await dead.groups(DeadFilter())
+        [agent] = [one for one in topology.PIPELINE if one.agent == "photo_fetcher"]
+        lane = place.lane("s1")
+        await client.delete(lane.dead_counts(agent.agent))
+        assert (await DeadByReason(client, agent, [lane]).count())["permanent"] == 1
+        await call(client, "XADD", lane.dead(agent.agent), "*", "reason", "permanent")
         for letter in [letter async for letter in dead.find(DeadFilter())]:
-            await dead.replay(letter)
+            if letter.photo_id:
+                await dead.replay(letter)
+            else:
+                assert await dead.discard(letter)
         await _a_dead_consumer(client, place)
         await running.drain()
     for name in place.one_lane(6):

@@ -1,0 +1,144 @@
+"""Long lists cost little: few round trips, and no more work than the entries themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from console.commands.dead import _document
+from console.commands.session import _tell_all
+from console.output import Output
+from console.sessions import SessionView
+from events.connection import call, connect
+from events.keys import Keys
+from shared.delivery.dead_letter import letter_fields
+from shared.operations.dead_letters import _PAGE, DeadFilter, DeadLetters
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+COUNT = 3000
+DEAD = Keys().dead("photo_fetcher")
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Redis]:
+    async with connect(redis_url) as made:
+        yield made
+
+
+async def bury(client: Redis, count: int, raw: int) -> None:
+    async with client.pipeline(transaction=False) as pipe:
+        for number in range(count):
+            fields = letter_fields(
+                agent="photo_fetcher",
+                stream="schema.extracted",
+                entry_id=f"1764012345678-{number}",
+                consumer="worker",
+                reason="permanent",
+                error_type="ValueError",
+                message=f"cause {number % 20} of them all",
+                deliveries=1,
+                photo_id=f"photo-{number}",
+                session_id="s",
+                file_name=f"IMG_{number}.jpg",
+                traceparent="",
+                replays=0,
+            )
+            pipe.execute_command("XADD", DEAD, "*", "raw", b"x" * raw, *fields)
+        await pipe.execute()
+
+
+async def calls_of_a_list(client: Redis) -> dict[str, int]:
+    await client.config_resetstat()
+    dead = DeadLetters(client)
+    assert len([letter async for letter in dead.find(DeadFilter(agent="photo_fetcher"))]) == COUNT
+    stats = await client.info("commandstats")
+    return {name: int(stats[f"cmdstat_{name}"]["calls"]) for name in ("evalsha", "xrange")}
+
+
+async def test_a_list_takes_one_round_trip_for_each_page(client: Redis) -> None:
+    await bury(client, COUNT, raw=1000)
+    await calls_of_a_list(client)
+    calls = await calls_of_a_list(client)
+    assert calls["evalsha"] <= COUNT / _PAGE + 1
+    # few reads inside of it, though no page is held whole where entries are large
+    assert calls["xrange"] <= COUNT / 25
+
+
+async def test_large_entries_are_read_few_at_a_time(client: Redis) -> None:
+    await bury(client, 40, raw=250_000)
+    dead = DeadLetters(client)
+    await client.config_resetstat()
+    before = (await client.info("memory"))["used_memory_peak"]
+    assert len([letter async for letter in dead.find(DeadFilter(agent="photo_fetcher"))]) == 40
+    assert (await client.info("commandstats"))["cmdstat_xrange"]["calls"] >= 10
+    # all 40 at once would take 10 MB more
+    assert (await client.info("memory"))["used_memory_peak"] - before < 6_000_000
+
+
+async def test_the_json_costs_little_more_than_reading_the_stream(client: Redis) -> None:
+    await bury(client, COUNT, raw=1000)
+
+    async def bare() -> float:
+        began, start = time.process_time(), "-"
+        while page := await call(client, "XRANGE", DEAD, start, "+", "COUNT", _PAGE):
+            start = "(" + page[-1][0].decode()
+        return time.process_time() - began
+
+    async def document() -> float:
+        began = time.process_time()
+        size = sum(map(len, await _document(DeadLetters(client).find(DeadFilter()))))
+        assert size > COUNT * 300
+        return time.process_time() - began
+
+    bares, ours = [], []
+    for _ in range(5):
+        bares.append(await bare())
+        ours.append(await document())
+    assert min(ours) < 6 * min(bares)
+
+
+def test_a_row_of_the_sessions_costs_a_fraction_of_a_table_of_rich() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    views = [
+        SessionView(
+            session_id=f"bau-{number}",
+            status="open",
+            expected=10,
+            received=10,
+            validated=5,
+            dead=number % 2,
+            postponed=0,
+            completion=0,
+            created_at=1764012345.0,
+            last_accessed=1764012345.0,
+            access_count=1,
+            site="",
+            library="",
+            in_flight=3,
+            counters={},
+        )
+        for number in range(500)
+    ]
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        began = time.process_time()
+        _tell_all(Output(as_json=False), views)
+        ours = time.process_time() - began
+    began = time.process_time()
+    table = Table("session", "last used", "photos", "valid", "dead", "moving")
+    for view in views:
+        table.add_row(view.session_id, "x" * 19, "10", "5", "1", "3")
+    Console(file=io.StringIO(), width=160).print(table)
+    theirs = time.process_time() - began
+    assert len(text.getvalue().splitlines()) == 501
+    assert ours < theirs / 3
