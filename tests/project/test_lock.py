@@ -90,7 +90,7 @@ def test_the_lock_serves_every_python_that_the_project_takes(python: str) -> Non
     refused = [
         name
         for name in PINS
-        if python not in SpecifierSet(metadata.metadata(name).get("Requires-Python") or "")
+        if python not in SpecifierSet(str(metadata.metadata(name).json.get("requires_python", "")))
     ]
     assert not refused
 
