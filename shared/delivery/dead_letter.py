@@ -23,6 +23,9 @@ LONGEST_MESSAGE: Final = 1024
 """Characters kept of a message."""
 LONGEST_ANSWER: Final = 300
 """Characters kept of what a model answered."""
+KEPT_OF_A_FIELD: Final = 1024
+"""Bytes kept of each field of an entry that is too large: a copy of it could fill the server."""
+_KEPT_FIELDS: Final = 100
 VERSION: Final = version("erni-foto-agency")
 
 _DETAILS = re.compile(
@@ -70,6 +73,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     replays: int = 0
     answer: str = ""
     """The beginning of what a model answered, where that was the cause."""
+    cut: int = 0
+    """Bytes of an entry over the size limit, of which only the beginning of each field is kept; else 0."""
     cause: str = ""
     """The code of what was to blame (`shared.retry.errors.because`); '' if nothing was named."""
 
@@ -119,6 +124,7 @@ def letter_fields(
     replays: int,
     answer: str = "",
     cause: str = "",
+    cut: int = 0,
 ) -> list[str | bytes]:
     """Return the fields of a dead letter beside `raw`, which the settle script adds."""
     now = time.time()
@@ -146,6 +152,8 @@ def letter_fields(
         fields += ("answer", scrub(answer)[:LONGEST_ANSWER].encode("utf-8", "replace"))
     if cause:
         fields += ("cause", cause)
+    if cut:
+        fields += ("cut", str(cut))
     # Ids stay as they are: people look dead letters up by them, and their alphabet cannot spell an address.
     for name, value in (("photo", photo_id), ("session", session_id)):
         if value:
@@ -153,6 +161,11 @@ def letter_fields(
     if file_name:
         fields += ("file_name", scrub(file_name)[:256])
     return fields
+
+
+def beginnings(fields: Sequence[bytes]) -> list[bytes]:
+    """Return the beginning of each field, and of a hundred fields at most, of an entry that is too large."""
+    return [part[:KEPT_OF_A_FIELD] for part in fields[: 2 * _KEPT_FIELDS]]
 
 
 def _scrubbed(attempt: Attempt) -> Attempt:
@@ -196,6 +209,7 @@ def read_letter(dead_id: bytes, flat: Sequence[bytes], *, agent: str, lane: int 
         replays=_number(text(b"replays"), 0),
         answer=text(b"answer"),
         cause=text(b"cause"),
+        cut=_number(text(b"cut"), 0),
     )
 
 

@@ -10,7 +10,8 @@ import msgspec
 
 from events import codec, identities, topology
 from events.types import Event, Step
-from shared.delivery.dead_letter import Reason, letter_fields
+from shared.delivery import packing
+from shared.delivery.dead_letter import Reason, beginnings, letter_fields
 from shared.delivery.photo_record import record_fields
 from shared.delivery.postponed import delays_of, overdue
 from shared.retry.classify import Kind, sentence_of
@@ -57,6 +58,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     delay_ms: int = 0
     photo: tuple[str, Fields] | None = None
     session: SessionMove | None = None
+    raw: bytes | None = None
+    """What a dead letter keeps of an entry that is too large, packed; None: the script keeps all of it."""
     reason: Reason | None = None
     """Why it is a dead letter."""
     error: BaseException | None = None
@@ -152,6 +155,8 @@ class Outcomes:
         envelope, stream = delivery.envelope, self._stage.reads[delivery.stream]
         session_id = envelope.session_id if envelope else getattr(error, "session_id", None)
         replays = _replays(delivery)
+        size = sum(map(len, delivery.fields))
+        cut = size if size > codec.MAX_ENTRY_BYTES else 0
         attempts = max(1, len(failures))
         fields = letter_fields(
             agent=self._stage.agent,
@@ -168,12 +173,14 @@ class Outcomes:
             file_name=_file_name(envelope),
             traceparent=delivery.traceparent,
             replays=replays,
+            cut=cut,
             answer=answer_of(error) if error else "",
             cause=cause_of(error) if error and reason == "permanent" else "",
         )
         return Outcome(
             what="dead",
             outputs=[(self._keys.dead(self._stage.agent), fields)],
+            raw=packing.pack(beginnings(delivery.fields)) if cut else None,
             photo=self._photo(delivery, self._step(delivery, attempts), "dead", message),
             # a report that could not be written is no photo
             session=self._counted_dead(envelope, session_id, replayed=replays > 0)

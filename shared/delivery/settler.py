@@ -179,6 +179,8 @@ class Settler:
                 entry["outputs"] = [(at(key), fields) for key, fields in outcome.outputs]
             if outcome.what == "dead":
                 entry["counts"], entry["reason"] = at(self._dead_counts), outcome.reason
+            if outcome.raw is not None:
+                entry["raw"] = outcome.raw
             if outcome.delayed_key:
                 entry["delayed"], entry["wait"] = at(outcome.delayed_key), outcome.delay_ms
             if outcome.photo:

@@ -190,6 +190,13 @@ class DeadLetters:
 
     async def replay(self, letter: DeadLetter) -> Replayed:
         """Move one dead letter back to the stream it failed on; atomic, so two operators move it once."""
+        if letter.cut:
+            return Replayed(
+                letter=letter,
+                outcome="refused",
+                message=f"its entry had {letter.cut} bytes, and only the beginning was kept; discard it and"
+                " publish the photo again with a smaller event",
+            )
         known = letter.stream in topology.stage_of(letter.agent).reads
         stream = letter.stream if known else topology.stage_of(letter.agent).reads[0]
         outcome, value = await scripts.replay(

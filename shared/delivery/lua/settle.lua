@@ -8,6 +8,7 @@
 --           entry   = {id, n: deliveries, what, and by that:
 --                      done       outputs {{key, fields}…}              the output events
 --                      dead       outputs {{key, fields}}, reason, counts: key   the dead letter beside its raw entry,
+--                                 raw: packed, in place of the entry   of an entry that is too large
 --                                                               and the hash that counts dead letters by reason
 --                      postponed  delayed: key, wait (ms)               the delayed set
 --                      released                                         to the consumer `returned`
@@ -84,8 +85,8 @@ end
 function what.dead(e)
   local key, fields = KEYS[e.outputs[1][1]], e.outputs[1][2]
   if not is(key, 'stream') then return wrong .. key end
-  local flat = body(e.id, false)
-  local r = redis.pcall('XADD', key, '*', 'raw', cmsgpack.pack(flat), unpack(fields))
+  local raw = e.raw or cmsgpack.pack((body(e.id, false)))
+  local r = redis.pcall('XADD', key, '*', 'raw', raw, unpack(fields))
   if type(r) == 'table' and r.err then return r.err end
 end
 function what.postponed(e)

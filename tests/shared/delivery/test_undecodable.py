@@ -39,6 +39,25 @@ async def all_of(letters: DeadLetters) -> list[DeadLetter]:
     return [letter async for letter in letters.find(DeadFilter())]
 
 
+async def test_of_one_that_is_too_large_only_the_beginnings_are_kept(
+    redis: Redis, redis_url: str, letters: DeadLetters
+) -> None:
+    """A copy of it, made inside a script, would need its size three times more at once."""
+    await add(redis, [b"data", b'{"source_url": "https://example.org/' + b"x" * 9_000_000])
+    async with running(settings_for(redis_url)):
+        [fields] = await until(lambda: entries(redis, DEAD))
+        [letter] = await all_of(letters)
+        assert "9000040 bytes; 1048576 are allowed" in letter.message
+        assert sum(map(len, fields)) < 5_000
+        assert letter.cut == 9_000_040
+        [[_, kept]] = [[*await letters.original(letter)]]
+        assert kept.startswith(b'{"source_url": "https://example.org/xxx')
+        replayed = await letters.replay(letter)
+        assert replayed.outcome == "refused"
+        assert "its entry had 9000040 bytes" in replayed.message
+        assert await letters.discard(letter)
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
