@@ -172,8 +172,8 @@ class Publisher:
         except RedisError as error:
             if trouble_of(error) is Trouble.OUT_OF_MEMORY:
                 raise PublishRefusedError(
-                    "Redis is at its memory limit and takes no new photos until there is room: agents drain it,"
-                    " but dead letters stay (`erni doctor` says what fills it); nothing was published",
+                    "Redis is at its memory limit and takes no new photos until there is room: agents drain"
+                    " it, but dead letters stay (`erni doctor` says what fills it); nothing was published",
                     retry_after=15.0,
                 ) from error
             raise
