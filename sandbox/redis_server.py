@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from sandbox import append_only_file
 from sandbox.children import end_with_parent
 from sandbox.claims import ClaimedError, FolderClaim
 
@@ -178,6 +179,7 @@ class Valkey:
             )
         self._claim_folder()
         try:
+            self._repair()
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(  # noqa: S603  # our own command line, no shell
                     command(binary, folder=self.folder, port=self.port, options=self.options),
@@ -203,6 +205,16 @@ class Valkey:
             raise ValkeyError(
                 f"the data folder {self.folder} cannot be used: {error.strerror or error}"
             ) from error
+
+    def _repair(self) -> None:
+        """Cut a torn log in front of its last transaction, which the server itself would leave open."""
+        try:
+            cut = append_only_file.repair(Path(self.options.get("dir", self.folder)))
+        except OSError as error:
+            raise ValkeyError(f"the append-only file in {self.folder} cannot be repaired: {error}") from error
+        if cut:
+            with self.log.open("a") as log:
+                log.write(f"erni: the append-only file was torn; cut {cut} bytes of its last transaction\n")
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         while not ping(self.port, password=self.options.get("requirepass", "")):

@@ -7,11 +7,12 @@ never return such an entry again, because the group's last delivered id is behin
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from events.connection import RedisError
+from events.connection import RedisError, call
 from shared.operations import scripts
 
 if TYPE_CHECKING:
@@ -24,21 +25,40 @@ if TYPE_CHECKING:
     from shared.telemetry.metrics import AgentMetrics
 
 EVERY_SECONDS: Final = 30.0
+_RESTART_SECONDS: Final = 2.0
+"""How often a process looks whether the server was started again."""
 _log = structlog.get_logger(__name__)
 
 
 async def keep(
     redis: Redis, stage: Stage, metrics: AgentMetrics, lanes: Sequence[Keys], every: float = EVERY_SECONDS
 ) -> None:
-    """Take ownerless entries in again, until cancelled. One process of the agent looks at a time."""
+    """Take ownerless entries in again, until cancelled. One process of the agent looks at a time.
+
+    The first look after a restart of the server comes at once: its log may have been cut.
+    """
+    seen, due = "", 0.0
     while True:
         try:
-            for lane in lanes:
-                if await redis.set(lane.adopting(stage.agent), "", nx=True, px=int(every * 900)):
-                    await _adopt_all(redis, stage, metrics, lane)
+            run = str((await call(redis, "INFO", "server"))["run_id"])
+            if run != seen or time.monotonic() >= due:
+                for lane in lanes:
+                    if await _may_look(redis, lane, stage.agent, run, int(every * 900)):
+                        await _adopt_all(redis, stage, metrics, lane)
+                seen, due = run, time.monotonic() + every
         except (RedisError, OSError) as error:
             _log.debug("no ownerless entries looked for", error=str(error)[:200])
-        await asyncio.sleep(every)
+        await asyncio.sleep(min(every, _RESTART_SECONDS))
+
+
+async def _may_look(redis: Redis, lane: Keys, agent: str, run: str, milliseconds: int) -> bool:
+    """Return whether nobody else looks, or has looked since the server with this run id started."""
+    key = lane.adopting(agent)
+    if await redis.get(key) == run.encode():
+        return False
+    # a mark that the server read from its log is from before its start
+    before = await call(redis, "SET", key, run, "PX", milliseconds, "GET")
+    return before != run.encode()
 
 
 async def _adopt_all(redis: Redis, stage: Stage, metrics: AgentMetrics, lane: Keys) -> None:
@@ -49,7 +69,7 @@ async def _adopt_all(redis: Redis, stage: Stage, metrics: AgentMetrics, lane: Ke
             if adopted:
                 metrics.ownerless.inc(adopted)
                 _log.error(
-                    "entries belonged to nobody, taken in again: was XGROUP DELCONSUMER used?",
+                    "entries belonged to nobody, taken in again (XGROUP DELCONSUMER, or a torn log)",
                     stream=stream,
                     entries=adopted,
                 )

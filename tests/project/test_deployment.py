@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
-from typing import Any
+import subprocess
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -13,7 +15,11 @@ from events import topology
 from events.keys import Keys
 from shared.settings import Settings
 from tests.project import manifests
-from tests.tools import ROOT
+from tests.sandbox.test_append_only_file import CUTS, log_of, torn
+from tests.tools import ROOT, require
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 AGENT_COMMAND = ["python", "-m", "consumers"]
@@ -90,6 +96,41 @@ def test_redis_writes_everything_to_disk_and_evicts_nothing(where: str) -> None:
         command = next(container for name, _, container in manifests.containers() if name == "redis")["args"]
     assert command[0] == "redis-server"
     assert DURABLE.items() <= options(command).items()
+
+
+def start_script(where: str) -> list[str]:
+    """How the containers of Redis start: the words before those of the server."""
+    if where == "compose":
+        words: list[str] = manifests.compose()["services"]["redis"]["entrypoint"]
+        # compose takes a single dollar sign for a variable of its own
+        return [word.replace("$$", "$") for word in words]
+    return list(
+        next(container for name, _, container in manifests.containers() if name == "redis")["command"]
+    )
+
+
+@pytest.mark.needs("redis-server")  # redis-check-aof comes with it
+@pytest.mark.parametrize("where", ["compose", "kubernetes"])
+@pytest.mark.parametrize("cut", ["in the second command", "in the EXEC"])
+def test_redis_starts_on_a_torn_log_only_after_it_was_cut(
+    tmp_path: Path, where: str, cut: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # both programs of one version, as in the image
+    monkeypatch.setattr("sandbox.redis_server._candidates", lambda: [require("redis-server")])
+    transaction = torn(tmp_path, CUTS[cut])
+    log = log_of(tmp_path)
+    whole = log.read_bytes()[: -CUTS[cut](transaction)]
+    words = [word.replace("/data", str(tmp_path)) for word in start_script(where)]
+    # the image's own entrypoint drops its rights and starts the server
+    entrypoint = tmp_path / "docker-entrypoint.sh"
+    entrypoint.write_text('#!/bin/sh\necho "starts $*"\n')
+    entrypoint.chmod(0o755)
+    path = f"{tmp_path}:{require('redis-server').parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [*words, "redis-server", "--save", ""], env={"PATH": path}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("starts redis-server --save \n")
+    assert log.read_bytes() == whole
 
 
 def test_what_compose_opens_is_open_on_this_machine_alone() -> None:

@@ -6,7 +6,9 @@
 --   ARGV  1 agent (group)   2 first entry id to look at   3 limit of entries to look at
 --   ->    {entries adopted, the id to go on from, or '' at the end}
 local last
-for _, g in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+if groups.err then return { 0, '' } end -- no stream yet
+for _, g in ipairs(groups) do
   local group = {}
   for i = 1, #g, 2 do group[g[i]] = g[i + 1] end
   if group.name == ARGV[1] then last = group['last-delivered-id'] end

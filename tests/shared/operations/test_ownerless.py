@@ -15,6 +15,8 @@ from tests.shared.delivery.harness import running, settings_for, until
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from sandbox.redis_server import Valkey
+
 STREAM = "erni:photo.submitted"
 AGENT = "schema_extractor"
 
@@ -68,3 +70,28 @@ async def test_pending_entries_without_a_body_do_not_hide_who_owns_the_rest(
     client = connect(redis_url)
     assert await scripts.adopt(client, STREAM, AGENT, "-") == (0, "")
     await client.aclose()
+
+
+async def test_a_server_that_started_again_is_looked_at_at_once(own_redis_server: Valkey) -> None:
+    async with connect(own_redis_server.url) as client:
+        looking = asyncio.create_task(
+            ownerless.keep(client, topology.stage_of(AGENT), AgentMetrics(AGENT), keys.all_lanes(1))
+        )
+        await until(lambda: client.exists("erni:adopting:schema_extractor"))
+        # what a log that was cut leaves: delivered, pending with nobody
+        await client.xgroup_create(STREAM, AGENT, id="0", mkstream=True)
+        await client.xadd(STREAM, {"data": "{}"})
+        await client.xreadgroup(AGENT, "gone", {STREAM: ">"})
+        await client.xgroup_delconsumer(STREAM, AGENT, "gone")
+        own_redis_server.kill()
+        own_redis_server.start()
+
+        async with connect(own_redis_server.url) as fresh:
+
+            async def adopted() -> bool:
+                return bool((await call(fresh, "XPENDING", STREAM, AGENT))[0])
+
+            await until(adopted)
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
