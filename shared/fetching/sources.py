@@ -199,7 +199,14 @@ def _open_below(source_url: str, roots: tuple[str, ...]) -> BinaryIO:
         else:
             raise
         raise PermanentError(f"{shown(source_url)} {what}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    wrong = None
+    if not stat.S_ISREG(status.st_mode):
+        wrong = "is not a file: publish the photos in it one by one"
+    elif status.st_nlink > 1:
+        # its other name may be that of a file outside of the roots, which a link leads in
+        wrong = "has several names (hard links): copy the photo to a file of its own"
+    if wrong:
         os.close(descriptor)
-        raise PermanentError(f"{shown(source_url)} is not a file: publish the photos in it one by one")
+        raise PermanentError(f"{shown(source_url)} {wrong}")
     return os.fdopen(descriptor, "rb")
