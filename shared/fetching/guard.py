@@ -31,72 +31,23 @@ _EMBEDDING: Final = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Networ
 # RFC 8215: a NAT64 of one's own; where in it the IPv4 address lies is known there alone.
 _LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
 _SERVICES: Final = (
-    # RFC 6890: some of its addresses are global by IANA's registry, and all of them mean a router or a gateway
+    # RFC 6890: some of them are global by IANA's registry, and all mean a router or a gateway
     ipaddress.IPv4Network("192.0.0.0/24"),
     # Azure's platform service, on every virtual machine
     # (https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16)
     ipaddress.IPv4Network("168.63.129.16/32"),
 )
 """Addresses that look public and are answered inside a network."""
-_NO_WEB_PORTS: Final = frozenset(
-    {
-        # what no browser connects to either (https://fetch.spec.whatwg.org/#port-blocking)
-        *(
-            0,
-            1,
-            7,
-            9,
-            11,
-            13,
-            15,
-            17,
-            19,
-            20,
-            21,
-            22,
-            23,
-            25,
-            37,
-            42,
-            43,
-            53,
-            69,
-            77,
-            79,
-            87,
-            95,
-            101,
-            102,
-            103,
-        ),
-        *(104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513),
-        *(
-            514,
-            515,
-            526,
-            530,
-            531,
-            532,
-            540,
-            548,
-            554,
-            556,
-            563,
-            587,
-            601,
-            636,
-            989,
-            990,
-            993,
-            995,
-            1719,
-            1720,
-        ),
-        *(1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, *range(6665, 6670), 6679, 6697, 10080),
-        # and services without a browser's protection: Docker, etcd, databases, Redis, Kubernetes
-        *(2375, 2376, 2379, 2380, 3306, 5432, 6379, 6380, 6443, 10250, 10255, 11211, 26379, 27017),
-    }
+_PORTS: Final = (
+    # what no browser connects to either (https://fetch.spec.whatwg.org/#port-blocking)
+    "0 1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113"
+    " 115 117 119 123 135 137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554"
+    " 556 563 587 601 636 989 990 993 995 1719 1720 1723 2049 3659 4045 4190 5060 5061 6000 6566 6665"
+    " 6666 6667 6668 6669 6679 6697 10080"
+    # and services that a web request could harm: Docker, etcd, databases, Redis, Kubernetes
+    " 2375 2376 2379 2380 3306 5432 6379 6380 6443 10250 10255 11211 26379 27017"
 )
+_NO_WEB_PORTS: Final = frozenset(int(port) for port in _PORTS.split())
 """A host that is named without a port is asked on every port but these."""
 _CONNECT_SECONDS: Final = 10.0
 _SILENCE_SECONDS: Final = 30.0

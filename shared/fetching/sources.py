@@ -173,20 +173,7 @@ async def _read(source_url: str, roots: tuple[str, ...]) -> AsyncGenerator[bytes
 
 def _open_below(source_url: str, roots: tuple[str, ...]) -> BinaryIO:
     """Open a regular file below one of the roots. Raises PermanentError, also for a link that leads out."""
-    if not roots:
-        raise PermanentError("file: sources are off: name the folders they may be in with SOURCE_ROOTS")
-    try:
-        parts = urlsplit(source_url)
-        path = Path(unquote(parts.path)).resolve()
-        allowed = any(path.is_relative_to(Path(root).expanduser().resolve()) for root in roots)
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno not in _NOT_THERE:
-            raise
-        raise PermanentError(f"{shown(source_url)} is no path that can be followed: check it") from error
-    if parts.netloc not in ("", "localhost"):
-        raise PermanentError("a file: source names another machine: publish file:///folder/photo.jpg")
-    if not allowed:
-        raise PermanentError(f"{shown(source_url)} lies outside of the folders that SOURCE_ROOTS names")
+    path = _path_below(source_url, roots)
     try:
         # After `resolve` nothing on the way is a link; one put there since must not be followed. A pipe
         # without a writer would wait for ever.
@@ -210,3 +197,22 @@ def _open_below(source_url: str, roots: tuple[str, ...]) -> BinaryIO:
         os.close(descriptor)
         raise PermanentError(f"{shown(source_url)} {wrong}")
     return os.fdopen(descriptor, "rb")
+
+
+def _path_below(source_url: str, roots: tuple[str, ...]) -> Path:
+    """Return the path of a ``file:`` address. Raises PermanentError if it is not below one of the roots."""
+    if not roots:
+        raise PermanentError("file: sources are off: name the folders they may be in with SOURCE_ROOTS")
+    try:
+        parts = urlsplit(source_url)
+        path = Path(unquote(parts.path)).resolve()
+        allowed = any(path.is_relative_to(Path(root).expanduser().resolve()) for root in roots)
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in _NOT_THERE:
+            raise
+        raise PermanentError(f"{shown(source_url)} is no path that can be followed: check it") from error
+    if parts.netloc not in ("", "localhost"):
+        raise PermanentError("a file: source names another machine: publish file:///folder/photo.jpg")
+    if not allowed:
+        raise PermanentError(f"{shown(source_url)} lies outside of the folders that SOURCE_ROOTS names")
+    return path
