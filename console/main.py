@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from console.arguments import HelpText, hint
 from console.errors import INTERRUPTED, CommandError
 from console.output import Output
-from shared.process_exit import leave
+from shared.process_exit import end_at, leave
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,6 +152,9 @@ def _sentence(error: Exception) -> CommandError | None:
 
 def run() -> NoReturn:
     """The program `erni`."""
+    end_at(signal.SIGTERM)
+    # photos and reports are for this user
+    os.umask(0o077)
     leave(main())
 
 

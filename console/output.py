@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 import textwrap
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
+
+from shared.telemetry.printable import STEERING, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from rich.console import Console
-
-# C0 and C1 controls but tab and line feed, what turns the direction of writing around, and the lone
-# surrogates that stand for bytes of a word or a file name which are not UTF-8
-_STEERING: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 
 
 class Output:
@@ -101,13 +96,8 @@ def _json(text: str) -> None:
     """Write a piece of JSON, with the escapes of JSON for what would steer the terminal."""
     # the encoder has escaped what is below the space
     if not text.isascii() or "\x7f" in text:
-        text = _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        text = STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     sys.stdout.write(text)
-
-
-def printable(text: str) -> str:
-    """The text with control characters as escapes: what stands in an entry must not steer the terminal."""
-    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _folded(text: str, width: int | None, indent: int = 0) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from console.output import printable
+from shared.telemetry.printable import printable
 
 _LEAST: Final = 12
 """Cells a name gets on the narrowest terminal."""

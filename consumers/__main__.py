@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    # before the imports that take a second
+    from shared.process_exit import end_at
+
+    end_at(signal.SIGTERM, signal.SIGINT)
+
 import argparse
 import asyncio
 import importlib
 import inspect
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +30,7 @@ from shared.delivery.agent import Agent
 from shared.delivery.process import AgentProcess, consumer_name
 from shared.delivery.startup import RedisUnfitError
 from shared.operations import background, systems
+from shared.photo_store import StoreUnhealthyError
 from shared.process_exit import leave
 from shared.settings import Settings, SettingsError
 from shared.telemetry.logs import configure_logging
@@ -126,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{given.agent}: {error}\n")
         return WRONG_USAGE
-    except RedisUnfitError as error:
+    except (RedisUnfitError, StoreUnhealthyError) as error:
         sys.stderr.write(f"{given.agent} does not start: {error}\n")
         return FAILED
     except RedisError as error:
@@ -140,4 +150,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # photos and reports are for this user
+    os.umask(0o077)
     leave(main())

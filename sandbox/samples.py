@@ -313,7 +313,7 @@ def main() -> int:
     if arguments.photos < 1:
         parser.error("--photos: at least 1")
     try:
-        cache = Path(settings.load().cache_dir).expanduser()
+        cache = settings.cache_folder(settings.load())
         written = prepare(arguments.folder, cache=cache, photos=arguments.photos)
     except (SamplesError, settings.SettingsError, OSError) as error:
         sys.stderr.write(f"{error}\n")

@@ -90,7 +90,7 @@ def _explained(url: str) -> Iterator[None]:
         raise _unhealthy(error, url) from error
 
 
-def _unhealthy(error: StoreError, url: str) -> StoreUnhealthyError:
+def _unhealthy(error: Exception, url: str) -> StoreUnhealthyError:
     where, text = _bare(url), str(error)
     number = int(found[1]) if (found := _OS_ERROR.search(text)) else 0
     if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) and not number:
@@ -99,7 +99,7 @@ def _unhealthy(error: StoreError, url: str) -> StoreUnhealthyError:
         cause = os.strerror(number).lower()
         remedy = _REMEDIES.get(number, "check PHOTO_STORE_URL and its disk")
     else:
-        cause = _SECRET.sub("…", text.strip().splitlines()[0])[:200]
+        cause = _SECRET.sub("…", (text.strip().splitlines() or [type(error).__name__])[0])[:200]
         remedy = "check PHOTO_STORE_URL, its credentials and the way to it"
     free = _free_space(url) if number in (errno.ENOSPC, errno.EDQUOT) else ""
     return StoreUnhealthyError(
@@ -134,16 +134,15 @@ class BlobStore:
     """Put, get, list and delete blobs. Writing is idempotent: a key made of a hash has one content."""
 
     def __init__(self, url: str) -> None:
-        """Open the store at `url`: ``file:///folder``, a plain path, ``az://``, ``s3://`` or ``gs://``."""
+        """Open the store at `url`: ``file:///folder``, a plain path, ``az://``, ``s3://`` or ``gs://``.
+
+        Raises StoreUnhealthyError if its folder cannot be made or the address is none.
+        """
         self.url = url
-        scheme = urlsplit(url).scheme
-        self._store: ObjectStore
-        if scheme in ("", "file"):
-            folder = Path(url.removeprefix("file://")).absolute()
-            # the name of an empty folder would still show a session or a content
-            self._store = LocalStore(folder, mkdir=True, automatic_cleanup=True)
-        else:
-            self._store = from_url(url)
+        try:
+            self._store = _opened(url)
+        except (OSError, ValueError, StoreError) as error:
+            raise _unhealthy(error, url) from error
 
     async def put(self, key: str, data: bytes) -> StoreUrl:
         """Write a blob; if the key is there already, leave it. For keys made of the content's hash.
@@ -264,6 +263,14 @@ class BlobStore:
                 return (await obstore.head_async(self._store, key))["last_modified"]
         except FileNotFoundError:
             return None
+
+
+def _opened(url: str) -> ObjectStore:
+    if urlsplit(url).scheme not in ("", "file"):
+        return from_url(url)
+    folder = Path(url.removeprefix("file://")).absolute()
+    # the name of an empty folder would still show a session or a content
+    return LocalStore(folder, mkdir=True, automatic_cleanup=True)
 
 
 def _mark(key: str) -> str:

@@ -257,10 +257,21 @@ def origins(
     for path in ([erni / "env"] if erni else []) + [base / ".env"]:
         if path.is_file():
             text = _readable(path)
-            values = dotenv_values(stream=io.StringIO(text))
+            # a password may have a $ in it
+            values = dotenv_values(stream=io.StringIO(text), interpolate=False)
             found.append((path, {name: value for name, value in values.items() if value}))
     given = os.environ if environ is None else environ
     return [*found, (Path(), {name: value for name, value in given.items() if value})]
+
+
+def cache_folder(settings: Settings) -> Path:
+    """Return the folder of CACHE_DIR. Raises SettingsError where ``~`` means nothing."""
+    try:
+        return Path(settings.cache_dir).expanduser()
+    except RuntimeError as error:  # pathlib's word for it
+        raise SettingsError(
+            f"CACHE_DIR={settings.cache_dir}: this user has no home folder; name a folder with its whole path"
+        ) from error
 
 
 def erni_folder(start: Path) -> Path | None:

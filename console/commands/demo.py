@@ -64,13 +64,13 @@ async def _demo(options: argparse.Namespace, output: Output) -> int:
     from sandbox import samples
     from sandbox.sample_sources import SamplesError
     from sandbox.stack import plan_demo
-    from shared.settings import merged_environment
+    from shared.settings import cache_folder, merged_environment
 
     began = time.monotonic()
     if FOLDER.exists():
         await asyncio.to_thread(shutil.rmtree, FOLDER)
     stack = plan_demo(merged_environment(), FOLDER)
-    cache = Path(stack.settings.cache_dir).expanduser()  # noqa: ASYNC240  # reads no file
+    cache = cache_folder(stack.settings)
     with output.busy("sample photos are made ready"):
         try:
             photos = await asyncio.to_thread(

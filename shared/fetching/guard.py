@@ -30,6 +30,25 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _EMBEDDING: Final = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
 # RFC 8215: a NAT64 of one's own; where in it the IPv4 address lies is known there alone.
 _LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
+_SERVICES: Final = (
+    # RFC 6890: some of them are global by IANA's registry, and all mean a router or a gateway
+    ipaddress.IPv4Network("192.0.0.0/24"),
+    # Azure's platform service, on every virtual machine
+    # (https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16)
+    ipaddress.IPv4Network("168.63.129.16/32"),
+)
+"""Addresses that look public and are answered inside a network."""
+_PORTS: Final = (
+    # what no browser connects to either (https://fetch.spec.whatwg.org/#port-blocking)
+    "0 1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113"
+    " 115 117 119 123 135 137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554"
+    " 556 563 587 601 636 989 990 993 995 1719 1720 1723 2049 3659 4045 4190 5060 5061 6000 6566 6665"
+    " 6666 6667 6668 6669 6679 6697 10080"
+    # and services that a web request could harm: Docker, etcd, databases, Redis, Kubernetes
+    " 2375 2376 2379 2380 3306 5432 6379 6380 6443 10250 10255 11211 26379 27017"
+)
+_NO_WEB_PORTS: Final = frozenset(int(port) for port in _PORTS.split())
+"""A host that is named without a port is asked on every port but these."""
 _CONNECT_SECONDS: Final = 10.0
 _SILENCE_SECONDS: Final = 30.0
 
@@ -48,6 +67,7 @@ def is_public(text: str) -> bool:
         part.is_global
         and not (part.is_multicast or part.is_reserved or getattr(part, "is_site_local", False))
         and part not in _LOCAL_NAT64
+        and not any(part in network for network in _SERVICES)
         for part in _unwrapped(address)
     )
 
@@ -82,14 +102,19 @@ class Hosts:
 
     def named(self, url: URL) -> bool:
         """Report whether the host is named literally."""
-        host = _host(url)
-        # An IPv6 address stands in brackets where a port may follow.
-        shown = f"[{host}]" if ":" in host else host
-        return bool(self._literal & {host, shown, f"{shown}:{url.port}"})
+        return bool(self._literal & {_host(url), _shown(url)}) or self._names_port(url)
+
+    def _names_port(self, url: URL) -> bool:
+        return f"{_shown(url)}:{url.port}" in self._literal
 
     def check(self, url: URL) -> None:
         """Raise PermanentError unless the host is allowed."""
         if self._any or self.named(url) or (self._below and _host(url).endswith(self._below)):
+            if url.port in _NO_WEB_PORTS and not self._names_port(url):
+                raise PermanentError(
+                    f"photos are not fetched from port {url.port}, which is another service's: if it is a web"
+                    f" server's, name it with its port in SOURCE_HOSTS ({_host(url)[:100]}:{url.port})"
+                )
             return
         allowed = (
             ", ".join(sorted(self._literal) + ["*" + name for name in sorted(self._below)]) or "none yet"
@@ -98,6 +123,12 @@ class Hosts:
             f"photos may not be fetched from {_host(url)[:100]!r}: add it to SOURCE_HOSTS if it is trusted"
             f" (allowed: {allowed[:300]})"
         )
+
+
+def _shown(url: URL) -> str:
+    """Return the host as it stands before a port: an IPv6 address in brackets."""
+    host = _host(url)
+    return f"[{host}]" if ":" in host else host
 
 
 def _host(url: URL) -> str:

@@ -173,6 +173,34 @@ async def _read(source_url: str, roots: tuple[str, ...]) -> AsyncGenerator[bytes
 
 def _open_below(source_url: str, roots: tuple[str, ...]) -> BinaryIO:
     """Open a regular file below one of the roots. Raises PermanentError, also for a link that leads out."""
+    path = _path_below(source_url, roots)
+    try:
+        # After `resolve` nothing on the way is a link; one put there since must not be followed. A pipe
+        # without a writer would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            what = "is not there: check the path, or publish it again"
+        elif isinstance(error, PermissionError):
+            what = "cannot be read by this process: check its rights"
+        else:
+            raise
+        raise PermanentError(f"{shown(source_url)} {what}") from error
+    status = os.fstat(descriptor)
+    wrong = None
+    if not stat.S_ISREG(status.st_mode):
+        wrong = "is not a file: publish the photos in it one by one"
+    elif status.st_nlink > 1:
+        # its other name may be that of a file outside of the roots, which a link leads in
+        wrong = "has several names (hard links): copy the photo to a file of its own"
+    if wrong:
+        os.close(descriptor)
+        raise PermanentError(f"{shown(source_url)} {wrong}")
+    return os.fdopen(descriptor, "rb")
+
+
+def _path_below(source_url: str, roots: tuple[str, ...]) -> Path:
+    """Return the path of a ``file:`` address. Raises PermanentError if it is not below one of the roots."""
     if not roots:
         raise PermanentError("file: sources are off: name the folders they may be in with SOURCE_ROOTS")
     try:
@@ -187,19 +215,4 @@ def _open_below(source_url: str, roots: tuple[str, ...]) -> BinaryIO:
         raise PermanentError("a file: source names another machine: publish file:///folder/photo.jpg")
     if not allowed:
         raise PermanentError(f"{shown(source_url)} lies outside of the folders that SOURCE_ROOTS names")
-    try:
-        # After `resolve` nothing on the way is a link; one put there since must not be followed. A pipe
-        # without a writer would wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in _NOT_THERE:
-            what = "is not there: check the path, or publish it again"
-        elif isinstance(error, PermissionError):
-            what = "cannot be read by this process: check its rights"
-        else:
-            raise
-        raise PermanentError(f"{shown(source_url)} {what}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise PermanentError(f"{shown(source_url)} is not a file: publish the photos in it one by one")
-    return os.fdopen(descriptor, "rb")
+    return path

@@ -61,7 +61,9 @@ def parse(url: str) -> ByIds | ByPath:
     """Read a ``sharepoint:`` address. Raises PermanentError with what is expected."""
     parts = urlsplit(url)
     names = [unquote(name) for name in parts.path.split("/") if name]
-    if parts.scheme == "sharepoint" and not parts.query and ".." not in names:
+    # "/" may come from %2F; no file or folder of SharePoint has one of these in its name
+    misleading = any(name in (".", "..") or any(sign in name for sign in "/\\\0") for name in names)
+    if parts.scheme == "sharepoint" and not parts.query and not misleading:
         if not parts.netloc and not parts.path.startswith("/") and len(names) == 2:
             return ByIds(drive_id=names[0], item_id=names[1])
         depth = 2 if names and names[0].casefold() in ("sites", "teams", "personal") else 0

@@ -22,6 +22,7 @@ import structlog
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 from shared.telemetry.metrics import LOG_LINES_DROPPED
+from shared.telemetry.printable import printable
 from shared.telemetry.redact import hidden_name, remember_secrets, scrub, scrub_value, secrets_of
 
 if TYPE_CHECKING:
@@ -121,6 +122,9 @@ class _Pipeline:
         """Render the short form: the time of day, and no field that is equal on every line."""
         for key in ("service", "environment", "consumer", "span_id", "entry_id"):
             out.pop(key, None)
+        for key, value in out.items():
+            if isinstance(value, str):
+                out[key] = printable(value, one_line=key != "exception")
         out["timestamp"] = f"{out['timestamp'].astimezone():%H:%M:%S}"
         return str(console(None, "", out)).encode("utf-8", "replace") + b"\n"
 

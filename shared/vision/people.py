@@ -6,7 +6,6 @@ away or with a helmet.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,7 +14,7 @@ from events.types import FieldText, FieldValue, NeedsPerson
 from shared.columns import needs as codes
 from shared.columns.topics import topic_of
 from shared.columns.words import first_choice, fold, unsure_word
-from shared.settings import SettingsError
+from shared.settings import SettingsError, cache_folder
 
 if TYPE_CHECKING:
     from shared.columns.schema import Column, LibrarySchema
@@ -49,7 +48,7 @@ def face_finder(settings: Settings) -> FaceFinder | None:
             "VISION_FACES=1 needs the face detector: pip install 'erni-foto-agency[vision-faces]',"
             " or set VISION_FACES=0"
         ) from error
-    return FaceFinder(Path(settings.cache_dir).expanduser())
+    return FaceFinder(cache_folder(settings))
 
 
 def people_columns(schema: LibrarySchema) -> list[Column]:

@@ -6,10 +6,13 @@ import copy
 import os
 import re
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from redis import Redis
+from redis.exceptions import AuthenticationError
 
 from events import topology
 from events.keys import Keys
@@ -17,9 +20,6 @@ from shared.settings import Settings
 from tests.project import manifests
 from tests.sandbox.test_append_only_file import CUTS, log_of, torn
 from tests.tools import ROOT, require
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 AGENT_COMMAND = ["python", "-m", "consumers"]
@@ -29,6 +29,7 @@ NO_REPORTS = "ORT_DISABLE_TELEMETRY"
 GRACE = next(field.default for field in msgspec.structs.fields(Settings) if field.name == "grace_seconds")
 PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+(-[a-z0-9.-]+)?")
 DURABLE = {"--appendonly": "yes", "--appendfsync": "always", "--save": "", "--maxmemory-policy": "noeviction"}
+BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def kubernetes_name(agent: str) -> str:
@@ -57,7 +58,8 @@ def test_compose_has_one_service_for_each_agent_and_what_they_need() -> None:
         if "consumers" in service.get("command", ())
     }
     assert agents == {agent: [*AGENT_COMMAND, agent] for agent in topology.AGENTS}
-    assert services.keys() - agents.keys() == {"redis", "jaeger", "prometheus", "gateway"}
+    others = {name for name, service in services.items() if "profiles" not in service} - agents.keys()
+    assert others == {"redis", "jaeger", "prometheus", "gateway"}
     for name in (*topology.AGENTS, "gateway"):
         service = services[name]
         assert service["depends_on"] == {"redis": {"condition": "service_healthy"}}
@@ -120,7 +122,13 @@ def test_redis_starts_on_a_torn_log_only_after_it_was_cut(
     transaction = torn(tmp_path, CUTS[cut])
     log = log_of(tmp_path)
     whole = log.read_bytes()[: -CUTS[cut](transaction)]
-    words = [word.replace("/data", str(tmp_path)) for word in start_script(where)]
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "redis_password").write_text("s3cret words")
+    (tmp_path / "redis").mkdir()
+    words = [
+        word.replace("/data", str(tmp_path)).replace("/run/", f"{tmp_path}/").replace("chown redis", "ls")
+        for word in start_script(where)
+    ]
     # the image's own entrypoint drops its rights and starts the server
     entrypoint = tmp_path / "docker-entrypoint.sh"
     entrypoint.write_text('#!/bin/sh\necho "starts $*"\n')
@@ -222,9 +230,9 @@ def test_each_stream_of_an_agent_scales_it_by_lag_and_by_pending_and_never_to_no
         assert sorted(found, key=repr) == sorted(expected, key=repr)
 
 
-def test_the_agents_deployments_differ_in_nothing_but_name_and_size() -> None:
+def test_the_agents_deployments_differ_in_nothing_but_name_size_and_secrets() -> None:
     shapes = []
-    for agent in topology.AGENTS:
+    for agent in set(topology.AGENTS) - {"vision_analyzer"}:
         text = repr(_without_size(manifests.of_kind("Deployment")[kubernetes_name(agent)]))
         shapes.append(text.replace(agent, "AGENT").replace(kubernetes_name(agent), "AGENT"))
     assert len(set(shapes)) == 1
@@ -301,3 +309,120 @@ def test_pods_talk_to_redis_in_their_role() -> None:
         assert variables["REDIS_URL"]["value"] == f"redis://{role}@redis:6379/0"
         assert variables["REDIS_PASSWORD"]["valueFrom"]["secretKeyRef"]["key"] == role
         assert f"user {role} on " in users
+
+
+def _bytes(text: str) -> int:
+    """The bytes of 2g, 1280mb or 2Gi."""
+    found = re.fullmatch(r"(\d+)([kmg]?)(?:b|i)?", text.lower())
+    assert found, text
+    return int(found[1]) * BYTES[found[2]]
+
+
+@pytest.mark.parametrize("where", ["compose", "kubernetes"])
+def test_redis_refuses_writes_before_the_kernel_kills_it(where: str) -> None:
+    if where == "compose":
+        redis = manifests.compose()["services"]["redis"]
+        command, limit = redis["command"], redis["mem_limit"]
+    else:
+        redis = next(container for name, _, container in manifests.containers() if name == "redis")
+        command, limit = redis["args"], redis["resources"]["limits"]["memory"]
+    # what a rewrite of the append-only file may take on top
+    assert _bytes(options(command)["--maxmemory"]) <= 0.65 * _bytes(limit)
+
+
+def test_every_container_of_compose_has_limits_and_a_log_that_ends() -> None:
+    for name, service in manifests.compose()["services"].items():
+        assert service["mem_limit"], name
+        assert service["pids_limit"] <= 200, name
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+
+
+def test_compose_says_its_oldest_version_and_that_a_password_is_missing() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    # what needs it: an env_file that may be missing
+    assert "Docker Compose 2.24 or newer" in text.split("\n")[0]
+    assert "Docker Compose 2.24" in (ROOT / "docs" / "deploy.md").read_text()
+    for name in (*topology.AGENTS, "gateway"):
+        password = environment(manifests.compose()["services"][name])["REDIS_PASSWORD"]
+        assert password.startswith("${REDIS_PASSWORD:?set it in .env"), name
+
+
+def test_compose_leaves_the_port_of_erni_up_alone() -> None:
+    assert all(":6379:" not in port for port in manifests.compose()["services"]["redis"]["ports"])
+
+
+@pytest.mark.needs("redis-server")
+def test_the_password_of_composes_redis_is_in_no_list_of_processes(tmp_path: Path) -> None:
+    service = manifests.compose()["services"]["redis"]
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "redis_password").write_text("s3cret words")
+    (tmp_path / "redis").mkdir()
+    shell, *words = [
+        word.replace("$$", "$").replace("/run/", f"{tmp_path}/") for word in service["entrypoint"]
+    ]
+    # the image's own script and user
+    words[1] = words[1].replace("exec docker-entrypoint.sh", "exec").replace("chown redis", "ls")
+    command = [word.replace("/run/", f"{tmp_path}/") for word in service["command"]]
+    socket = tmp_path / "redis.sock"
+    command += ["--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path)]
+    with subprocess.Popen([shell, *words, *command], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        try:
+            assert any("ready to accept connections" in line.lower() for line in server.stdout)
+            arguments = Path(f"/proc/{server.pid}/cmdline").read_text()
+            assert "redis-server" in arguments
+            assert "s3cret" not in arguments
+            with Redis(unix_socket_path=str(socket)) as stranger, pytest.raises(AuthenticationError):
+                stranger.ping()
+            with Redis(unix_socket_path=str(socket), password="s3cret words") as friend:
+                assert friend.config_get("maxmemory") == {"maxmemory": str(1280 << 20)}
+        finally:
+            server.terminate()
+    assert (tmp_path / "redis" / "password.conf").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_container_gets_only_the_secrets_that_it_needs() -> None:
+    services = manifests.compose()["services"]
+    assert environment(services["vision_analyzer"])["AZURE_CLIENT_SECRET"] == ""
+    for name in (*topology.AGENTS, "gateway"):
+        if name != "vision_analyzer":
+            assert environment(services[name])["VISION_API_KEY"] == ""
+    for name, _, container in manifests.containers():
+        if name == "redis":
+            continue
+        given = {source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source}
+        own = {"vision-analyzer": {"vision"}, "gateway": set()}.get(name, {"sharepoint"})
+        assert given == {"store"} | own, name
+
+
+def test_only_the_agents_the_gateway_and_keda_reach_redis_in_the_cluster() -> None:
+    policies = {name: policy["spec"] for name, policy in manifests.of_kind("NetworkPolicy").items()}
+    assert policies["nobody-gets-in"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
+    (rule,) = policies["redis"]["ingress"]
+    assert rule["ports"] == [{"port": 6379}]
+    assert rule["from"] == [
+        {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "erni-foto-agency"}}},
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}},
+    ]
+    outside = policies["no-metadata-services"]["egress"][0]["to"][0]["ipBlock"]
+    assert "169.254.0.0/16" in outside["except"]
+    assert policies["no-metadata-services"]["podSelector"]["matchExpressions"][0]["values"] == [
+        "photo-fetcher",
+        "vision-analyzer",
+    ]
+
+
+def test_the_optional_services_of_compose_find_each_other() -> None:
+    services = manifests.compose()["services"]
+    assert {name for name, service in services.items() if service.get("profiles") == ["monitoring"]} == {
+        "alertmanager",
+        "grafana",
+    }
+    (prometheus,) = manifests.read(ROOT / "deploy" / "prometheus.yml")
+    (target,) = prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    assert target == "alertmanager:9093"
+    (provider,) = manifests.read(ROOT / "deploy" / "grafana" / "dashboards.yml")[0]["providers"]
+    assert (
+        f"./deploy/grafana-dashboard.json:{provider['options']['path']}/erni.json:ro"
+        in (services["grafana"]["volumes"])
+    )

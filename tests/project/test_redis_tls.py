@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import re
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ from console.explain import redis_trouble
 from events.connection import connect
 from sandbox.redis_server import Valkey, free_port
 from shared.settings import Settings
-from tests.tools import require
+from tests.tools import ROOT, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,3 +120,38 @@ async def sentence(url: str) -> str:
         with pytest.raises(RedisError) as error:
             await client.ping()
     return redis_trouble(error.value, Settings(redis_url=url))
+
+
+@pytest.fixture
+def made_by_the_page(tmp_path: Path) -> Path:
+    """The folder in which the commands of docs/deploy.md were run."""
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    block = page[page.index("    openssl req -x509") :].split("\n\n")[0]
+    # the name of this machine instead of the one in the cluster
+    commands = block.replace("DNS:redis,", "DNS:localhost,")
+    subprocess.run(["/bin/sh", "-ec", commands], cwd=tmp_path, check=True, capture_output=True, timeout=30)
+    return tmp_path
+
+
+async def test_the_certificate_that_the_page_makes_is_accepted(
+    made_by_the_page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert made_by_the_page == tmp_path
+    monkeypatch.setattr("sandbox.redis_server._candidates", lambda: [require("redis-server")])
+    port = free_port()
+    options = {
+        "bind": "127.0.0.1",
+        "tls-port": str(port),
+        "tls-cert-file": str(tmp_path / "redis.pem"),
+        "tls-key-file": str(tmp_path / "redis.key"),
+        "tls-ca-cert-file": str(tmp_path / "ca.pem"),
+        "tls-auth-clients": "no",
+    }
+    with Valkey(tmp_path / "redis", options=options):
+        client = connect(f"rediss://localhost:{port}/0?ssl_ca_certs={tmp_path / 'ca.pem'}")
+        assert await client.ping()
+        await client.aclose()
+        client = connect(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path / 'ca.pem'}")
+        with pytest.raises(RedisConnectionError, match=r"not valid for '127\.0\.0\.1'"):
+            await client.ping()
+        await client.aclose()

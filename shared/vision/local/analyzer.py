@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -19,6 +18,7 @@ from shared.columns.checks import check_value
 from shared.columns.merge import NOT_SEEN
 from shared.columns.topics import Topic, topic_of
 from shared.columns.words import first_choice
+from shared.settings import cache_folder
 from shared.vision.contract import Answer, PhotoContext, unsure
 from shared.vision.inference import infer
 from shared.vision.local import picture, vocabulary
@@ -77,7 +77,7 @@ class LocalAnalyzer:
     model = MODEL
 
     def __init__(self, settings: Settings) -> None:
-        self._cache_dir = Path(settings.cache_dir).expanduser()
+        self._cache_dir = cache_folder(settings)
         self._vocabulary = vocabulary.load()
         self._session: Session | None = None
         self.prompt_version = f"{_RULES}-{self._vocabulary.digest}"

@@ -88,6 +88,7 @@ async def test_a_file_outside_of_the_roots_is_not_read(
         ("pipe", "is not a file"),
         ("null%00byte", "no path that can be followed"),
         ("loop", "no path that can be followed"),
+        ("linked.jpg", "has several names"),
         ("x" * 300, "is not there|no path"),
     ],
 )
@@ -96,6 +97,7 @@ async def test_what_is_no_readable_file_is_said_and_never_waited_for(
 ) -> None:
     os.mkfifo(root / "pipe")
     (root / "loop").symlink_to(root / "loop")
+    (root / "linked.jpg").hardlink_to(root.parent / "secret")
     async with open_sources(roots=(str(root),)) as sources:
         with pytest.raises(PermanentError, match=words):
             async with sources.fetch(f"file://{root}/{path}"):
