@@ -54,6 +54,10 @@ chaos: $(INSTALLED) ## cause faults and check that nothing is lost (SEED=… rep
 bench: $(INSTALLED) ## measure every figure of docs/performance.md; write benchmarks/results/
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
+.PHONY: contract
+contract: $(INSTALLED) ## build erni-events, the contract for upstream systems alone, into dist/
+	$(BIN)/python deploy/erni_events/build.py dist
+
 # The project is marked as unsafe so that it stays out of its own lock. The lock names no index, because pip uses the
 # index of its own configuration.
 .PHONY: lock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -22,6 +23,7 @@ _WELL: Final = "." * _DIED
 _SLOWER: Final = 4.0
 _NOTICED: Final = 0.5
 """An agent is slow when an entry takes four times as long as usual, and half a second at least."""
+_REQUEST: Final = re.compile(r" \[request-id[^\]]*\]")
 PARTS: Final = {
     "schema_extractor": "SharePoint",
     "photo_fetcher": "the source of the photos, or the photo store,",
@@ -133,6 +135,8 @@ def _waiting(agent: AgentStatus) -> list[tuple[Word, str]]:
 
 def outage(agent: str, part: str, reason: str) -> str:
     """Say that an outside part, or a target in it, is down for an agent, in the words of all commands."""
+    # it differs from attempt to attempt, and the log has it
+    reason = _REQUEST.sub("", reason)
     why = f" ({reason})" if reason else ""
     _, _, target = part.partition("/")
     if target:

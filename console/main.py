@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "resume": ("pauses", "an agent reads again"),
     "fault": ("fault", "make the local stand-in misbehave, to practise"),
     "doctor": ("doctor", "check settings and everything they point at"),
+    "redis-cli": ("redis_cli", "the command line of Redis, connected to this system"),
     "gateway": ("gateway", "serve health, metrics and the list of metrics targets"),
 }
 """Each command, the module of `console.commands` that has it, and what it does in a line."""

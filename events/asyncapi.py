@@ -55,6 +55,8 @@ _DEAD: Final = {
     "traceparent": "Of the span that failed.",
     "version": "Of the code that failed.",
     "replays": "How often it had been replayed.",
+    "answer": "The beginning of what a model answered, where that was the cause.",
+    "cause": "A code for what is to blame: file, source, library, vision, filing or readback.",
     "photo": "The photo's id, if the entry could be read.",
     "session": "The session's id, if it was in one.",
     "file_name": "What people call the photo.",

@@ -71,6 +71,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Unknown fields, name and value in turn."""
     marked: bool = False
     """The event's marker was written before: when it was published, or at its first delivery."""
+    canonical: bool = False
+    """`encode` wrote the data, so that it has no field that the event's type does not know."""
 
 
 def decode(stream: str, entry_id: str, fields: Sequence[bytes]) -> Envelope:
@@ -146,6 +148,7 @@ def _decode(stream: str, entry_id: str, fields: Sequence[bytes], pairs: dict[byt
         replay=_ours(_REPLAY, replay) if replay else b"",
         extras=extras,
         # an entry that comes back (postponed, replayed) was marked at its first delivery
+        canonical=get(b"ernionce", b"").startswith(b"sha256:"),
         marked=b"ernionce" in pairs or b"ernidelayed" in pairs or b"ernireplay" in pairs,
     )
 

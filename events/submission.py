@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from .types import PhotoSubmitted
+import msgspec
+
+from .types import Hints, PhotoSubmitted, Target
 
 SCHEMES: Final = ("http", "https", "file", "store", "sharepoint")
 """Where a photo's bytes may be."""
@@ -22,6 +23,12 @@ LONGEST: Final = {
 }
 """The longest text of each field, in characters. SharePoint takes 255 in a line of text."""
 
+_RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_KNOWN: Final = {
+    "": frozenset(PhotoSubmitted.__struct_fields__),
+    "hints": frozenset(Hints.__struct_fields__),
+    "target": frozenset(Target.__struct_fields__),
+}
 _ADDRESSES: Final = "http:, https:, file:, store: or sharepoint:"
 # RFC 3339, but for the seconds and the zone, which people leave out
 _MOMENT: Final = re.compile(
@@ -30,6 +37,24 @@ _MOMENT: Final = re.compile(
 _ZONE: Final = re.compile(r"[Zz]|[+-]([01]\d|2[0-3]):[0-5]\d", re.ASCII)
 _YEARS: Final = range(1900, 8901)
 """The years that SharePoint takes in a date column."""
+
+
+def unknown_fields(data: bytes) -> list[str]:
+    """Return the names in a submission's JSON that no field has, such as ``hints.projekt``; at most ten.
+
+    An agent ignores them, because an event of a newer release may have more. Mostly they are typing errors.
+    """
+    found: list[str] = []
+    try:
+        fields = _RAW.decode(data)
+        found += fields.keys() - _KNOWN[""]
+        for part in ("hints", "target"):
+            inner = fields.get(part)
+            if inner is not None and bytes(inner) != b"null":
+                found += (f"{part}.{name}" for name in _RAW.decode(inner).keys() - _KNOWN[part])
+    except msgspec.MsgspecError:
+        return []
+    return sorted(name[:40] for name in found)[:10]
 
 
 def refuse(event: PhotoSubmitted) -> None:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import msgspec
 import redis
@@ -91,13 +92,30 @@ def sized(settings: Settings, cores: int) -> dict[str, int]:
     return numbers | {"schema_extractor": 1, "vision_analyzer": max(1, min(vision, 8))}
 
 
-def plan_up(environ: Mapping[str, str], folder: Path, *, processes: Mapping[str, int] | None = None) -> Stack:
+def plan_up(
+    environ: Mapping[str, str],
+    folder: Path,
+    *,
+    processes: Mapping[str, int] | None = None,
+    redis_port: int | None = None,
+) -> Stack:
     """Plan everything for `erni up`: data below `folder`, the same ports at every start if they are free.
 
-    `environ`: the environment and `.env`; `processes`: how many of an agent, `sized` for the others.
-    Raises SettingsError, ValkeyError.
+    `environ`: the environment and `.env`; `processes`: how many of an agent, `sized` for the others;
+    `redis_port`: the port that Redis must have. Raises SettingsError, ValkeyError.
     """
-    return _Plan(environ, folder, preferred=_PREFERRED, where=Path.cwd()).make(processes or {}, gateway=True)
+    kept = {name: port for name in _PORTS if (port := _kept_port(folder, name))}
+    preferred = {**_PREFERRED, **kept}
+    if redis_port is not None:
+        if not valkey.port_is_free(redis_port):
+            raise valkey.ValkeyError(
+                f"port {redis_port} is taken on {valkey.HOST} by another process: choose another"
+                " --redis-port, or leave it out to take a free one"
+            )
+        preferred["redis"] = redis_port
+    stack = _Plan(environ, folder, preferred=preferred, where=Path.cwd()).make(processes or {}, gateway=True)
+    _keep_ports(folder, stack.given)
+    return stack
 
 
 def plan_demo(
@@ -248,6 +266,32 @@ class _Plan:
             port = valkey.free_port()
         self._drawn.add(port)
         return port
+
+
+_PORTS: Final = {
+    "redis": "REDIS_URL",
+    "sharepoint": "GRAPH_URL",
+    "traces": "JAEGER_URL",
+    "otlp": "OTLP_ENDPOINT",
+}
+"""The setting that names the port of each service."""
+
+
+def _kept_port(folder: Path, name: str) -> int | None:
+    """Return the port that a service had at the last start, if it was ours."""
+    try:
+        return int((folder / "ports" / name).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _keep_ports(folder: Path, given: Mapping[str, str]) -> None:
+    """Write down the ports of this start, so that links and clients of today work after the next one."""
+    for name, setting in _PORTS.items():
+        if port := urlsplit(given.get(setting, "")).port:
+            path = folder / "ports" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{port}\n")
 
 
 def _kept(path: Path, make: Callable[[], str]) -> str:

@@ -213,6 +213,8 @@ def _pieces(total: int, groups: Sequence[tuple[str, _Encoded]]) -> Iterator[byte
 
 
 def _name(letter: DeadLetter) -> str:
+    if letter.stream == topology.COMPLETED:
+        return f"report of {letter.session_id or 'a session'}"
     return letter.file_name or letter.photo_id or "(unreadable)"
 
 
@@ -299,7 +301,7 @@ def trace_link(settings: Settings, traceparent: str) -> str:
 def _tell_letter(output: Output, letter: DeadLetter, fields: Sequence[bytes], link: str) -> None:
     rows = (
         ("dead letter", f"{letter.id} of {letter.agent}, entry {letter.entry_id} of {letter.stream}"),
-        ("photo", one_line(" ".join(filter(None, (letter.file_name, letter.photo_id))) or "(unreadable)")),
+        ("photo", one_line(" ".join(filter(None, (letter.file_name, letter.photo_id))) or _name(letter))),
         ("session", letter.session_id or "-"),
         ("reason", f"{letter.reason} ({letter.error_type}), fingerprint {letter.fingerprint}"),
         ("failed", f"{durations.clock(letter.failed_at)}, at delivery {letter.deliveries}{_before(letter)}"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from console import durations
 from console.arguments import checked, describe, subcommands, words
 from console.errors import CommandError
-from console.rows import fitted, padded
+from console.rows import fitted, one_line, padded
 from events import identities, topology
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def document(settings: Settings, record: PhotoRecord) -> dict[str, object]:
         "status": record.status,
         "trace": _link(settings, record),
         "agents": record.parts,
+        "unknown_fields": record.unknown_fields,
     }
 
 
@@ -127,6 +128,9 @@ def _tell(output: Output, settings: Settings, record: PhotoRecord) -> None:
     output.say(f"photo    {record.photo_id}")
     output.say(f"session  {record.session_id or '-'}")
     output.say(f"trace    {_link(settings, record) or '-'}")
+    if record.unknown_fields:
+        names = one_line(", ".join(record.unknown_fields))
+        output.tell(f"ignored  {names}: its event has no such field (docs/events.md)", style="yellow")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("agent", no_wrap=True)
     table.add_column("outcome", no_wrap=True)

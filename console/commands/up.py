@@ -44,6 +44,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=checked(_number_of),
         help="how many processes of an agent (default: as many as keep the cores busy); may be repeated",
     )
+    parser.add_argument(
+        "--redis-port",
+        metavar="PORT",
+        type=whole(1, 65_535),
+        help="the port of Redis (default: the one of the last start, at first 6379, if it is free)",
+    )
     parser.add_argument("--logs", action="store_true", help="show what the processes write")
 
 
@@ -74,7 +80,12 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
     addresses = FOLDER / "env"
     # A killed `erni up` leaves this file behind; it must not be read as settings.
     addresses.unlink(missing_ok=True)
-    stack = plan_up(merged_environment(running=False), FOLDER, processes=dict(options.processes))
+    stack = plan_up(
+        merged_environment(running=False),
+        FOLDER,
+        processes=dict(options.processes),
+        redis_port=options.redis_port,
+    )
     changes = _Changes(output)
     if "REDIS_URL" not in stack.given:
         # The agents would wait for Redis silently and for ever, while somebody waits for this command.
@@ -140,6 +151,16 @@ def _shown(output: Output) -> Callable[[str, str], None]:
     return lambda name, line: output.say(f"{name:<20} | {line}")
 
 
+def sample_photo(folder: Path) -> Path:
+    """Return a photo that is there to be published; it is written at the first call."""
+    from PIL import Image
+
+    path = folder / "sample.jpg"
+    if not path.is_file():
+        Image.radial_gradient("L").resize((1200, 900)).convert("RGB").save(path, "JPEG")
+    return path
+
+
 def _tell_addresses(output: Output, stack: Stack, supervisor: Supervisor) -> None:
     output.answer(
         {
@@ -158,5 +179,8 @@ def _tell_addresses(output: Output, stack: Stack, supervisor: Supervisor) -> Non
         output.say(f"  {address.what:<30} {address.where}")
     output.say(f"  {'logs':<30} {stack.folder / 'logs'}")
     output.say()
+    if "SOURCE_ROOTS" in stack.given:
+        event = f'{{"source_url": "{sample_photo(stack.folder).as_uri()}"}}'
+        output.say(f"by hand: erni redis-cli XADD erni:photo.submitted '*' data '{event}'")
     output.say("publish: erni publish PATH     look: erni status --watch     stop: Ctrl-C")
     output.say()

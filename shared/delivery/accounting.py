@@ -54,7 +54,9 @@ class Accounting:
             if logs or not plain:
                 self._log(delivery, label, took)
         self.recent.note(labels, seconds)
-        self.done += labels.count("done")
+        if done := labels.count("done"):
+            self.done += done
+            self._runtime.gate.succeeded()
         self.release(deliveries)
 
     def release(self, deliveries: Sequence[Delivery]) -> None:

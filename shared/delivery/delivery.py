@@ -35,6 +35,7 @@ class Delivery:
         "started",
         "stream",
         "task",
+        "unknown",
     )
 
     span: DeliverySpan
@@ -62,6 +63,8 @@ class Delivery:
         """Its handler was cancelled: the process stops, or the entry is lost."""
         self.lost = False
         """Another process took the entry over, so nothing is settled."""
+        self.unknown: list[str] = []
+        """Names in a submission that no field has."""
 
     @property
     def steps(self) -> tuple[Step, ...]:

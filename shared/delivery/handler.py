@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from events import codec, intake, topology
+from events import codec, intake, submission, topology
 from events.connection import RedisError
 from shared.delivery.agent import current_delivery
 from shared.delivery.outcome import MOVED, REPEATED, Outcome, Outcomes
@@ -141,10 +141,13 @@ class Handler:
             if delivery.deliveries > self._max_deliveries:
                 message = _OVER_THE_LIMIT.format(delivery.deliveries - 1)
                 return self._outcomes.dead(delivery, "delivery_limit", None, message)
-            # one lane, and marked when it was published: nothing to ask
-            known = envelope.marked and self._lanes == 1
-            if self._first and not known and (ended := await self._take_in(delivery, envelope)):
-                return ended
+            if self._first:
+                # one lane, and marked when it was published: nothing to ask
+                known = envelope.marked and self._lanes == 1
+                if not known and (ended := await self._take_in(delivery, envelope)):
+                    return ended
+                if not envelope.canonical:
+                    self._note_unknown(delivery)
             current_delivery.set(delivery)
             result = await attempt(
                 self._runtime.agent.handle,
@@ -204,6 +207,14 @@ class Handler:
             message = intake.reused(intake.source_of(delivery.fields), envelope.event_id)
             return self._outcomes.dead(delivery, "permanent", None, message)
         return MOVED if admission == "moved" else REPEATED
+
+    def _note_unknown(self, delivery: Delivery) -> None:
+        """Note the names in a submission that no field has, which are mostly typing errors."""
+        names, values = delivery.fields[::2], delivery.fields[1::2]
+        delivery.unknown = submission.unknown_fields(values[names.index(b"data")])
+        if delivery.unknown:
+            self._runtime.metrics.unknown_fields.inc()
+            _log.warning("unknown fields in a submission are ignored", fields=delivery.unknown)
 
     def retrying(self, attempt: int, wait: float, error: BaseException) -> None:
         """Note an attempt that is made again: metrics, the delivery's span, a log line."""

@@ -282,6 +282,8 @@ class Outcomes:
         fields = record_fields(
             step, outcome, message, delivery.traceparent, envelope.session_id, _file_name(envelope)
         )
+        if delivery.unknown:
+            fields += ("unknown_fields", ", ".join(delivery.unknown).encode("utf-8", "replace"))
         return self._keys.photo(envelope.photo_id), fields
 
 

@@ -36,6 +36,8 @@ class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None
     file_name: str | None
     parts: list[AgentPart]
+    unknown_fields: list[str] = []
+    """Names in its submission that no field has, and that were ignored."""
 
     @property
     def status(self) -> str:

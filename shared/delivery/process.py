@@ -214,7 +214,7 @@ class AgentProcess:
             in_hand=self._in_flight,
             breakers_open=runtime.breakers.open_names,
             breaker_reasons=runtime.breakers.reasons,
-            unwell=runtime.gate.unhealthy,
+            unwell=runtime.gate.reason,
             stopping=runtime.stopping.is_set(),
             done=sum(worker.accounting.done for worker in self._lanes),
             recent="".join(one.outcomes for one in recent),
@@ -251,7 +251,7 @@ class AgentProcess:
         if runtime.breakers.reading_stopped:
             ready = False
             reasons += [f"{name}: {reason}" for name, reason in runtime.breakers.reasons.items()]
-        if why := runtime.gate.unhealthy:
+        if why := runtime.gate.reason:
             ready = False
             reasons.append(f"this machine is unhealthy, reading stops: {why}")
         details: dict[str, str | int | float | bool] = {

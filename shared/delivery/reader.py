@@ -109,7 +109,7 @@ class Reader:
         if stalled or time.monotonic() - self._reclaimed > self._lease / 4:
             await self._reclaim()
         if not self._shut:
-            if self._dead or self._returned:
+            if (self._dead or self._returned) and self._may_read():
                 await self._take_over()
             if await self._suspect():
                 return
@@ -140,12 +140,14 @@ class Reader:
     def _shut(self) -> bool:
         """Return whether nothing may be read: paused, unhealthy, or stopping."""
         runtime = self._runtime
-        return runtime.stopping.is_set() or self._paused or bool(runtime.gate.unhealthy)
+        return runtime.stopping.is_set() or self._paused or runtime.gate.is_shut
 
     def _may_read(self) -> int:
         """Return how many entries may be read now."""
         if self._shut:
             return 0
+        if self._runtime.gate.probing:
+            return 0 if len(self._in_flight) else 1
         breakers = self._runtime.breakers
         if breakers.reading_stopped:
             # one entry at a time probes the part that is down
@@ -236,7 +238,7 @@ class Reader:
     async def _take_over(self) -> None:
         """Take over from the dead and from `returned` while there is room; suspects wait for `_suspect`."""
         for whose, seen in [(RETURNED, "*")] * bool(self._returned) + list(self._dead):
-            slots = self._slots.take(READ_AT_ONCE)
+            slots = self._slots.take(self._may_read())
             taken = 0
             try:
                 result = await self._claim_from(whose, seen, limit=slots)

@@ -265,6 +265,7 @@ def _place(dead_id: bytes) -> tuple[int, int]:
 
 
 async def dead_of_session(redis: Redis, session_id: str, lanes: int = 1) -> list[DeadLetter]:
-    """Return the dead letters of one session."""
+    """Return the dead letters of one session's photos; a report that failed is no photo."""
     letters = DeadLetters(redis, lanes=lanes)
-    return [letter async for letter in letters.find(DeadFilter(session=session_id))]
+    found = [letter async for letter in letters.find(DeadFilter(session=session_id))]
+    return [letter for letter in found if letter.stream != topology.COMPLETED]

@@ -80,4 +80,5 @@ async def _read(redis: Redis, key: str, photo_id: str) -> PhotoRecord | None:
         session_id=session.decode("utf-8", "replace") if session else None,
         file_name=name.decode("utf-8", "replace") if name else None,
         parts=parts,
+        unknown_fields=[name for name in raw.get(b"unknown_fields", b"").decode().split(", ") if name],
     )

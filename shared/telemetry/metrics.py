@@ -132,6 +132,12 @@ LOST_BODIES: Final = Counter(
     ["agent"],
     registry=REGISTRY,
 )
+UNKNOWN_FIELDS: Final = Counter(
+    "erni_unknown_fields_total",
+    "Submissions with a field that does not exist, which was ignored: mostly a typing error.",
+    ["agent"],
+    registry=REGISTRY,
+)
 SIDE_WRITE_FAILURES: Final = Counter(
     "erni_side_write_failures_total",
     "Session counters or photo records that could not be written although the hand-off succeeded.",
@@ -363,6 +369,7 @@ class AgentMetrics:
         "session_missing",
         "side_write_failures",
         "taken_over",
+        "unknown_fields",
     )
 
     def __init__(self, agent: str) -> None:
@@ -389,6 +396,7 @@ class AgentMetrics:
         self.ownerless: Counter = OWNERLESS.labels(agent)
         self.session_missing: Counter = SESSION_MISSING.labels(agent)
         self.lost_bodies: Counter = LOST_BODIES.labels(agent)
+        self.unknown_fields: Counter = UNKNOWN_FIELDS.labels(agent)
         self.side_write_failures: Counter = SIDE_WRITE_FAILURES.labels(agent)
         self.group_recreated: Counter = GROUP_RECREATED.labels(agent)
         self.retry_success: Counter = RETRY_SUCCESS.labels(agent)

@@ -142,7 +142,7 @@ class OpenAIAnalyzer:
         if self._unusable >= OPEN_AFTER:
             raise TransientError(
                 f"asking the vision model {self.model}: nothing in its last {self._unusable} answers can be"
-                f" used. The last one begins with: {' '.join(said.split())[:_SHOWN] or '(nothing)'}."
+                f" used; the last one begins with «{' '.join(said.split())[:_SHOWN]}»."
                 " Check VISION_MODEL and VISION_SCHEMA_FORM"
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import pty
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.operations.dead_letters import _PAGE, DeadFilter, DeadLetters
+from shared.operations.dead_letters import _PAGE, DeadFilter, DeadLetters, dead_of_session
 from tests.console.pipeline import KEYS, TRACEPARENT, dies
 
 if TYPE_CHECKING:
@@ -220,6 +221,20 @@ def test_what_is_not_there_is_said(erni: Callable[..., Ran]) -> None:
     assert gone.code == 1
     assert "there is no dead letter 1-1" in gone.err
     assert erni("dead", "show", "x").code == 2
+
+
+async def test_a_report_that_failed_is_named_by_its_session_and_is_no_dead_photo(
+    erni: Callable[..., Ran], client: Redis, redis: AsyncRedis
+) -> None:
+    dead_id = dies(
+        client, "validation_reporter", "session.completed", session="s1", photo=None, file_name=None
+    )
+    dies(client, "photo_fetcher", "schema.extracted", session="s1")
+    for words in (("list",), ("show", dead_id)):
+        shown = await asyncio.to_thread(erni, "dead", *words)
+        assert "report of s1" in shown.out
+        assert "(unreadable)" not in shown.out
+    assert [letter.agent for letter in await dead_of_session(redis, "s1")] == ["photo_fetcher"]
 
 
 def test_what_a_model_answered_is_shown(erni: Callable[..., Ran], client: Redis) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -74,7 +75,8 @@ def _up(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
         text=True,
     ) as running:
         try:
-            _hear(running, "publish: erni publish")
+            heard = "".join(_hear(running, "publish: erni publish"))
+            running.by_hand = heard.partition("by hand: ")[2].partition("\n")[0]  # type: ignore[attr-defined]
             yield running
         finally:
             running.send_signal(signal.SIGINT)
@@ -204,3 +206,20 @@ def test_the_demo_shows_every_good_photo_validated_and_every_broken_one_dead(tmp
     library = tmp_path / ".erni" / "demo" / "sharepoint" / "library" / "Referenzfotos"
     assert document["library"] == str(library)
     assert len([path for path in library.rglob("*") if path.is_file()]) == 12
+
+
+def _redis(folder: Path, *words: str) -> str:
+    """Type `erni redis-cli`."""
+    typed = [sys.executable, "-c", _ERNI, "redis-cli", *words]
+    done = subprocess.run(
+        typed, cwd=folder, env=_environment(), capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout.strip()
+
+
+def test_the_line_to_publish_by_hand_runs_as_it_is_printed(tmp_path: Path) -> None:
+    with _up(tmp_path) as running:
+        words = shlex.split(running.by_hand)  # type: ignore[attr-defined]
+        assert words[:2] == ["erni", "redis-cli"]
+        assert re.fullmatch(r"\d+-0", _redis(tmp_path, *words[2:]))
+        _until(lambda: _redis(tmp_path, "XLEN", "erni:photo.validated") == "1")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -73,7 +74,7 @@ async def test_the_shell_examples(redis: Redis, redis_url: str) -> None:
 
 
 async def test_the_python_example_publishes(redis: Redis, redis_url: str) -> None:
-    publishing, _ = examples("python")
+    publishing, *_ = examples("python")
     first = await output_of(await start(redis_url, sys.executable, "-c", publishing))
     again = await output_of(await start(redis_url, sys.executable, "-c", publishing))
     assert [line.split()[1] for line in first.splitlines()] == ["True", "True"]
@@ -83,7 +84,7 @@ async def test_the_python_example_publishes(redis: Redis, redis_url: str) -> Non
 
 
 async def test_the_python_example_reads_what_was_validated(redis: Redis, redis_url: str) -> None:
-    _, reading = examples("python")
+    _, reading, _ = examples("python")
     event = sample("photo.validated")
     fields = codec.encode(event, event_id="e-1", source="test", photo_id="p-1")
     for _ in range(2):
@@ -98,6 +99,50 @@ async def test_the_python_example_reads_what_was_validated(redis: Redis, redis_u
             await asyncio.sleep(0.01)
     process.terminate()
     await process.communicate()
+
+
+@pytest.mark.parametrize("language", ["python", "js"])
+async def test_the_listener_learns_both_ends_and_goes_on_where_it_was(
+    redis: Redis, redis_url: str, language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSITIONS", str(tmp_path / "positions.json"))
+    listener = examples(language)[-1]
+    words = (sys.executable, "-c", listener) if language == "python" else node(listener, tmp_path)
+    validated = codec.encode(sample("photo.validated"), event_id="e-1", source="test", photo_id="p-1")
+    ends = (
+        ("erni:photo.validated", validated, "p-1 needs_person https://sharepoint.example.org/7\n"),
+        ("erni:dead:photo_fetcher", ["photo", "p-2", "message", "it is empty"], "p-2 failed: it is empty\n"),
+    )
+    for stream, fields, line in ends:
+        # a new process each time, which must not say the first end again
+        await redis.execute_command("XADD", stream, "*", *fields)  # type: ignore[no-untyped-call]  # redis-py's types
+        process = await start(redis_url, *words)
+        assert process.stdout is not None
+        said = (await process.stdout.readline()).decode()
+        if not said and process.stderr is not None:
+            said = (await process.stderr.read()).decode()
+        assert said == line
+        async with asyncio.timeout(10):
+            while (await redis.xinfo_stream(stream))["last-generated-id"].decode() not in kept(tmp_path):  # noqa: ASYNC110 - no event here
+                await asyncio.sleep(0.01)
+        process.terminate()
+        await process.communicate()
+
+
+def kept(folder: Path) -> str:
+    """What the listener remembers."""
+    path = folder / "positions.json"
+    return path.read_text() if path.exists() else ""
+
+
+def node(listener: str, folder: Path) -> tuple[str, ...]:
+    """The words that run an example; skips where there is no Node, or no package `redis` for it."""
+    modules = os.environ.get("NODE_PATH", "")
+    if shutil.which("node") is None or not Path(modules, "redis").is_dir():
+        pytest.skip("needs Node, and NODE_PATH with the npm package redis: npm install redis")
+    (folder / "node_modules").symlink_to(modules)
+    (folder / "listen.mjs").write_text(listener)
+    return "node", str(folder / "listen.mjs")
 
 
 def test_every_event_type_and_field_is_on_the_page() -> None:
@@ -183,6 +228,8 @@ def test_a_dead_letters_fields_are_in_the_asyncapi_document() -> None:
         session_id="s",
         file_name="f",
         traceparent="t",
+        answer="a",
+        cause="file",
         replays=0,
     )
     documented = asyncapi.document()["components"]["schemas"]["DeadLetter"]["properties"].keys()

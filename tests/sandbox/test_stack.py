@@ -82,7 +82,8 @@ def test_a_usual_port_that_is_taken_is_not_waited_for(
     assert plan.settings.redis_url != f"redis://127.0.0.1:{taken}/0"
     free = valkey.free_port()
     monkeypatch.setattr(stack, "_PREFERRED", {"redis": free})
-    assert stack.plan_up({}, tmp_path).settings.redis_url == f"redis://127.0.0.1:{free}/0"
+    another = tmp_path / "another"
+    assert stack.plan_up({}, another).settings.redis_url == f"redis://127.0.0.1:{free}/0"
 
 
 def test_a_demo_touches_nothing_outside_this_machine(tmp_path: Path) -> None:
@@ -142,3 +143,19 @@ def test_a_number_that_is_given_wins_over_the_cores(tmp_path: Path, monkeypatch:
     assert [name for name in names if name.startswith("vision")] == ["vision_analyzer"]
     names = _names(stack.plan_demo({}, tmp_path))
     assert len([name for name in names if name.startswith("vision")]) == 4
+
+
+def test_the_ports_of_the_last_start_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "_PREFERRED", {})
+    first = stack.plan_up({}, tmp_path).given
+    again = stack.plan_up({}, tmp_path).given
+    for name in ("REDIS_URL", "GRAPH_URL", "JAEGER_URL", "OTLP_ENDPOINT"):
+        assert again[name] == first[name]
+
+
+def test_the_port_of_redis_can_be_chosen_and_a_taken_one_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(valkey.ValkeyError, match=f"port {port} is taken"):
+            stack.plan_up({}, tmp_path, redis_port=port)
+    assert stack.plan_up({}, tmp_path, redis_port=port).given["REDIS_URL"].endswith(f":{port}/0")

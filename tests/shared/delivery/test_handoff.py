@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from events import codec, keys
 from events.connection import connect
 from events.types import PhotoSubmitted, SchemaExtracted
+from shared.operations import photos
 from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.retry.errors import PermanentError
 from tests.shared.delivery.harness import entries, extracted, publisher, running, settings_for, until
@@ -49,6 +50,19 @@ async def test_a_hand_written_entry_with_nothing_but_data_is_enough(redis: Redis
         [fields] = await until(lambda: entries(redis, "erni:schema.extracted"))
     # unknown fields travel along
     assert fields[fields.index(b"shop") + 1] == b"7"
+
+
+async def test_a_field_that_does_not_exist_is_said_and_stops_nothing(redis: Redis, redis_url: str) -> None:
+    data = b'{"source_url": "https://example.org/a", "file_nmae": "a.jpg", "hints": {"projekt": "Seewen"}}'
+    async with running(settings_for(redis_url)) as (process, agent):
+        before = process.metrics.unknown_fields._value.get()
+        await redis.xadd("erni:photo.submitted", {"data": data})
+        await until(lambda: redis.xlen("erni:schema.extracted"))
+        [event] = agent.handled
+        record = await photos.show(redis, str(event.photo_id))
+        assert record is not None
+        assert record.unknown_fields == ["file_nmae", "hints.projekt"]
+        assert process.metrics.unknown_fields._value.get() == before + 1
 
 
 async def test_a_permanent_error_is_one_dead_letter_that_says_why(redis: Redis, redis_url: str) -> None:

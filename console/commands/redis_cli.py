@@ -1,0 +1,72 @@
+"""`erni redis-cli`: the command line of Redis, connected to the system of this folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from typing import TYPE_CHECKING, NoReturn
+
+from console.arguments import describe
+from console.errors import CommandError
+
+if TYPE_CHECKING:
+    from console.output import Output
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`erni redis-cli [COMMAND …]`."""
+    describe(
+        parser,
+        "Run the command line of Redis (the bundled one, else the one on PATH), connected to the Redis "
+        "of this system. Without a command it asks for one after the other.",
+        "erni redis-cli XLEN erni:photo.submitted",
+        "erni redis-cli -- --bigkeys",
+        run=redis_cli,
+    )
+    parser.add_argument(
+        "words", nargs=argparse.REMAINDER, metavar="COMMAND", help="command and arguments; options after --"
+    )
+
+
+def redis_cli(options: argparse.Namespace, _output: Output) -> NoReturn:
+    """Become that program. Raises CommandError if there is none."""
+    from console import system
+    from events import redis_address
+
+    if options.json:
+        raise CommandError("--json: redis-cli has its own output; put its option after --", code=2)
+    settings = system.load()
+    address = redis_address.read(settings.redis_url)
+    program = _program()
+    words = [program]
+    if address.path:
+        words += ["-s", address.path]
+    else:
+        words += ["-h", address.host, "-p", str(address.port)]
+    words += ["-n", str(address.db)]
+    if address.is_tls:
+        words.append("--tls")
+    if address.username:
+        words += ["--user", address.username]
+    # in the environment, because everybody on the machine can read the words
+    password = address.password or str.__str__(settings.redis_password)
+    environment = {**os.environ, **({"REDISCLI_AUTH": password} if password else {})}
+    given = options.words[1:] if options.words[:1] == ["--"] else options.words
+    os.execve(program, [*words, *given], environment)  # noqa: S606 - it becomes that program
+
+
+def _program() -> str:
+    """Return the path of the program. Raises CommandError."""
+    from sandbox.redis_server import ValkeyError, find_server
+
+    try:
+        bundled = find_server().path.with_name("valkey-cli")
+    except ValkeyError:
+        bundled = None
+    if bundled is not None and os.access(bundled, os.X_OK):
+        return str(bundled)
+    found = shutil.which("valkey-cli") or shutil.which("redis-cli")
+    if found is None:
+        raise CommandError("there is no valkey-cli and no redis-cli on this machine: install one of them")
+    return found
