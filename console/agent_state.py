@@ -125,13 +125,7 @@ def _waiting(agent: AgentStatus) -> list[tuple[Word, str]]:
 
 
 def outage(agent: str, part: str) -> str:
-    """Say that an outside part, or one target of it, is down; everybody who reports it says it like this."""
-    whole, _, target = part.partition("/")
-    if target:
-        return (
-            f"{agent}: {target} ({whole}) fails. Only its photos wait, and come back by themselves;"
-            " others go on"
-        )
+    """Say that an outside part is down for an agent; everybody who reports it says it like this."""
     return (
         f"{agent}: {part} fails, or throttles us. Reading has stopped; it goes on by itself when {part} is"
         " back (asked every 2 to 10 s)"
@@ -144,6 +138,7 @@ def _notes(agent: AgentStatus) -> list[str]:
     if depth.delayed and depth.next_due and not agent.breakers_open:
         notes.append(
             f"{agent.agent}: {depth.delayed} entries are postponed, the first until {_clock(depth.next_due)}"
+            + (f": {depth.next_reason}" if depth.next_reason else "")
         )
     for process in agent.processes:
         now, usual = process.says.seconds_now, process.says.seconds_usual
