@@ -130,10 +130,25 @@ class Uploader:
     async def rehearse(self, drive_id: str) -> None:
         """Begin an upload and cancel it. Raises what an upload would raise, and leaves no file."""
         doing = "beginning an upload, to see whether that is allowed"
-        name = f"erni-doctor-{uuid.uuid4()}.jpg"
+        await self._rehearse(drive_id, f"erni-doctor-{uuid.uuid4()}.jpg", doing)
+
+    async def is_taken(self, drive_id: str, name: str) -> bool:
+        """Return whether the top of a library holds a file of that name, even one that the app may not see.
+
+        An upload is begun under that name and cancelled. Raises what an upload would raise.
+        """
+        try:
+            await self._rehearse(drive_id, name, f"looking whether {name} is taken")
+        except GraphError as error:
+            if error.status == 409:
+                return True
+            raise
+        return False
+
+    async def _rehearse(self, drive_id: str, name: str, doing: str) -> None:
         answer = await self._client.send(
             "POST",
-            f"/drives/{segment(drive_id)}/root:/{name}:/createUploadSession",
+            f"/drives/{segment(drive_id)}/root:/{segment(name)}:/createUploadSession",
             doing=doing,
             json={"item": {"@microsoft.graph.conflictBehavior": "fail", "name": name}},
         )
