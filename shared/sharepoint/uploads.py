@@ -37,6 +37,8 @@ _RESTARTS: Final = 2
 _SILENCE: Final = 60.0
 """Seconds without a chunk after which another worker's session may be continued: a worker sends one in less,
 and one that is slower than that only shares the session."""
+_MODIFIED: Final = "resourceModified"
+"""The code of a 409 that is not about the name (onedrive-api-docs issue 1707)."""
 _RESERVED: Final = 300.0
 """Seconds until a name is tried again that an unknown session keeps. Such a session expires by itself."""
 
@@ -82,7 +84,8 @@ class Uploader:
     async def create(self, drive_id: str, name: str, data: bytes, media_type: str) -> Item:
         """Store a new file at the top of a library.
 
-        Raises NameTakenError, PostponeError while another upload keeps the name, and what the client raises.
+        Raises NameTakenError, ItemChangedError if SharePoint says that something else changed meanwhile,
+        PostponeError while another upload keeps the name, and what the client raises.
         """
         place = f"/drives/{segment(drive_id)}/root:/{segment(name)}:"
         try:
@@ -91,6 +94,8 @@ class Uploader:
             return await self._in_chunks(place, data, name, behaviour="fail")
         except GraphError as error:
             _check_reserved(error)
+            if error.status in (409, 412) and _MODIFIED in error.codes:
+                raise ItemChangedError(str(error)) from error
             if error.status == 409:
                 raise NameTakenError(str(error)) from error
             raise
