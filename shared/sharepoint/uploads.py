@@ -30,7 +30,7 @@ SIMPLE_LIMIT: Final = 10 * 1024 * 1024
 """Bytes up to which one PUT is used; Graph would take 250 MB, but a lost PUT starts from the first byte
 again."""
 CHUNK: Final = 16 * 327_680
-"""Bytes per chunk: Graph wants multiples of 327,680, and advises 5 to 10 MiB."""
+"""Bytes per chunk: Graph requires multiples of 327,680, and advises 5 to 10 MiB."""
 _RECOVERIES: Final = 4
 """Failures in a row, without a byte of progress, after which a session is abandoned."""
 _RESTARTS: Final = 2
