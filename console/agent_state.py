@@ -156,6 +156,7 @@ def _notes(agent: AgentStatus) -> list[str]:
     if depth.delayed and depth.next_due and not agent.breakers_open:
         notes.append(
             f"{agent.agent}: {depth.delayed} entries are postponed, the first until {_clock(depth.next_due)}"
+            + (f": {depth.next_reason}" if depth.next_reason else "")
         )
     for process in agent.processes:
         now, usual = process.says.seconds_now, process.says.seconds_usual

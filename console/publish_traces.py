@@ -25,13 +25,13 @@ def tracing(settings: Settings) -> Iterator[Tracer | None]:
     if target.off or target.problems or not _listens(target.host, target.port):
         yield None
         return
-    from shared.telemetry.manager import TelemetryManager
+    from shared.telemetry.manager import VERSION, TelemetryManager
     from shared.telemetry.tracing import SCOPE
 
     telemetry = TelemetryManager(settings, consumer="erni-publish")
     telemetry.start()
     try:
-        yield trace.get_tracer(SCOPE) if telemetry.tracing else None
+        yield trace.get_tracer(SCOPE, VERSION) if telemetry.tracing else None
     finally:
         telemetry.shutdown()
 
@@ -63,9 +63,17 @@ def traceparent(span: SpanContext) -> str:
 
 @contextmanager
 def photo_span(
-    tracer: Tracer | None, around: SpanContext | None, session_id: str, file_name: str | None = None
+    tracer: Tracer | None,
+    around: SpanContext | None,
+    session_id: str,
+    *,
+    stream: str,
+    file_name: str | None = None,
 ) -> Iterator[None]:
-    """Where a photo's trace begins: a root span of its own, linked to the command's."""
+    """Where a photo's trace begins: a root span of its own, linked to the command's.
+
+    `stream`: the key it is sent to, by the name that the consumer's span has, so that a graph joins the two.
+    """
     if tracer is None or around is None:
         yield
         return
@@ -83,7 +91,7 @@ def photo_span(
             "messaging.system": "redis",
             "messaging.operation.name": "publish",
             "messaging.operation.type": "send",
-            "messaging.destination.name": "photo.submitted",
+            "messaging.destination.name": stream,
         },
     ):
         yield

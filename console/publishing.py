@@ -11,7 +11,7 @@ from obstore import exceptions as blob_errors
 from opentelemetry import trace
 
 from console.publish_traces import command_span, photo_span, traceparent
-from events import identities
+from events import identities, keys, topology
 from events.identities import SessionId
 from events.publisher import EventReusedError, Publisher, PublishRefusedError
 from events.types import Hints, PhotoSubmitted, Target
@@ -74,6 +74,7 @@ class BatchPublisher:
             max_backlog=settings.max_backlog,
             session_ttl=settings.session_ttl,
         )
+        self._lanes = settings.lanes
         self.submitted: list[Submission] = []
         self.failed: list[tuple[str, str]] = []
         """Files that could not be read any more: not published, and not counted."""
@@ -104,10 +105,11 @@ class BatchPublisher:
             event, event_id = _event(photo, photo.url or _SOMEWHERE, batch)
             self._publisher.check(event, event_id=event_id)
         rest = iter(photos)
+        stream = keys.lane_of(batch.session_id, self._lanes).stream(topology.INTAKE)
 
         async def work(around: SpanContext | None) -> None:
             for photo in rest:
-                with photo_span(tracer, around, batch.session_id, photo.file_name):
+                with photo_span(tracer, around, batch.session_id, stream=stream, file_name=photo.file_name):
                     await self._publish_one(photo, batch, on_wait)
                 on_photo()
 

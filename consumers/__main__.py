@@ -118,7 +118,7 @@ async def _jobs(process: AgentProcess) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM; gives the exit code."""
+    """Run until SIGTERM; return the exit code."""
     given = _parser().parse_args(arguments)
     try:
         settings = settings_module.load()

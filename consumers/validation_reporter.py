@@ -55,7 +55,7 @@ class ValidationReporter(Agent[PhotoUploaded | SessionCompleted, PhotoValidated 
     def __init__(
         self, settings: Settings, redis: Redis, *, dead_letters: DeadOfSession = dead_of_session
     ) -> None:
-        """`dead_letters`: tells a session's dead letters, given Redis, its id and the number of lanes."""
+        """`dead_letters`: reads a session's dead letters from Redis, its id and the number of lanes."""
         super().__init__(settings, redis)
         self._store = BlobStore(settings.photo_store_url)
         self._decoders = Decoders()

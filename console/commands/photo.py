@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from console import durations
 from console.arguments import checked, describe, subcommands, words
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
     import argparse
 
     from console.output import Output
-    from shared.delivery.photo_record import PhotoRecord
+    from shared.delivery.photo_record import AgentPart, PhotoRecord
     from shared.settings import Settings
+
+
+_COLOURS: Final = {"dead": "red", "postponed": "yellow"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +122,13 @@ def _link(settings: Settings, record: PhotoRecord) -> str:
     return f"{settings.jaeger_url.rstrip('/')}/trace/{record.trace_id}" if record.trace_id else ""
 
 
+def waits(part: AgentPart) -> str:
+    """Why a postponed photo waits, after how many attempts, and until when."""
+    again = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(part.until))} UTC"
+    attempts = f"{part.attempts} attempt{'s' if part.attempts != 1 else ''}"
+    return f"postponed after {attempts} until {again}: {part.message}"
+
+
 def _tell(output: Output, settings: Settings, record: PhotoRecord) -> None:
     from rich import box
     from rich.table import Table
@@ -145,7 +156,7 @@ def _tell(output: Output, settings: Settings, record: PhotoRecord) -> None:
             continue
         table.add_row(
             agent,
-            f"[red]{part.outcome}[/]" if part.outcome == "dead" else f"[green]{part.outcome}[/]",
+            f"[{_COLOURS.get(part.outcome, 'green')}]{part.outcome}[/]",
             durations.clock(part.started).rstrip("Z"),
             durations.short(part.seconds),
             str(part.attempts),
@@ -153,8 +164,10 @@ def _tell(output: Output, settings: Settings, record: PhotoRecord) -> None:
         )
     output.console.print(table)
     for part in record.parts:
-        if part.message:
+        if part.message and part.outcome != "postponed":
             output.tell(f"{part.agent}: {part.message}", style="red")
+    if (part := record.postponed) is not None:
+        output.tell(f"{part.agent}: {waits(part)}", style="yellow")
     output.say("attempts: of the last delivery; deliveries: since a postponement or replay")
     if record.status == "dead":
         output.say(f"more:  erni dead list --photo {record.photo_id}")

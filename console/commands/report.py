@@ -31,8 +31,9 @@ async def report(options: argparse.Namespace, output: Output) -> int:
     from console import sessions, system
     from console.explain import open_store, redis_client, strange_redis
     from console.places import place_of
+    from shared.operations import photos
     from shared.operations.dead_letters import dead_of_session
-    from shared.reports.facts import SessionFacts
+    from shared.reports.facts import PostponedPhoto, SessionFacts
     from shared.reports.session_report import write_session_report
 
     settings = system.load()
@@ -41,6 +42,7 @@ async def report(options: argparse.Namespace, output: Output) -> int:
         await system.require_same_store(redis, settings, store)
         view = await sessions.read(redis, options.session, settings)
         letters = await dead_of_session(redis, options.session, settings.lanes)
+        waiting = await photos.postponed_of_session(redis, options.session, lanes=settings.lanes)
         strange = "" if view or letters else await strange_redis(redis, settings)
     # The session's own completion may be a dead letter too; it is no photo.
     dead = [letter for letter in letters if letter.stream != topology.COMPLETED]
@@ -57,6 +59,16 @@ async def report(options: argparse.Namespace, output: Output) -> int:
                 "dead": view.dead,
                 "postponed": view.postponed,
             },
+            postponed=[
+                PostponedPhoto(
+                    name=record.file_name or record.photo_id,
+                    agent=part.agent,
+                    reason=part.message,
+                    attempts=part.attempts,
+                    until=part.until,
+                )
+                for record, part in waiting
+            ],
             created_at=view.created_at,
             completed_at=view.last_accessed if completed else None,
         )

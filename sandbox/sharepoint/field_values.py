@@ -174,7 +174,7 @@ def _column(record: ListRecord, key: str, *, by_person: bool) -> tuple[Column, s
 
 
 def _check_rules(store: Store, item: Item, column: Column, target: str, value: object) -> None:
-    """Hold a value against what the column's owner wants of it. Raises GraphError 400.
+    """Compare a value with the column's own rules. Raises GraphError 400.
 
     Sentence for unique values: msgraph-sdk-dotnet issue 790. That of a validation is the owner's own.
     """

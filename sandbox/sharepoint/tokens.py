@@ -75,7 +75,7 @@ class TokenRefusal(Exception):  # noqa: N818  Entra's answer, not a failure of o
 
 
 class Tokens:
-    """Gives and checks tokens."""
+    """Issues and checks tokens."""
 
     def __init__(self, state: Path, *, roles: tuple[str, ...], lifetime: int = LIFETIME) -> None:
         """`state`: the folder the signing key is kept in. `roles`: what the local client was consented."""

@@ -57,7 +57,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     vision: Mapping[str, FieldValue] = {}
     """The analyzer's values by internal column name."""
     vision_needs: Sequence[NeedsPerson] = ()
-    """The columns the analyzer wants a person to look at."""
+    """The columns that the analyzer leaves to a person."""
 
 
 class Merged(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ ColumnKind: TypeAlias = Literal[
 
 
 class Column(Record, frozen=True, kw_only=True):
-    """Describes one column. `name` is the internal name Graph wants; people know it as `display_name`."""
+    """Describes one column. `name` is the internal name for Graph; people know it as `display_name`."""
 
     name: str
     display_name: str

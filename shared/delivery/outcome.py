@@ -139,7 +139,7 @@ class Outcomes:
                 unhealthy="" if stopping else message,
             )
         if result.kind is Kind.POSTPONE and not overdue(delays_of(envelope.delayed)):
-            return self._postponed(envelope, result, message)
+            return self._postponed(delivery, envelope, result, message)
         reason: Reason = "permanent" if result.kind is Kind.PERMANENT else "exhausted"
         return self.dead(delivery, reason, result.error, message, result.failures)
 
@@ -192,7 +192,7 @@ class Outcomes:
             attempts=attempts,
         )
 
-    def _postponed(self, envelope: Envelope, result: Failed, message: str) -> Outcome:
+    def _postponed(self, delivery: Delivery, envelope: Envelope, result: Failed, message: str) -> Outcome:
         session = None
         if self._counts and envelope.session_id and envelope.photo_id:
             session = SessionMove(
@@ -201,11 +201,20 @@ class Outcomes:
                 deltas={"postponed": 1},
                 create=self._first,
                 expected=_expected(envelope),
+                photos_key=self._keys.session_photos(envelope.session_id) if self._first else "",
+                photo_id=envelope.photo_id if self._first else "",
             )
         return Outcome(
             what="postponed",
             delayed_key=self._keys.delayed(self._stage.agent),
             delay_ms=max(1, int(result.seconds * 1000)),
+            photo=self._photo(
+                delivery,
+                self._step(delivery, max(1, len(result.failures))),
+                "postponed",
+                message,
+                until=int((time.time() + result.seconds) * 1000) / 1000,
+            ),
             session=session,
             error=result.error,
             message=f"{message} (again in {result.seconds:.0f} s)",
@@ -274,13 +283,13 @@ class Outcomes:
         )
 
     def _photo(
-        self, delivery: Delivery, step: Step, outcome: str, message: str = ""
+        self, delivery: Delivery, step: Step, outcome: str, message: str = "", until: float = 0.0
     ) -> tuple[str, Fields] | None:
         envelope = delivery.envelope
         if not self._records or envelope is None or envelope.photo_id is None:
             return None
         fields = record_fields(
-            step, outcome, message, delivery.traceparent, envelope.session_id, _file_name(envelope)
+            step, outcome, message, delivery.traceparent, envelope.session_id, _file_name(envelope), until
         )
         if delivery.unknown:
             fields += ("unknown_fields", ", ".join(delivery.unknown).encode("utf-8", "replace"))

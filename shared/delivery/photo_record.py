@@ -18,7 +18,7 @@ class AgentPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     agent: str
     outcome: str
-    """done or dead"""
+    """done, dead or postponed"""
     started: float
     """Unix time in seconds."""
     seconds: float
@@ -27,6 +27,8 @@ class AgentPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
     traceparent: str = ""
     """Of the delivery's span."""
+    until: float = 0.0
+    """Unix time in seconds when a postponed photo comes back."""
 
 
 class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,14 +43,25 @@ class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def status(self) -> str:
-        """Return validated, dead, or the agent that the photo is on its way to."""
+        """Return validated, dead, postponed, or the agent that the photo is on its way to."""
         if not self.parts:
             return "unknown"
         if any(part.outcome == "dead" for part in self.parts):
             return "dead"
+        if self.postponed is not None:
+            return "postponed"
         if self.parts[-1].agent == topology.AGENTS[-1]:
             return "validated"
         return f"on its way to {topology.AGENTS[topology.AGENTS.index(self.parts[-1].agent) + 1]}"
+
+    @property
+    def postponed(self) -> AgentPart | None:
+        """Return the part of the agent that postponed the photo last; None if it goes on its way.
+
+        What later agents did before that belongs to an earlier submission of the photo.
+        """
+        last = max(self.parts, key=lambda part: part.started, default=None)
+        return last if last is not None and last.outcome == "postponed" else None
 
     @property
     def trace_id(self) -> str:
@@ -57,7 +70,13 @@ class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def record_fields(
-    step: Step, outcome: str, message: str, traceparent: str, session_id: str | None, file_name: str | None
+    step: Step,
+    outcome: str,
+    message: str,
+    traceparent: str,
+    session_id: str | None,
+    file_name: str | None,
+    until: float = 0.0,
 ) -> list[str | bytes]:
     """Return the hash fields that one settlement writes."""
     part = AgentPart(
@@ -69,6 +88,7 @@ def record_fields(
         deliveries=step.deliveries,
         message=scrub(message)[:300] if message else "",
         traceparent=traceparent,
+        until=until,
     )
     fields: list[str | bytes] = [step.agent, msgspec.json.encode(part)]
     if session_id:

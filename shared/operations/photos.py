@@ -59,6 +59,18 @@ async def of_session(redis: Redis, session_id: str, *, lanes: int = 1) -> list[P
     return records
 
 
+async def postponed_of_session(
+    redis: Redis, session_id: str, *, lanes: int = 1, limit: int = 20
+) -> list[tuple[PhotoRecord, AgentPart]]:
+    """Return the session's postponed photos that come back first, each with the part that postponed it."""
+    found = [
+        (record, part)
+        for record in await of_session(redis, session_id, lanes=lanes)
+        if (part := record.postponed) is not None
+    ]
+    return sorted(found, key=lambda one: one[1].until)[:limit]
+
+
 def _glob(text: str) -> str:
     return "".join(f"[{c}]" if c in "*?[]{}" else c for c in text)
 

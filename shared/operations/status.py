@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from events import keys, topology
+from events import codec, keys, topology
 from events.connection import RedisError, Trouble, call, trouble_of
+from shared.delivery import packing
 from shared.delivery.dead_letter import read_letter
 from shared.delivery.heartbeat import ProcessInfo
+from shared.delivery.photo_record import AgentPart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +50,8 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True):
     dead: int
     next_due: float | None = None
     """Unix seconds when the first postponed entry comes back; None without one."""
+    next_reason: str = ""
+    """Why that one was postponed; '' if its photo has no record."""
 
     @property
     def waiting(self) -> int:
@@ -125,7 +130,7 @@ async def depth_of(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> Depth:
     now = await _now(redis)
     backlog = pending = delayed = dead = 0
     oldest = 0.0
-    due: list[float] = []
+    due: list[tuple[float, str]] = []
     for lane in lanes:
         for name in stage.reads:
             stream = lane.stream(name)
@@ -140,7 +145,8 @@ async def depth_of(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> Depth:
                     raise
         delayed += await redis.zcard(lane.delayed(stage.agent))
         first_due = await call(redis, "ZRANGE", lane.delayed(stage.agent), 0, 0, "WITHSCORES")
-        due += [float(first_due[-1]) / 1000] if first_due else []
+        if first_due:
+            due.append((float(first_due[1]) / 1000, await _why_postponed(redis, stage, lane, first_due[0])))
         dead += await redis.xlen(lane.dead(stage.agent))
     return Depth(
         backlog=backlog,
@@ -148,8 +154,31 @@ async def depth_of(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> Depth:
         oldest_seconds=round(max(0.0, oldest), 3),
         delayed=delayed,
         dead=dead,
-        next_due=min(due, default=None),
+        next_due=min(due)[0] if due else None,
+        next_reason=min(due)[1] if due else "",
     )
+
+
+async def _why_postponed(redis: Redis, stage: Stage, lane: Keys, member: bytes) -> str:
+    """Read in the photo's record why an entry of the delayed set was postponed; '' if it is not known."""
+    try:
+        photo_id = _photo_of(stage, packing.unpack(member)[1])
+    except (ValueError, TypeError, LookupError):
+        # a foreign value in our set
+        return ""
+    raw = await call(redis, "HGET", lane.photo(photo_id), stage.agent) if photo_id else None
+    try:
+        part = msgspec.json.decode(raw or b"", type=AgentPart)
+    except msgspec.DecodeError:
+        return ""
+    return part.message if part.outcome == "postponed" else ""
+
+
+def _photo_of(stage: Stage, fields: Sequence[bytes]) -> str:
+    for name in stage.reads:
+        with contextlib.suppress(codec.UndecodableError):
+            return codec.decode(name, "0-0", fields).photo_id or ""
+    return ""
 
 
 async def _now(redis: Redis) -> float:

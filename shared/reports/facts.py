@@ -48,6 +48,18 @@ class DeadPhoto(Protocol):
         """Return when the photo died, as Unix time in seconds."""
 
 
+class PostponedPhoto(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold why a photo of the session waits, and until when."""
+
+    name: str
+    """Its file name, else its id."""
+    agent: str
+    reason: str
+    attempts: int
+    until: float
+    """Unix time in seconds."""
+
+
 class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Hold what is known of the session itself."""
 
@@ -56,6 +68,7 @@ class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Which completion this report belongs to; 0: the session is not complete."""
     expected: int | None = None
     counters: dict[str, int] = {}
+    postponed: list[PostponedPhoto] = []
     created_at: float | None = None
     """Unix time in seconds, as is `completed_at`."""
     completed_at: float | None = None

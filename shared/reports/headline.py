@@ -52,6 +52,16 @@ def state(facts: SessionFacts, validated: int, dead: int, pending: int) -> str:
     return f"Wie viele Fotos die Sitzung hat, ist nicht angegeben; {told}{done}."
 
 
+def postponed(facts: SessionFacts, where: tzinfo) -> list[str]:
+    """Return a sentence for each photo that was postponed: why, after how many attempts, until when."""
+    return [
+        f"{photo.name} ist zurückgestellt und kommt wieder am {german.moment(photo.until, where)}"
+        f" ({german.AGENTS.get(photo.agent, photo.agent)}, {german.number(photo.attempts)}"
+        f" {'Anlauf' if photo.attempts == 1 else 'Anläufe'}): {photo.reason}"
+        for photo in facts.postponed
+    ]
+
+
 def disagreements(facts: SessionFacts, validated: int, dead: int) -> list[str]:
     """Return a sentence for each counter that disagrees with the reports."""
     found = []

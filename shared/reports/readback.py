@@ -12,13 +12,14 @@ from events.types import NeedsPerson, StoredItem
 from shared.photo_store import BlobMissingError
 from shared.reports.photo_report import FieldReport
 from shared.reports.verdict import compare, needs_after, require, to_repair
-from shared.retry.errors import PermanentError
+from shared.retry.errors import PermanentError, PostponeError
 from shared.sharepoint.fields import from_graph
+from shared.sharepoint.file_bytes import HIDDEN, RESERVED_SECONDS
 from shared.sharepoint.items import content, read_item
 from shared.sharepoint.notes import Memory
 from shared.sharepoint.quickxor import quick_xor_hash
 from shared.sharepoint.target import about_library
-from shared.sharepoint.uploads import ItemChangedError
+from shared.sharepoint.uploads import ItemChangedError, Uploader
 from shared.sharepoint.writing import FieldsRefusedError, FieldWriter, Written
 
 if TYPE_CHECKING:
@@ -57,12 +58,13 @@ class ReadBack:
         self._libraries = libraries
         self._memory = Memory(store)
         self._writer = FieldWriter(client)
+        self._uploader = Uploader(client)
 
     async def check(self, photo: PhotoUploaded) -> Checked:
         """Compare the item with the event; write fields that SharePoint altered once more.
 
-        Raises PermanentError if the item is gone, or if a required column differs after the repair, and what
-        the client raises.
+        Raises PermanentError if the item is gone, or if a required column differs after the repair,
+        PostponeError while the app may not see the item, and what the client raises.
         """
         with about_library(photo.library):
             return await self._check(photo)
@@ -115,6 +117,8 @@ class ReadBack:
 
     async def _item(self, photo: PhotoUploaded) -> Item:
         item = await read_item(self._client, photo.library.drive_id, photo.item.item_id)
+        if item is None and await self._uploader.is_taken(photo.library.drive_id, photo.item.name):
+            raise PostponeError(f"{photo.item.name} was stored, but {HIDDEN}", RESERVED_SECONDS)
         if item is None:
             raise PermanentError(
                 f"{photo.item.name} was stored in {photo.library.library!r} and is not there any more:"

@@ -124,7 +124,7 @@ def _build(
             span=headline.span(facts, where),
             complete=facts.completion > 0,
             state=headline.state(facts, len(reports), len(dead), pending),
-            notes=headline.disagreements(facts, len(reports), len(dead)),
+            notes=headline.disagreements(facts, len(reports), len(dead)) + headline.postponed(facts, where),
             figures=headline.figures(facts, reports, cards, len(dead), pending),
             slices=headline.slices(cards, len(dead), pending),
             needs=needs,

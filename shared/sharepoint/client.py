@@ -10,6 +10,7 @@ gets no header of ours.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import uuid
 from importlib.metadata import version
@@ -60,7 +61,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return msgspec.json.decode(self.body, type=kind)
         except msgspec.DecodeError as error:
-            raise TransientError(f"{doing}: SharePoint's answer cannot be read ({error})") from error
+            raise unreadable(doing, error) from error
 
 
 class GraphClient:
@@ -136,7 +137,7 @@ class GraphClient:
                 try:
                     yield msgspec.json.decode(raw, type=kind)
                 except msgspec.DecodeError as error:
-                    raise TransientError(f"{doing}: SharePoint's answer cannot be read ({error})") from error
+                    raise unreadable(doing, error) from error
             if page.next_link is None:
                 return
             page = await self.get(page.next_link, Page, doing=doing)
@@ -270,6 +271,17 @@ class GraphClient:
             )
             address += ("&" if "?" in address else "?") + pairs
         return URL(address, encoded=True)
+
+
+def unreadable(doing: str, error: Exception) -> TransientError:
+    """Return what to raise for an answer that is none of SharePoint's: a proxy may have sent it.
+
+    It counts for SharePoint's breaker, because such a proxy answers every photo alike.
+    """
+    found = TransientError(f"{doing}: SharePoint's answer cannot be read ({error})")
+    with contextlib.suppress(TransientError), dependency(DEPENDENCY):
+        raise found
+    return found
 
 
 def _target_of(answer: Answer) -> str:

@@ -57,7 +57,7 @@ _SYSTEM: Final = frozenset(
 them."""
 
 _PERCENT: Final = "(ein Anteil: 0.6 bedeutet 60 %)"
-"""Tells the analyzer how a percentage is written."""
+"""Explains to the analyzer how a percentage is written."""
 _UNLIMITED: Final = 1e300
 """SharePoint writes a missing bound as the largest double."""
 

@@ -48,9 +48,9 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     creator: str | None = None
     """The application id of who stored the file; None for a person."""
     checked_out: Literal["", "us", "somebody"] = ""
-    """By whom it is checked out: others do not see what was written since."""
+    """Who has checked it out; others do not see what was written since."""
     draft: bool = False
-    """The newest version is a minor one: readers of the library do not see it."""
+    """Whether the newest version is a minor one, which readers of the library do not see."""
     moderation: int = 0
     """SharePoint's ``_ModerationStatus``: 0 approved, 1 rejected, 2 pending, 3 draft."""
 

@@ -16,7 +16,7 @@ import structlog
 from shared.photo_store import SCHEME, BlobMissingError
 from shared.retry.errors import TransientError
 from shared.sharepoint.answers import GraphError
-from shared.sharepoint.client import segment
+from shared.sharepoint.client import segment, unreadable
 from shared.sharepoint.source import ByIds
 from shared.sharepoint.wire import DriveItem, Page
 
@@ -97,7 +97,7 @@ async def _follow(client: GraphClient, drive_id: str, link: str, *, complete: bo
             try:
                 item = msgspec.json.decode(raw, type=DriveItem)
             except msgspec.DecodeError as error:
-                raise TransientError(f"{_DOING}: SharePoint's answer cannot be read ({error})") from error
+                raise unreadable(_DOING, error) from error
             # The same item may come several times; the last one counts.
             entries.pop(item.id, None)
             deleted.discard(item.id)

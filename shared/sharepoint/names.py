@@ -27,8 +27,9 @@ _UNDATED: Final = "undatiert"
 _LONGEST: Final = 128
 """Characters of a name. SharePoint takes 255, and 400 for the whole path below the host."""
 _LONGEST_VALUE: Final = 40
-_FORBIDDEN: Final = re.compile(r"[\"*:<>?/\\|#%\x00-\x1f\x7f]+")
-"""``#`` and ``%`` are allowed only where a tenant has allowed them."""
+_FORBIDDEN: Final = re.compile(r"[\"*:;<>?/\\|#%\x00-\x1f\x7f]+")
+"""``#`` and ``%`` are allowed only where a tenant has allowed them. Graph takes no path with ``;``, encoded
+or not (microsoft-graph-docs issue 20952)."""
 _RESERVED: Final = re.compile(r"(?i)(?:con|prn|aux|nul|com\d|lpt\d|\.lock|desktop)(?:\.|$)")
 _EXTENSIONS: Final = {
     "image/jpeg": "jpg",

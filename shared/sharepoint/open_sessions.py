@@ -1,6 +1,6 @@
 """Remembers the upload sessions that are open, so that another process can continue one.
 
-SharePoint keeps a name for the session that was opened for it, and tells its address only once. A worker that
+SharePoint keeps a name for the session that was opened for it, and sends its address only once. A worker that
 dies would leave a name that nobody can upload to until the session expires. The address is a secret: it is a
 permission to write. So it lies in Redis alone, ends with the session, and is in no log.
 """

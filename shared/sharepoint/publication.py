@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
+from shared.sharepoint.answers import GraphError
 from shared.sharepoint.client import segment
 from shared.sharepoint.items import read_item
 
 if TYPE_CHECKING:
     from shared.sharepoint.client import GraphClient
     from shared.sharepoint.items import Item
+
+_log = structlog.get_logger(__name__)
 
 _COMMENT: Final = "Erni Foto Agency"
 
@@ -26,13 +31,19 @@ async def publish(client: GraphClient, drive_id: str, item: Item) -> Item:
     """Check in and publish a file that only our app can see. Returns the item as it is then.
 
     A draft is checked out first, because only a check-in can publish through Graph. A file that a person has
-    checked out is left to them.
+    checked out is left to them, and so is one that the library does not let us check in.
     """
     if item.checked_out == "somebody" or not (item.checked_out or item.draft):
         return item
     if not item.checked_out:
         await check_out(client, drive_id, item)
-    await _call(client, drive_id, item, "checkin", {"checkInAs": "published", "comment": _COMMENT})
+    try:
+        await _call(client, drive_id, item, "checkin", {"checkInAs": "published", "comment": _COMMENT})
+    except GraphError as error:
+        # The photo is stored: if the library does not let us publish it, that is a person's to do.
+        if error.status not in (400, 403, 409):
+            raise
+        _log.warning("a stored photo could not be published", error=str(error))
     return await read_item(client, drive_id, item.item_id) or item
 
 

@@ -1,4 +1,4 @@
-"""Finds the ids that Graph wants from what people write: a site and a library."""
+"""Finds Graph's ids of a site and a library from what people write."""
 
 from __future__ import annotations
 

@@ -30,13 +30,15 @@ SIMPLE_LIMIT: Final = 10 * 1024 * 1024
 """Bytes up to which one PUT is used; Graph would take 250 MB, but a lost PUT starts from the first byte
 again."""
 CHUNK: Final = 16 * 327_680
-"""Bytes per chunk: Graph wants multiples of 327,680, and advises 5 to 10 MiB."""
+"""Bytes per chunk: Graph requires multiples of 327,680, and advises 5 to 10 MiB."""
 _RECOVERIES: Final = 4
 """Failures in a row, without a byte of progress, after which a session is abandoned."""
 _RESTARTS: Final = 2
 _SILENCE: Final = 60.0
 """Seconds without a chunk after which another worker's session may be continued: a worker sends one in less,
 and one that is slower than that only shares the session."""
+_MODIFIED: Final = "resourceModified"
+"""The code of a 409 that is not about the name (onedrive-api-docs issue 1707)."""
 _RESERVED: Final = 300.0
 """Seconds until a name is tried again that an unknown session keeps. Such a session expires by itself."""
 
@@ -82,7 +84,8 @@ class Uploader:
     async def create(self, drive_id: str, name: str, data: bytes, media_type: str) -> Item:
         """Store a new file at the top of a library.
 
-        Raises NameTakenError, PostponeError while another upload keeps the name, and what the client raises.
+        Raises NameTakenError, ItemChangedError if SharePoint says that something else changed meanwhile,
+        PostponeError while another upload keeps the name, and what the client raises.
         """
         place = f"/drives/{segment(drive_id)}/root:/{segment(name)}:"
         try:
@@ -91,6 +94,8 @@ class Uploader:
             return await self._in_chunks(place, data, name, behaviour="fail")
         except GraphError as error:
             _check_reserved(error)
+            if error.status in (409, 412) and _MODIFIED in error.codes:
+                raise ItemChangedError(str(error)) from error
             if error.status == 409:
                 raise NameTakenError(str(error)) from error
             raise
@@ -130,10 +135,25 @@ class Uploader:
     async def rehearse(self, drive_id: str) -> None:
         """Begin an upload and cancel it. Raises what an upload would raise, and leaves no file."""
         doing = "beginning an upload, to see whether that is allowed"
-        name = f"erni-doctor-{uuid.uuid4()}.jpg"
+        await self._rehearse(drive_id, f"erni-doctor-{uuid.uuid4()}.jpg", doing)
+
+    async def is_taken(self, drive_id: str, name: str) -> bool:
+        """Return whether the top of a library holds a file of that name, even one that the app may not see.
+
+        An upload is begun under that name and cancelled. Raises what an upload would raise.
+        """
+        try:
+            await self._rehearse(drive_id, name, f"looking whether {name} is taken")
+        except GraphError as error:
+            if error.status == 409:
+                return True
+            raise
+        return False
+
+    async def _rehearse(self, drive_id: str, name: str, doing: str) -> None:
         answer = await self._client.send(
             "POST",
-            f"/drives/{segment(drive_id)}/root:/{name}:/createUploadSession",
+            f"/drives/{segment(drive_id)}/root:/{segment(name)}:/createUploadSession",
             doing=doing,
             json={"item": {"@microsoft.graph.conflictBehavior": "fail", "name": name}},
         )

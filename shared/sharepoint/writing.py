@@ -48,9 +48,9 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     kept: dict[str, FieldText] = {}
     """By internal name: what a person put where we would have written something else."""
     unclear: frozenset[str] = frozenset()
-    """Those of them of which nobody can tell who wrote them."""
+    """The columns among `kept` whose author is unknown."""
     draft: bool = False
-    """The write made a version that is not published."""
+    """Whether the write made a version that is not published."""
     rejected: dict[str, str] = {}
     """Columns whose value the library does not accept (unique values, validation), with its sentence."""
     refused: tuple[str, ...] = ()
@@ -312,7 +312,7 @@ def _ours(column: Column, now: FieldText, recall: Recall, item_id: str) -> bool:
 
 
 def _is_persons(column: Column, error: FieldsRefusedError) -> bool:
-    """Return whether a person has to find another value: the library wants unique ones, or validates them.
+    """Return whether a person has to find another value: the library requires unique ones, or validates them.
 
     Graph v1.0 does not show a column's validation, so the refusal's words are all there is.
     """

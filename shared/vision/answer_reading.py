@@ -192,6 +192,9 @@ def _candidates(text: str) -> Iterator[dict[str, Any]]:
             return
         value, end = _decoded(text, at)
         yield from _objects(value)
+        if end and text[end:].lstrip().startswith(","):
+            # A model closed the object too early and went on with its next property.
+            yield from _objects(_decoded(text[: end - 1] + text[end:], at)[0])
         at = text.find("{", max(end, at + 1))
 
 

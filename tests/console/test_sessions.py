@@ -9,7 +9,9 @@ import pytest
 
 from events import topology
 from events.keys import lane_of
-from tests.console.pipeline import KEYS, TRACEPARENT, dies, went
+from events.types import Step
+from shared.delivery.photo_record import record_fields
+from tests.console.pipeline import KEYS, TRACEPARENT, dies, pairs, went
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -320,3 +322,17 @@ def test_a_report_of_nothing_is_refused_and_leaves_nothing(erni: Callable[..., R
     assert ran.code == 1
     assert "nothing is known of a session nope" in ran.err
     assert not list(tmp_path.rglob("report.html"))
+
+
+def test_a_postponed_photo_says_why_it_waits_and_until_when(erni: Callable[..., Ran], client: Redis) -> None:
+    step = Step(agent="sharepoint_uploader", started=1_800_000_000, seconds=0.5, attempts=2)
+    why = "the library 'Fotos': its storage quota is used up: make room or raise it"
+    fields = record_fields(step, "postponed", why, TRACEPARENT, "s1", "a.jpg", 1_800_000_900)
+    for name, value in pairs(fields):
+        client.hset(KEYS.photo("p-1"), name, value)
+    client.expire(KEYS.photo("p-1"), 60)
+    shown = " ".join(erni("photo", "show", "p-1").out.split())
+    assert f"sharepoint_uploader: postponed after 2 attempts until 2027-01-15 08:15:00 UTC: {why}" in shown
+    (photo,) = erni("photo", "show", "a.jpg", "--json").document["photos"]
+    assert photo["status"] == "postponed"
+    assert photo["agents"][0]["until"] == 1_800_000_900

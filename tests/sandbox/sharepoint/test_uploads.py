@@ -340,6 +340,7 @@ async def test_a_name_has_one_open_session_and_a_second_is_refused_until_it_ends
 
 
 async def test_several_sessions_for_a_name_can_be_allowed(graph: Graph) -> None:
+    """Source: "driveItem: createUploadSession" names no limit, and OneDrive for home users has none."""
     await graph.admin("PUT", "/lists/Referenzfotos/settings", {"one_session_per_name": False})
     assert await graph.open_session("a.jpg") != await graph.open_session("a.jpg")
 

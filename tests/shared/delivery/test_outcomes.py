@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from events.connection import connect
 from events.types import PhotoSubmitted, SchemaExtracted
 from shared.delivery import packing
 from shared.delivery import process as process_module
 from shared.delivery.postponed import MOVED_AT_ONCE
-from shared.operations import pauses
+from shared.operations import pauses, photos
+from shared.operations.status import read_status
 from shared.retry import policy
-from shared.retry.errors import HttpStatusError, PermanentError, TransientError, dependency
+from shared.retry.errors import HttpStatusError, PermanentError, PostponeError, TransientError, dependency
 from tests.shared.delivery.harness import entries, extracted, publisher, running, settings_for, until
 
 if TYPE_CHECKING:
@@ -310,3 +313,38 @@ def _of(look: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
         return look()
 
     return asked
+
+
+async def test_a_postponed_photo_shows_why_it_waits_after_how_many_attempts_and_until_when(
+    redis: Redis, redis_url: str
+) -> None:
+    busy = True
+
+    async def busy_once(event: PhotoSubmitted) -> SchemaExtracted:
+        if busy:
+            raise PostponeError("the library 'Fotos': its quota is used up: make room", 900)
+        return extracted(event)
+
+    settings = settings_for(redis_url)
+    async with running(settings, busy_once), publisher(settings) as up:
+        await up.publish(
+            PhotoSubmitted(source_url="https://example.org/a.jpg", session_id="s1")  # type: ignore[arg-type]
+        )
+        await until(lambda: redis.zcard("erni:delayed:schema_extractor"))
+        [(record, part)] = await photos.postponed_of_session(redis, "s1")
+        assert record.status == "postponed"
+        assert (part.agent, part.attempts) == ("schema_extractor", 1)
+        assert part.message.startswith("the library 'Fotos': its quota is used up: make room")
+        assert part.until == pytest.approx(time.time() + 900, abs=60)
+        client = connect(redis_url)
+        status = await read_status(client)
+        await client.aclose()
+        depth = next(agent.depth for agent in status.agents if agent.agent == "schema_extractor")
+        assert depth.next_reason == part.message
+        assert depth.next_due == pytest.approx(part.until, abs=5)
+        busy = False
+        await all_due(redis)
+        await until(lambda: entries(redis, "erni:schema.extracted"))
+        [record] = await photos.of_session(redis, "s1")
+        assert record.status == "on its way to photo_fetcher"
+        assert await photos.postponed_of_session(redis, "s1") == []

@@ -318,3 +318,17 @@ def test_facts_are_read_from_a_file(tmp_path: Path) -> None:
 def test_what_is_no_photo_has_no_facts() -> None:
     with pytest.raises(PermanentError, match="a text file"):
         read_facts(b"Bilder folgen")
+
+
+def test_the_offset_is_that_of_the_date_it_belongs_to() -> None:
+    """photostructure/exiftool-vendored.js issue 220: OffsetTime is the last change's, an export in winter."""
+    block = tiff(
+        detail=[text(0x9003, "2024:07:12 23:33:22"), text(0x9010, "+01:00"), text(0x9011, "+02:00")],
+    )
+    assert facts(block).taken_at == "2024-07-12T23:33:22+02:00"
+
+
+def test_an_offset_without_its_leading_zero_is_read() -> None:
+    """bpatrik/pigallery2 issue 1128: a phone writes -5:00."""
+    block = tiff(detail=[text(0x9003, "2024:07:12 23:33:22"), text(0x9011, "-5:00")])
+    assert facts(block).taken_at == "2024-07-12T23:33:22-05:00"

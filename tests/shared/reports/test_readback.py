@@ -9,7 +9,7 @@ import pytest
 
 from events.types import FieldValue, NeedsPerson
 from shared.reports.readback import ReadBack
-from shared.retry.errors import PermanentError
+from shared.retry.errors import PermanentError, PostponeError
 from shared.sharepoint.uploads import Uploader
 from tests.shared.reports.sample import picture
 from tests.shared.reports.uploads import FIELDS, desk, wilful
@@ -217,3 +217,24 @@ async def test_a_choice_that_the_library_no_longer_has_is_pointed_at(
         checked = await _read_back(later).check(photo)
     assert [need.column for need in checked.needs_person] == ["Etappe"]
     await emulator.admin("DELETE", "/lists/Referenzfotos/columns/Etappe")
+
+
+async def test_a_photo_that_waits_for_approval_unseen_by_the_app_waits_and_is_not_called_removed(
+    at: Desk, emulator: Emulator
+) -> None:
+    """A person's edit asks for approval again, and the library hides what waits for it."""
+    photo = await at.upload(60)
+    name = photo.library.library
+    await emulator.admin("PUT", f"/lists/{name}/settings", {"approval": True, "hides_unapproved": True})
+    try:
+        await emulator.edit(photo.item.item_id, Ort="Goldau")
+        with pytest.raises(PostponeError, match="approve the file or grant the app the role 'fullcontrol'"):
+            await _read_back(at).check(photo)
+    finally:
+        await emulator.admin("PUT", f"/lists/{name}/settings", {})
+    assert (await _read_back(at).check(photo)).item.item_id == photo.item.item_id
+    await at.client.send(
+        "DELETE", f"/drives/{photo.library.drive_id}/items/{photo.item.item_id}", doing="removing"
+    )
+    with pytest.raises(PermanentError, match="somebody removed it"):
+        await _read_back(at).check(photo)

@@ -14,7 +14,7 @@ import pytest
 import shared.reports.session_report as session_module
 from events.identities import PhotoId, SessionId, Sha256, StoreUrl
 from events.types import Analysis, NeedsPerson
-from shared.reports.facts import SessionFacts
+from shared.reports.facts import PostponedPhoto, SessionFacts
 from shared.reports.page import LIST_AT_ONCE, render
 from shared.reports.photo_report import FieldReport, PhotoReport, write_photo_report
 from shared.reports.session_report import WrittenReport, write_session_report
@@ -451,3 +451,18 @@ async def test_a_text_that_happens_to_read_unknown_is_a_text(store: BlobStore) -
     await write_photo_report(store, _fine(1, fields=[place]))
     page, _ = await _page(store, SessionFacts(session_id=SESSION))
     assert "Nichts zu tun" in page.text("pruefen")
+
+
+async def test_a_page_says_which_photos_wait_why_and_until_when(store: BlobStore) -> None:
+    waiting = PostponedPhoto(
+        name="Dach.jpg",
+        agent="sharepoint_uploader",
+        reason="the library 'Fotos': its storage quota is used up: make room or raise it",
+        attempts=2,
+        until=1_800_000_900,
+    )
+    facts = SessionFacts(session_id=SESSION, expected=1, postponed=[waiting])
+    written = await write_session_report(store, facts, [])
+    text = " ".join(" ".join(Markup(await store.get(written.report_ref)).sections.values()).split())
+    assert "Dach.jpg ist zurückgestellt und kommt wieder am 15.01.2027, 09:15" in text
+    assert "2 Anläufe): the library 'Fotos': its storage quota is used up" in text

@@ -265,3 +265,15 @@ async def test_a_full_library_postpones_its_photos_and_is_named(desk: Desk) -> N
 def _name(desk: Desk, library_name: str) -> str:
     [path] = (desk.emulator.folder / "library" / library_name).iterdir()
     return path.name
+
+
+@pytest.mark.parametrize("status", [400, 403, 409])
+async def test_a_photo_that_may_not_be_checked_in_is_stored_and_a_person_is_asked(
+    desk: Desk, status: int
+) -> None:
+    async with library(desk, f"Ohne-Einchecken-{status}", PLACE, requires_checkout=True) as there:
+        await desk.emulator.fault(kind=str(status), method="POST", match="checkin")
+        filed = await there.filing.file(await there.photo({"Ort": "Seewen"}))
+        await desk.emulator.admin("DELETE", "/fault")
+        assert [need.code for need in filed.needs_person] == [needs.CHECKED_OUT]
+        assert await there.stored(filed.item.item_id) == {"Ort": "Seewen"}

@@ -267,3 +267,15 @@ def test_whatever_a_model_says_only_values_that_fit_get_through(answer: dict[str
         assert where is not None
         assert check_value(where, field.value) is None
         assert 0 <= field.confidence <= 1
+
+
+@pytest.mark.parametrize("ending", ['}"', "}", "}}", "} Fertig."])
+def test_an_object_that_a_model_closed_too_early_is_read_to_its_end(ending: str) -> None:
+    """liustack/modlens issue 45: one brace too many, then the other properties, then a stray quote."""
+    text = f'{{"{SUMMARY}": "Ein Rohbau.", "Bauphase": {json.dumps(_said("Rohbau"))}}}'
+    text += f', "Geschoss": {json.dumps(_said(2))}{ending}'
+    reading = read_answer(_asked(PHASE, STOREY), text)
+    assert reading.errors == []
+    assert reading.summary == "Ein Rohbau."
+    assert reading.fields["Bauphase"].value == "Rohbau"
+    assert reading.fields["Geschoss"].value == 2
