@@ -161,5 +161,5 @@ PLANT: Final[dict[str, Callable[[], None]]] = {
     "stillness_across_an_outage": _stillness_across_an_outage,
 }
 """Bugs of the agents' processes by name."""
-ELSEWHERE: Final = ("client_retries", "synced_every_second")
+ELSEWHERE: Final = ("client_retries", "synced_every_second", "torn_log_left")
 """Bugs of the upstream (a bare XADD by a client that repeats it), and of the server's configuration."""

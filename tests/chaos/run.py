@@ -16,7 +16,7 @@ import msgspec
 
 from events import keys, topology
 from events.connection import RedisError
-from tests.chaos import light_agents
+from tests.chaos import bugs, light_agents
 from tests.chaos.effects import Effects
 from tests.chaos.evidence import Evidence, gather
 from tests.chaos.herd import Herd
@@ -93,6 +93,7 @@ async def world(plan: Plan, *, folder: Path | None = None) -> AsyncIterator[Worl
             place / "redis",
             password=secret,
             appendfsync="everysec" if plan.bug == "synced_every_second" else "always",
+            repairs=plan.bug != "torn_log_left",
         )
         proxy, effects = Proxy(server.port), Effects(plan.seed)
         effects.slowness = plan.slowness
@@ -111,7 +112,7 @@ async def world(plan: Plan, *, folder: Path | None = None) -> AsyncIterator[Worl
                 _environment(plan, proxy, effects, secret) | (real.environment() if real else {}),
                 light=real is None,
                 per_agent=plan.per_agent,
-                bug=plan.bug if plan.bug not in ("client_retries", "synced_every_second") else "",
+                bug=plan.bug if plan.bug not in bugs.ELSEWHERE else "",
             )
             await herd.start()
             submitter = Submitter(

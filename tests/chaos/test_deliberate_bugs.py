@@ -50,6 +50,7 @@ CASES: Final = {
     ),
     "client_retries": (plan("client_retries", "network", 6.0), {"duplicated", "hand-offs once"}),
     "synced_every_second": (plan("synced_every_second", "power_cuts"), {"lost"}),
+    "torn_log_left": (plan("torn_log_left", "power_cuts", 10.0), {"duplicated", "hand-offs once"}),
 }
 
 
