@@ -16,12 +16,15 @@ from console.addresses import bare
 from console.agent_state import judge
 from console.errors import CommandError
 from console.explain import PATIENCE, open_store, redis_trouble, store_trouble
+from events import keys, topology
 from events.connection import RedisError, connect
 from events.redis_address import shown
 from shared.settings import Settings, SettingsError, merged_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
 
 State: TypeAlias = Literal["ok", "failed", "skipped"]
 _SECONDS = 30.0
@@ -84,6 +87,7 @@ async def _redis(settings: Settings) -> list[Check]:
         memory = await read_memory(redis, lanes=settings.lanes)
         if memory.nearly_full:
             checks.append(_failed("redis", memory.sentence))
+        checks += await _ownerless(redis, settings)
         status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
         missing = [agent.agent for agent in status.agents if not agent.processes and not agent.frozen]
         problems = [
@@ -111,6 +115,25 @@ async def _redis(settings: Settings) -> list[Check]:
         return checks
     finally:
         await redis.aclose()
+
+
+async def _ownerless(redis: Redis, settings: Settings) -> list[Check]:
+    from shared.operations import ownerless
+
+    found = {
+        stage.agent: await ownerless.count(redis, stage, keys.all_lanes(settings.lanes))
+        for stage in topology.PIPELINE
+    }
+    return [
+        _failed(
+            "redis",
+            f"{count} entries of {agent} were read and belong to no process (XGROUP DELCONSUMER was used, or"
+            " a power cut tore the log of Redis): a running process takes them in again within half a minute;"
+            " start one, and see docs/reliability.md for the start of Redis",
+        )
+        for agent, count in found.items()
+        if count
+    ]
 
 
 def _names_redis() -> bool:

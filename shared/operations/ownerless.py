@@ -51,6 +51,17 @@ async def keep(
         await asyncio.sleep(min(every, _RESTART_SECONDS))
 
 
+async def count(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> int:
+    """Return how many entries of an agent belong to nobody. Raises what redis-py raises."""
+    found = 0
+    for stream in (lane.stream(name) for lane in lanes for name in stage.reads):
+        start = "-"
+        while start:
+            page, start = await scripts.adopt(redis, stream, stage.agent, start, count_only=True)
+            found += page
+    return found
+
+
 async def _may_look(redis: Redis, lane: Keys, agent: str, run: str, milliseconds: int) -> bool:
     """Return whether nobody else looks, or has looked since the server with this run id started."""
     key = lane.adopting(agent)
@@ -58,7 +69,7 @@ async def _may_look(redis: Redis, lane: Keys, agent: str, run: str, milliseconds
         return False
     # a mark that the server read from its log is from before its start
     before = await call(redis, "SET", key, run, "PX", milliseconds, "GET")
-    return before != run.encode()
+    return bool(before != run.encode())
 
 
 async def _adopt_all(redis: Redis, stage: Stage, metrics: AgentMetrics, lane: Keys) -> None:

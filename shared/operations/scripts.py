@@ -104,7 +104,10 @@ async def recounted(redis: Redis, lane: Keys, agent: str, last: str, counts: Map
     return bool(await _RECOUNTED(redis, [lane.dead(agent), lane.dead_counts(agent)], [last, *flat]))
 
 
-async def adopt(redis: Redis, stream_key: str, agent: str, start: str) -> tuple[int, str]:
+async def adopt(
+    redis: Redis, stream_key: str, agent: str, start: str, *, count_only: bool = False
+) -> tuple[int, str]:
     """Give a page of ownerless entries to `returned`; returns how many, and where the next page starts."""
-    adopted, following = await _ADOPT(redis, [stream_key], [agent, start, _LOOKED_AT])
+    args = [agent, start, _LOOKED_AT, 0 if count_only else 1]
+    adopted, following = await _ADOPT(redis, [stream_key], args)
     return adopted, following.decode()

@@ -179,3 +179,15 @@ def test_what_is_wrong_with_an_agent_is_said_as_status_says_it(
 
 def _without_numbers(sentence: str) -> str:
     return re.sub(r"\d", "", sentence)
+
+
+def test_entries_that_belong_to_nobody_are_a_finding(erni: Callable[..., Ran], client: Redis) -> None:
+    client.xgroup_create("erni:photo.fetched", "vision_analyzer", id="0", mkstream=True)
+    for _ in range(3):
+        client.xadd("erni:photo.fetched", {"data": "{}"})
+    client.xreadgroup("vision_analyzer", "gone", {"erni:photo.fetched": ">"}, count=2)
+    assert "belong to no process" not in erni("doctor").out
+    client.xgroup_delconsumer("erni:photo.fetched", "vision_analyzer", "gone")
+    assert "2 entries of vision_analyzer were read and belong to no process" in erni("doctor").out
+    # looking takes nothing
+    assert client.xpending("erni:photo.fetched", "vision_analyzer")["pending"] == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 import redis
@@ -36,7 +36,7 @@ def torn(folder: Path, cut: Callable[[bytes], int]) -> bytes:
     return transaction
 
 
-CUTS = {
+CUTS: Final[dict[str, Callable[[bytes], int]]] = {
     "in the first command": lambda data: data.index(b"torn-1") + 3,
     "in the second command": lambda data: data.index(b"torn-2") + 3,
     "between two commands": lambda data: data.index(b"torn-1") + len(b"torn-1\r\n"),

@@ -3,8 +3,8 @@
 -- delivered once, is not pending, and is still in the stream: somebody deleted its consumer (XGROUP DELCONSUMER), or a log
 -- that was cut in the middle lost the pending entry.
 --   KEYS  1 stream
---   ARGV  1 agent (group)   2 first entry id to look at   3 limit of entries to look at
---   ->    {entries adopted, the id to go on from, or '' at the end}
+--   ARGV  1 agent (group)   2 first entry id to look at   3 limit of entries to look at   4 '0': count them only
+--   ->    {entries adopted, or counted, the id to go on from, or '' at the end}
 local last
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if groups.err then return { 0, '' } end -- no stream yet
@@ -24,7 +24,9 @@ for _, e in ipairs(entries) do
   -- from whoever has it
   if not pending[e[1]] and #redis.call('XPENDING', KEYS[1], ARGV[1], e[1], e[1], 1) == 0 then
     -- RETRYCOUNT 0: the taker's claim counts the delivery
-    redis.call('XCLAIM', KEYS[1], ARGV[1], 'returned', 0, e[1], 'FORCE', 'JUSTID', 'RETRYCOUNT', 0)
+    if ARGV[4] ~= '0' then
+      redis.call('XCLAIM', KEYS[1], ARGV[1], 'returned', 0, e[1], 'FORCE', 'JUSTID', 'RETRYCOUNT', 0)
+    end
     adopted = adopted + 1
   end
 end
