@@ -108,6 +108,6 @@ async def adopt(
     redis: Redis, stream_key: str, agent: str, start: str, *, count_only: bool = False
 ) -> tuple[int, str]:
     """Give a page of ownerless entries to `returned`; returns how many, and where the next page starts."""
-    args = [agent, start, _LOOKED_AT, 0 if count_only else 1]
-    adopted, following = await _ADOPT(redis, [stream_key], args)
+    change = 0 if count_only else 1
+    adopted, following = await _ADOPT(redis, [stream_key], [agent, start, _LOOKED_AT, change])
     return adopted, following.decode()
