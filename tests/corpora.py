@@ -37,6 +37,7 @@ _OF_RULE: Final = ("make it smaller", "which no camera does", "behind its last p
 
 def files(place: Path) -> Iterator[tuple[str, bytes]]:
     """Yield each file of a folder or a tar archive that begins like a photo: its name and its bytes."""
+    found: Iterator[tuple[str, bytes]]
     if place.is_dir():
         found = ((str(path), path.read_bytes()) for path in sorted(place.rglob("*")) if path.is_file())
     else:
