@@ -29,6 +29,8 @@ pi_heif.options.AUX_IMAGES = False
 pi_heif.options.DECODE_THREADS = 1
 
 _BANDS: Final = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
+_DEEP_GREY: Final = "I;16"
+"""What grey of 10 or 12 bits becomes, as numbers of 16 bits. pi_heif makes colours of that depth 8 bits."""
 # Properties of a grid that do not move its pixels, and `irot`, which is applied here.
 _UNDERSTOOD: Final = frozenset({b"ispe", b"pixi", b"colr", b"irot", b"clli", b"mdcv"})
 _TURNS: Final = ("d0", "d270", "d180", "d90")
@@ -150,9 +152,13 @@ def _frame(data: bytes) -> Any:
 def _pixels(frame: Any) -> pyvips.Image:
     """Decode, in one piece. The pixels are the frame's: it has to live as long as the image."""
     data = frame.data  # decodes; the size may turn out to be another one
-    (width, height), bands = frame.size, _BANDS[frame.mode]
-    if len(data) != width * height * bands:
+    (width, height), deep = frame.size, frame.mode == _DEEP_GREY
+    bands = 1 if deep else _BANDS[frame.mode]
+    if len(data) != width * height * bands * (2 if deep else 1):
         raise ValueError("the decoder returned another number of pixels than announced")
+    if deep:
+        samples = pyvips.Image.new_from_memory(data, width, height, 1, "ushort")
+        return (samples >> 8).cast("uchar").copy(interpretation="b-w")
     image = _image(data, width, height, bands)
     return image.unpremultiply().cast("uchar") if frame.mode == "RGBa" else image
 

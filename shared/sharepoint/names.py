@@ -13,6 +13,7 @@ import unicodedata
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
 
 from shared.columns.dates import moment
 from shared.retry.errors import PermanentError
@@ -113,5 +114,6 @@ def _date(photo: PhotoFetched, zone: str) -> str:
     for text in (photo.exif.taken_at, photo.hints.taken_at):
         when = moment(text, zone) if text else None
         if when is not None and when.year >= _FIRST_YEAR and when <= latest:
-            return when.date().isoformat()
+            # the day of the site, as the date column has it: at 23:30 in Tokyo it is another one in Zurich
+            return when.astimezone(ZoneInfo(zone)).date().isoformat()
     return _UNDATED

@@ -14,7 +14,9 @@ from shared.photos.heic import HeicPicture, Tiles, open_heic
 from shared.photos.heif import Heif, Item, Reference, box, full_box, heif_file
 from shared.photos.open import opened
 from shared.photos.preview import make_preview
+from shared.photos.whole import ensure_whole
 from shared.retry.errors import PermanentError
+from tests.shared.photos.deep_grey import deep_grey
 from tests.shared.photos.pictures import picture, tiff
 from tests.shared.photos.test_open import repeated_heic
 
@@ -168,3 +170,37 @@ def test_exif_and_the_turn_are_found_beside_tiles() -> None:
     data = heic(picture(), tile=16, quarter_turns=1, exif=tiff())
     with opened(data) as photo:
         assert photo.exif.endswith(tiff())
+
+
+@pytest.mark.parametrize("depth", [10, 12])
+def test_grey_of_more_than_8_bits_is_a_photo_and_keeps_its_brightness(depth: int) -> None:
+    grey = picture(64, 48).convert("L")
+    data = deep_grey(grey, depth)
+    preview = Image.open(io.BytesIO(make_preview(data, quality=100))).convert("L")
+    assert preview.size == grey.size
+    assert ImageStat.Stat(ImageChops.difference(grey, preview)).mean == pytest.approx([0], abs=3)
+    with opened(data) as photo:
+        ensure_whole(photo)
+
+
+@pytest.mark.parametrize(
+    "name", [b"urn:mpeg:hevc:2015:auxid:1", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"]
+)
+def test_transparency_is_white_however_it_is_named(name: bytes) -> None:
+    mask = Image.new("RGB", (64, 48), "white")
+    mask.paste("black", (0, 0, 32, 48))
+    plain, alpha = Heif(heic(Image.new("RGB", (64, 48), "navy"))), heic(mask)
+    coded = Heif(alpha).read(Heif(alpha).places[1])
+    own = plain.used[1]
+    number = len(plain.properties) + 1
+    data = heif_file(
+        [
+            Item(kind=b"hvc1", data=plain.read(plain.places[1]), used=own),
+            Item(kind=b"hvc1", data=coded, used=own + bytes([0x80 | number])),
+        ],
+        plain.packed_properties + full_box(b"auxC", name + b"\0"),
+        [Reference(b"auxl", 2, [1])],
+    )
+    preview = Image.open(io.BytesIO(make_preview(data, quality=100)))
+    assert preview.getpixel((8, 24)) == pytest.approx((255, 255, 255), abs=6)
+    assert preview.getpixel((56, 24)) == pytest.approx((0, 0, 128), abs=12)

@@ -51,6 +51,9 @@ def name(template: str = TEMPLATE, **about: object) -> str:
     [
         ("2024-05-12T23:30:00+02:00", None, "2024-05-12"),
         ("2024-05-12T23:30:00", "2020-01-01", "2024-05-12"),
+        # as the date column counts it: the day of the site
+        ("2024-05-12T23:30:00-07:00", None, "2024-05-13"),
+        ("2024-05-13T03:00:00+09:00", None, "2024-05-12"),
         ("1980-01-01T00:00:00", "2023-04-05", "2023-04-05"),  # a camera's clock that was never set
         ("2999-01-01T00:00:00", None, "undatiert"),
         (None, "2023-04-05T10:00:00Z", "2023-04-05"),
