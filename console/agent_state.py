@@ -116,9 +116,7 @@ def _failing(agent: AgentStatus) -> list[tuple[Word, str]]:
 def _waiting(agent: AgentStatus) -> list[tuple[Word, str]]:
     name, depth = agent.agent, agent.depth
     back = (
-        f". {depth.delayed} entries are postponed, the first until {_clock(depth.next_due)}"
-        if depth.next_due
-        else ""
+        f". {_postponed(depth.delayed)}, the first until {_clock(depth.next_due)}" if depth.next_due else ""
     )
     found: list[tuple[Word, str]] = [
         ("waiting", outage(name, part, reason) + back) for part, reason in agent.outages.items()
@@ -155,7 +153,7 @@ def _notes(agent: AgentStatus) -> list[str]:
     depth = agent.depth
     if depth.delayed and depth.next_due and not agent.breakers_open:
         notes.append(
-            f"{agent.agent}: {depth.delayed} entries are postponed, the first until {_clock(depth.next_due)}"
+            f"{agent.agent}: {_postponed(depth.delayed)}, the first until {_clock(depth.next_due)}"
             + (f": {depth.next_reason}" if depth.next_reason else "")
         )
     for process in agent.processes:
@@ -167,6 +165,10 @@ def _notes(agent: AgentStatus) -> list[str]:
             )
             break
     return notes
+
+
+def _postponed(number: int) -> str:
+    return "1 entry is postponed" if number == 1 else f"{number} entries are postponed"
 
 
 def _clock(unix: float | None) -> str:
