@@ -128,7 +128,7 @@ def aimed_at(name: str, target: str, refusals: Collection[int] = OF_A_TARGET) ->
     try:
         yield
     except Exception as error:
-        if status_of(error) in refusals and dependency_of(error) == name:
+        if status_of(error) in refusals and dependency_of(error) in (name, key):
             setattr(error, _MARK, key)
             setattr(error, _REFUSED, True)
         raise

@@ -115,6 +115,8 @@ that fails stops the reading of the agents that need it.
   postponed and no attempt is used up.
 - **postponed**: the photo comes back by itself. `erni photo show` says why it waits, after how many attempts,
   and until when. After 24 hours of postponements it is a dead letter.
+- **dead letter**: the photo waits for a person. If a target refuses several photos in a row alike (403, 404),
+  or a setting is wrong, no photo is to blame: the next ones are postponed, and single ones probe.
 - **released**: another process takes the photo, and this one stops reading for a while.
 - **looked at**: the item is read and decided again in the same attempt.
 

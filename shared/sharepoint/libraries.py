@@ -15,7 +15,7 @@ from shared.sharepoint.client import DEPENDENCY
 from shared.sharepoint.columns import read_columns
 from shared.sharepoint.in_use import note_in_use
 from shared.sharepoint.sites import find_library, find_site
-from shared.sharepoint.target import about, about_library
+from shared.sharepoint.target import about, about_library, library_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -31,8 +31,7 @@ def aimed_at_library(
     site: str, library: str, refusals: Collection[int] = OF_A_TARGET
 ) -> AbstractContextManager[None]:
     """Make one library the target of all calls in a block (`aimed_at`); a site may name its host or not."""
-    path = site.rpartition(":/")[2].strip("/")
-    return aimed_at(DEPENDENCY, f"{path}/{library}", refusals)
+    return aimed_at(DEPENDENCY, library_target(site, library), refusals)
 
 
 class LiveSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +96,7 @@ class Libraries:
         await self._schemas.close()
 
     async def _find(self, site: str, library: str) -> LibraryRef:
-        with about(site):
+        with about(library_target(site, library)):
             found = await find_site(self._client, site, main=self._settings.sharepoint_site)
             ref = await find_library(self._client, found, site, library)
         await note_in_use(self._store, ref, "target")

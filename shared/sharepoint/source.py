@@ -112,7 +112,7 @@ class SharePointSource:
             library, path = await self.place(place)
             if not path:
                 raise PermanentError(f"the address {url[:200]!r} is a library, not a photo in it")
-            target = library_target(library)
+            target = library_target(library.site, library.library)
             chunks = content_at(self._client, library.drive_id, path, target=target)
         async with aclosing(chunks):
             async for chunk in chunks:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote
 
 from shared.retry.errors import PostponeError, dependency_of
 from shared.sharepoint.answers import GraphError
@@ -42,12 +41,12 @@ def current_target() -> str:
     return _current.get()
 
 
-def library_target(library: LibraryRef) -> str:
-    """Name a library by its address without scheme: ``contoso.sharepoint.com/sites/Bau/Fotos``.
+def library_target(site: str, library: str) -> str:
+    """Name a library by its site's path and its own name, ``sites/Bau/Fotos``, with or without a host.
 
-    Its display name is not enough: two sites may have libraries of one name.
+    Its name alone is not enough: two sites may have libraries of one name.
     """
-    return unquote(library.web_url.partition("://")[2].rstrip("/")) or library.library
+    return f"{site.rpartition(':/')[2].strip('/')}/{library}"
 
 
 @contextmanager
@@ -57,7 +56,7 @@ def about_library(library: LibraryRef) -> Iterator[None]:
     Raises PostponeError for a full quota: it says nothing about other libraries, and lasts until somebody
     makes room.
     """
-    target = library_target(library)
+    target = library_target(library.site, library.library)
     try:
         with about(target):
             yield

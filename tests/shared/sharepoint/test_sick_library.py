@@ -47,7 +47,7 @@ async def test_a_library_whose_uploads_fail_stops_no_other_library(desk: Desk, k
     breakers = Breakers({"sharepoint"})
     async with library(desk, f"Krank{kind}", PLACE) as sick:
         await desk.emulator.fault(kind=kind, method="PUT", match=f"/drives/{sick.library.drive_id}/.*content")
-        target = f"sharepoint/{library_target(sick.library)}"
+        target = f"sharepoint/{library_target(sick.library.site, sick.library.library)}"
         for _ in range(3):
             result = await deliver(sick, await sick.photo({}), breakers)
             assert isinstance(result, policy.Failed)
