@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 
-from events.connection import RedisError, trouble_of
+from events.connection import RedisError, Trouble, trouble_of
 from events.keys import RETURNED
 from shared.delivery import postponed, scripts
 from shared.delivery.lane import ReconnectBackoff
-from shared.delivery.news import GroupLost, Neighbours, Stalled
+from shared.delivery.news import GroupLost, Neighbours, Paused, Stalled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from shared.delivery.lane import Lane
     from shared.delivery.news import News
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 BEAT_SECONDS: Final = 1.0
 """Between two heartbeats; less where the lease is so short that looks would lie too far apart (see Watch)."""
+MANY: Final = 256
+"""With more consumers than this, each look costs the server milliseconds, so looks become as rare as Watch
+allows."""
 _log = structlog.get_logger(__name__)
 
 
@@ -109,7 +113,10 @@ class Heartbeat:
         self._news = news
         self._clock = clock
         self._lease = runtime.settings.lease_seconds
+        self._interval = min(BEAT_SECONDS, self._lease / 8)
         self._watch = Watch(self._lease, clock)
+        self._many = False
+        self._looked = -math.inf
         self.paused = False
         self.turned = clock()
         """Monotonic time of the last turn, successful or not: health looks at it."""
@@ -138,7 +145,7 @@ class Heartbeat:
             backoff = ReconnectBackoff()
             self._lane.back()
             try:
-                async with asyncio.timeout(min(BEAT_SECONDS, self._lease / 8)):
+                async with asyncio.timeout(self._interval):
                     await self._lane.missed.wait()
             except TimeoutError:
                 continue
@@ -147,22 +154,50 @@ class Heartbeat:
         """Send one heartbeat and report what it saw. Raises what redis-py raises."""
         lane, stage, consumer = self._lane, self._runtime.stage, self._runtime.consumer
         record = msgspec.json.encode(self._info())
-        beat = await scripts.beat(lane.writing, lane.keys, stage.agent, stage.reads, consumer, record)
-        # also those that own nothing: a read that arrived after its sender's end created the consumer again
-        owners = {name for _, name, _ in beat.owners}
-        paused = beat.paused_since is not None
-        if paused != self.paused:
-            _log.info("paused" if paused else "resumed", agent=stage.agent)
-            self.paused = paused
-        self._news.append(
-            Neighbours(
-                dead=tuple(self._watch.look(beat.beats, owners, consumer)),
-                returned=sum(pending for _, name, pending in beat.owners if name == RETURNED),
-                paused=paused,
-            )
+        beat = await scripts.beat(
+            lane.writing, lane.keys, stage.agent, stage.reads, consumer, record, look=not self._many
         )
-        if beat.without_group:
+        self.paused = self._noted(paused=beat.paused_since is not None)
+        beats, owners = beat.beats, beat.owners
+        lost = bool(beat.without_group)
+        if self._many and self._last_chance:
+            try:
+                beats, owners = await scripts.look(
+                    lane.writing, lane.keys, stage.agent, stage.reads, consumer
+                )
+            except RedisError as error:
+                if trouble_of(error) is not Trouble.NO_GROUP:
+                    raise
+                lost = True
+        if beats:
+            self._report(beats, owners)
+        if lost:
             self._news.append(GroupLost())
         self.sent.set()
         if beat.due:
             await postponed.move_due(lane, stage, self._runtime.ttls)
+
+    @property
+    def _last_chance(self) -> bool:
+        """Return whether the next heartbeat would look too late: Watch would start its count again."""
+        return self._clock() - self._looked + self._interval > self._lease / 4 * 0.9
+
+    def _noted(self, *, paused: bool) -> bool:
+        """Tell the reader of a pause that began or ended; return whether the agent is paused."""
+        if paused != self.paused:
+            _log.info("paused" if paused else "resumed", agent=self._runtime.stage.agent)
+            self._news.append(Paused(paused=paused))
+        return paused
+
+    def _report(self, beats: dict[str, str], owners: Sequence[tuple[int, str, int]]) -> None:
+        """Report what a look saw, and choose how to look the next time."""
+        self._looked = self._clock()
+        self._many = len(owners) > MANY
+        # also those that own nothing: a read that arrived after its sender's end created the consumer again
+        names = {name for _, name, _ in owners}
+        self._news.append(
+            Neighbours(
+                dead=tuple(self._watch.look(beats, names, self._runtime.consumer)),
+                returned=sum(pending for _, name, pending in owners if name == RETURNED),
+            )
+        )

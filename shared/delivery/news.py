@@ -23,10 +23,14 @@ class Neighbours(msgspec.Struct, frozen=True):
     """Consumers whose counters stood still for a lease, and these counters."""
     returned: int
     """Entries that wait with the consumer `returned`."""
+
+
+class Paused(msgspec.Struct, frozen=True):
+    """Report that operators paused or resumed the agent."""
+
     paused: bool
-    """Whether operators paused the agent."""
 
 
-Message: TypeAlias = GroupLost | Stalled | Neighbours
+Message: TypeAlias = GroupLost | Stalled | Neighbours | Paused
 News: TypeAlias = deque[Message]
 """Heartbeat and settlers append, the reader alone takes. It turns at least every quarter of a lease."""

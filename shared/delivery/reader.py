@@ -17,7 +17,7 @@ from events.keys import RETURNED
 from events.scripts import load_for_publishers
 from shared.delivery import scripts
 from shared.delivery.delivery import Delivery
-from shared.delivery.news import GroupLost, Neighbours, Stalled
+from shared.delivery.news import GroupLost, Neighbours, Paused, Stalled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -132,8 +132,10 @@ class Reader:
                     await self._make_groups()
                 case Stalled():
                     stalled = True
-                case Neighbours(dead, returned, paused):
-                    self._dead, self._returned, self._paused = dead, returned, paused
+                case Paused(paused):
+                    self._paused = paused
+                case Neighbours(dead, returned):
+                    self._dead, self._returned = dead, returned
         return stalled
 
     @property

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- One heartbeat of a process, and its look at the others of its agent.
 --   KEYS  1 beats   2 processes   3 paused   4 delayed set   5… the agent's streams
---   ARGV  1 consumer   2 the record of the process (JSON)   3 agent (the group's name)
+--   ARGV  1 consumer   2 the record of the process (JSON)   3 agent (the group's name)   4 '1': look at the others too
 --   ->    {own counter, beats (flat), {{stream, consumer, pending}…}, entries due, paused since or '', {streams without
 --          group}}
 local counter = redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
@@ -9,7 +9,7 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f ', now) .. ARGV[2])
 local owners, without = {}, {}
-for k = 5, #KEYS do
+for k = 5, ARGV[4] == '1' and #KEYS or 4 do
   local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[k], ARGV[3])
   if consumers.err then
     without[#without + 1] = k - 5
@@ -23,5 +23,5 @@ for k = 5, #KEYS do
     end
   end
 end
-return { counter, redis.call('HGETALL', KEYS[1]), owners, redis.call('ZCOUNT', KEYS[4], '-inf', now),
+return { counter, ARGV[4] == '1' and redis.call('HGETALL', KEYS[1]) or {}, owners, redis.call('ZCOUNT', KEYS[4], '-inf', now),
   redis.call('HGET', KEYS[3], ARGV[3]) or '', without }
