@@ -5,27 +5,36 @@
 --         4… what must hold: field, value, … ('name' is the photo's id or its file name)
 --   ->    {last id seen or '', {fingerprint, count, newest ids (at most 3, oldest first, with a space between)}…}
 local known = { exhausted = true, permanent = true, undecodable = true, delivery_limit = true }
-local counts, newest, order, last = {}, {}, {}, ''
-for _, e in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])) do
-  last = e[1]
-  local f = e[2]
+local function meant(f)
   local fields = { error_type = 'unknown', fingerprint = '' }
   -- `raw` comes first and is long
   for i = 1, #f, 2 do
     if f[i] ~= 'raw' then fields[f[i]] = f[i + 1] end
   end
   if not known[fields.reason] then fields.reason = 'undecodable' end
-  local meant = true
   for i = 4, #ARGV, 2 do
     local name, value = ARGV[i], ARGV[i + 1]
     if name == 'name' then
-      meant = meant and (fields.photo == value or fields.file_name == value)
-    else
-      meant = meant and fields[name] == value
+      if fields.photo ~= value and fields.file_name ~= value then return false end
+    elseif fields[name] ~= value then
+      return false
     end
   end
-  if meant then
-    local fp = fields.fingerprint
+  return true
+end
+
+local counts, newest, order, last = {}, {}, {}, ''
+for _, e in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])) do
+  last = e[1]
+  local f = e[2]
+  if #ARGV == 3 or meant(f) then
+    local fp = ''
+    for i = 1, #f, 2 do
+      if f[i] == 'fingerprint' then
+        fp = f[i + 1]
+        break
+      end
+    end
     if not counts[fp] then
       order[#order + 1] = fp
       newest[fp] = {}
