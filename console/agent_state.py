@@ -139,7 +139,7 @@ def outage(agent: str, part: str, reason: str) -> str:
     _, _, target = part.partition("/")
     if target:
         return (
-            f"{agent}: {target} refuses every photo{why}. Its photos are postponed and those for other"
+            f"{agent}: every photo for {target} fails{why}. Its photos are postponed and those for other"
             " targets go on (one asks every 2 to 10 s)"
         )
     return (

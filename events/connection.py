@@ -160,8 +160,15 @@ class _Pool(BlockingConnectionPool):
             connection.moved = False
             # those in use now end when they are given back: what they wait for may still be answered
             mark_those_in_use: Callable[[], Awaitable[None]] = self.update_active_connections_for_reconnect
-            await mark_those_in_use()
-            await self.disconnect(inuse_connections=False)
+            try:
+                await mark_those_in_use()
+                await self.disconnect(inuse_connections=False)
+            except (RedisError, OSError):
+                # they are closed all the same
+                pass
+            finally:
+                await super().release(connection)
+            return
         await super().release(connection)
 
 

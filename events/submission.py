@@ -52,7 +52,8 @@ def unknown_fields(data: bytes) -> list[str]:
             inner = fields.get(part)
             if inner is not None and bytes(inner) != b"null":
                 found += (f"{part}.{name}" for name in _RAW.decode(inner).keys() - _KNOWN[part])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # the event's own decoder skips what it does not know, whatever is in it
         return []
     return sorted(name[:40] for name in found)[:10]
 

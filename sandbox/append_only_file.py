@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANIFEST: Final = "appendonlydir/appendonly.aof.manifest"
-_INCREMENT: Final = re.compile(r"file (\S+) seq \d+ type i\s*$", re.MULTILINE)
+_INCREMENT: Final = re.compile(r"file (\S+) seq \d+ type i\b.*$", re.MULTILINE)
 
 
 class _TornError(Exception):

@@ -128,7 +128,8 @@ def letter_fields(
 ) -> list[str | bytes]:
     """Return the fields of a dead letter beside `raw`, which the settle script adds."""
     now = time.time()
-    whole = scrub(message)
+    # a foreign exception's text has no limit, and the patterns below take long for a long one
+    whole = scrub(message[: 16 * LONGEST_MESSAGE])[: 8 * LONGEST_MESSAGE]
     said = whole[:LONGEST_MESSAGE]
     first = attempts[0].at if attempts else now
     fields: list[str | bytes] = [

@@ -35,6 +35,10 @@ class Gate:
     def shut(self, message: str, *, only_redis: bool) -> None:
         """Stop reading for a while; a short one if `only_redis`, because the lane checks Redis by itself."""
         seconds = _REDIS_SECONDS if only_redis else _UNHEALTHY_SECONDS
+        if only_redis and self._lingers and self.reason:
+            # the machine's own trouble is the longer one
+            self._until = max(self._until, self._clock() + seconds)
+            return
         if only_redis:
             _log.warning("redis failed under a handler, reading pauses", error=message, seconds=seconds)
         elif not self.reason:

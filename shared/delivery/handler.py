@@ -212,7 +212,9 @@ class Handler:
         """Note the names in a submission that no field has, which are mostly typing errors."""
         names, values = delivery.fields[::2], delivery.fields[1::2]
         delivery.unknown = submission.unknown_fields(values[names.index(b"data")])
-        if delivery.unknown:
+        envelope = delivery.envelope
+        first = delivery.deliveries == 1 and not (envelope and (envelope.delayed or envelope.replay))
+        if delivery.unknown and first:
             self._runtime.metrics.unknown_fields.inc()
             _log.warning("unknown fields in a submission are ignored", fields=delivery.unknown)
 

@@ -166,7 +166,8 @@ class Heartbeat:
                     lane.writing, lane.keys, stage.agent, stage.reads, consumer
                 )
             except RedisError as error:
-                if trouble_of(error) is not Trouble.NO_GROUP:
+                # a stream that is missing is an error without a name of its own
+                if trouble_of(error) not in (Trouble.NO_GROUP, Trouble.NOT_SENT):
                     raise
                 lost = True
         if beats:
@@ -180,7 +181,7 @@ class Heartbeat:
     @property
     def _last_chance(self) -> bool:
         """Return whether the next heartbeat would look too late: Watch would start its count again."""
-        return self._clock() - self._looked + self._interval > self._lease / 4 * 0.9
+        return self._clock() - self._looked + self._interval > self._lease / 4 * 0.6
 
     def _noted(self, *, paused: bool) -> bool:
         """Tell the reader of a pause that began or ended; return whether the agent is paused."""

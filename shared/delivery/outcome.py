@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from shared.delivery.runtime import Runtime
     from shared.retry.policy import Attempt, Failed, Succeeded
 
+_OUR_FIELDS: Final = 1024
+"""Bytes, more than `ernidelayed`, `ernireplay` and their names take."""
 MAX_OUTPUTS: Final = 16
 """Events one delivery may publish; a script call adds them all."""
 
@@ -156,7 +158,8 @@ class Outcomes:
         session_id = envelope.session_id if envelope else getattr(error, "session_id", None)
         replays = _replays(delivery)
         size = sum(map(len, delivery.fields))
-        cut = size if size > codec.MAX_ENTRY_BYTES else 0
+        # what the engine appends to an entry that comes back does not make it too large
+        cut = size if size > codec.MAX_ENTRY_BYTES + _OUR_FIELDS else 0
         attempts = max(1, len(failures))
         fields = letter_fields(
             agent=self._stage.agent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -61,7 +62,8 @@ class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
         What later agents did before that belongs to an earlier submission of the photo.
         """
         last = max(self.parts, key=lambda part: part.started, default=None)
-        return last if last is not None and last.outcome == "postponed" else None
+        waits = last is not None and last.outcome == "postponed" and last.until > time.time()
+        return last if waits else None
 
     @property
     def trace_id(self) -> str:

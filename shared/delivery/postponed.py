@@ -63,7 +63,7 @@ async def move_due(lane: Lane, stage: Stage, ttls: Ttls) -> int:
             lane.keys,
             stage.agent,
             topology.COMPLETED,
-            [_due(member) for member in members],
+            [due for member in members if (due := _due(member))],
             ttl_ms=ttls.session,
             long_ttl_ms=ttls.session_in_flight,
         )
@@ -72,7 +72,11 @@ async def move_due(lane: Lane, stage: Stage, ttls: Ttls) -> int:
             return moved
 
 
-def _due(member: bytes) -> scripts.Due:
-    _, fields, _, stream = packing.unpack(member)
-    session = session_of(dict(zip(fields[::2], fields[1::2], strict=False)))
-    return scripts.Due(member, stream.decode(), session)
+def _due(member: bytes) -> scripts.Due | None:
+    """Return what waits in a member of the set; None for a foreign value."""
+    try:
+        _, fields, _, stream = packing.unpack(member)
+        session = session_of(dict(zip(fields[::2], fields[1::2], strict=False)))
+        return scripts.Due(member, stream.decode(), session)
+    except (ValueError, TypeError, AttributeError):
+        return None

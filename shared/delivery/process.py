@@ -35,6 +35,8 @@ _STUCK_LEASES = 4.0
 """A loop that has not turned for so many leases has stopped."""
 _RELEASE_SECONDS = 5.0
 """How long a process that stops waits for Redis to take its last settlements."""
+_BACKGROUND_PAUSE = 10.0
+"""Seconds before background jobs begin again after a mistake in them."""
 _log = structlog.get_logger(__name__)
 
 
@@ -143,7 +145,7 @@ class AgentProcess:
         readers = [asyncio.create_task(worker.read()) for worker in self._lanes]
         others = [asyncio.create_task(self.runtime.limits.watch()), asyncio.create_task(self._begun())]
         if self._background is not None:
-            others.append(asyncio.ensure_future(self._background(self)))
+            others.append(asyncio.create_task(self._run_background(self._background)))
         stopped = asyncio.create_task(self.runtime.stopping.wait())
         try:
             # a loop that ends by itself has a bug: the process ends too, the supervisor starts another
@@ -166,6 +168,17 @@ class AgentProcess:
         for task in readers:
             if not task.cancelled() and (error := task.exception()):
                 raise error
+
+    async def _run_background(self, background: Callable[[AgentProcess], Awaitable[None]]) -> None:
+        """Run the background jobs, and begin again after a mistake in them, whose end nobody would notice."""
+        while True:
+            try:
+                await background(self)
+            except Exception:  # noqa: BLE001 - photos go on, whatever it is
+                _log.exception("a background job failed; all begin again")
+            else:
+                return
+            await asyncio.sleep(_BACKGROUND_PAUSE)
 
     async def _begun(self) -> None:
         """Report when every lane reads."""

@@ -320,12 +320,14 @@ class Reader:
     async def _reclaim(self) -> None:
         """Cancel entries that are no longer ours; claim again entries that are ours and not in flight."""
         for stream, key in enumerate(self._keys):
+            # while a part or this machine is tested, orphans come one at a time too
+            may_read = self._may_read()
             held: list[str | int] = []
             known: dict[str, int] = {}
             for delivery in self._in_flight.of_stream(stream):
                 held += (delivery.entry_id, delivery.deliveries)
                 known[delivery.entry_id] = delivery.deliveries
-            slots = self._slots.take(READ_AT_ONCE) if not self._shut else 0
+            slots = self._slots.take(may_read) if may_read else 0
             taken = 0
             try:
                 found = await scripts.reclaim(

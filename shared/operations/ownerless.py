@@ -40,7 +40,7 @@ async def keep(
     seen, due = "", 0.0
     while True:
         try:
-            run = str((await call(redis, "INFO", "server"))["run_id"])
+            run = str((await call(redis, "INFO", "server")).get("run_id", ""))
             if run != seen or time.monotonic() >= due:
                 for lane in lanes:
                     if await _may_look(redis, lane, stage.agent, run, int(every * 900)):

@@ -87,7 +87,12 @@ async def discard(redis: Redis, lane: Keys, agent: str, dead_id: str) -> bool:
 async def counted(redis: Redis, lane: Keys, agent: str) -> tuple[int, dict[bytes, int]]:
     """Return how many dead letters an agent has, and the counts by reason that are kept beside them."""
     length, flat = await _COUNTED(redis, [lane.dead(agent), lane.dead_counts(agent)], [])
-    return length, {name: int(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
+    counts = {
+        # a foreign value counts as a wrong count, so that all are counted again
+        name: int(count) if count.lstrip(b"-").isdigit() else -1
+        for name, count in zip(flat[::2], flat[1::2], strict=True)
+    }
+    return length, counts
 
 
 async def reasons(

@@ -29,6 +29,8 @@ _SPREAD: Final = (6.0, 60.0)
 """Seconds over which the postponed entries of a target come back: more the longer it has refused, because
 each of them costs a hand-off, and a person has to act first."""
 
+_FORGOTTEN: Final = 600.0
+"""Seconds after which a target is forgotten that no entry met: nobody could find out that it works again."""
 _log = structlog.get_logger(__name__)
 
 
@@ -44,6 +46,8 @@ class Breaker:
         self._refusals = 0
         self.open_since: float | None = None
         self.answered_at = float("-inf")
+        self.met_at = clock()
+        """When an entry needed it last."""
         self._clock = clock
         self._interval = FIRST_PROBE
         self._probe_at = 0.0
@@ -60,6 +64,7 @@ class Breaker:
         return self._counted(self._refusals, reason)
 
     def _counted(self, in_a_row: int, reason: str) -> bool:
+        self.met_at = self._clock()
         self.reason = reason or self.reason
         if self.open_since is None:
             return in_a_row >= OPEN_AFTER and self.open()
@@ -84,7 +89,7 @@ class Breaker:
     def succeeded(self) -> bool:
         """Note a success; return True if it closed the breaker."""
         self.failures = self._refusals = 0
-        self.answered_at = self._clock()
+        self.answered_at = self.met_at = self._clock()
         was_open, self.open_since = self.open_since is not None, None
         return was_open
 
@@ -120,6 +125,12 @@ class Breakers:
         if (breaker := self._of(name)).refused(alike, reason):
             self._opened(breaker)
 
+    def _forget_targets(self) -> None:
+        long_ago = self._clock() - _FORGOTTEN
+        for name in [name for name, one in self._breakers.items() if "/" in name and one.met_at < long_ago]:
+            if self._breakers.pop(name).open_since is not None:
+                self._on_change(name, False)  # noqa: FBT003 - closed
+
     def _of(self, name: str) -> Breaker:
         return self._breakers.setdefault(name, Breaker(name, self._clock))
 
@@ -131,6 +142,7 @@ class Breakers:
         breaker = self._breakers.get(target)
         if breaker is None or breaker.open_since is None:
             return 0.0
+        breaker.met_at = self._clock()
         if breaker.probe_in == 0:
             breaker.wait_longer()
             return 0.0
@@ -177,7 +189,8 @@ class Breakers:
 
     @property
     def open_names(self) -> list[str]:
-        """Return the parts that are down."""
+        """Return the parts and targets that are down, as far as entries met them lately."""
+        self._forget_targets()
         return sorted(name for name, breaker in self._breakers.items() if breaker.open_since is not None)
 
     @property

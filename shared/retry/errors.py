@@ -124,7 +124,7 @@ def aimed_at(name: str, target: str, refusals: Collection[int] = OF_A_TARGET) ->
     key = f"{name}/{target}" if target else name
     parts = _answered.get(None)
     if target and parts is not None and (wait := parts.hold(key)):
-        raise PostponeError(f"{target} has refused several photos in a row", wait)
+        raise PostponeError(f"{target} has failed several photos in a row", wait)
     try:
         yield
     except Exception as error:
@@ -154,8 +154,9 @@ def refuser_of(error: BaseException) -> str | None:
     """
     if getattr(error, _REFUSED, False) or isinstance(error, SetupError):
         return dependency_of(error)
-    name = dependency_of(error)
-    return name.partition("/")[0] if name and status_of(error) == _OF_A_PART else None
+    part = (dependency_of(error) or "").partition("/")[0]
+    # sources are many hosts, and their rights are part of the addresses: a 401 is about that photo
+    return part if part not in ("", "source") and status_of(error) == _OF_A_PART else None
 
 
 @contextmanager

@@ -117,7 +117,8 @@ async def attempt(
     try:
         value = await _within(limit, handle, event)
     except Exception as error:  # noqa: BLE001 - every failure of a handler becomes an outcome
-        breakers.succeeded(parts - {dependency_of(error)})
+        # a target may take reads and refuse writes: only a success of the whole attempt says that it works
+        breakers.succeeded({part for part in parts if "/" not in part} - {dependency_of(error)})
         parts.clear()
         return await _Again(partial(_within, limit, handle, event), error, breakers, observer, stopping).run()
     if parts:

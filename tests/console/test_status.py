@@ -106,7 +106,9 @@ def test_a_library_that_refuses_every_photo_is_named_with_its_answer(
     assert ran.code == 1
     assert ran.document["agents"][3]["state"] == "waiting"
     [problem] = ran.document["problems"]
-    assert problem.startswith(f"sharepoint_uploader: sites/Bau/Fotos refuses every photo ({why}). Its photos")
+    assert problem.startswith(
+        f"sharepoint_uploader: every photo for sites/Bau/Fotos fails ({why}). Its photos"
+    )
 
 
 def test_processes_with_the_same_trouble_share_one_sentence(erni: Callable[..., Ran], running: Redis) -> None:

@@ -40,6 +40,19 @@ def test_the_goals_of_a_hand_off_are_on_the_page_with_what_was_reached() -> None
         assert f"| {goal['goal']} | {goal['figure']:.2f} |" in PAGE
 
 
+def test_the_parts_of_a_hand_off() -> None:
+    parts = result("parts")
+    for first, second in (("client, off", "client, with sessions"), ("server, off", "server, with sessions")):
+        for part, usec in parts[first].items():
+            assert f"| {part} | {usec:.1f} | {parts[second][part]:.1f} |" in PAGE
+    for part, usec in parts["a span of the SDK"].items():
+        assert f"| {part} | {usec:.1f} |" in PAGE
+
+
+def test_the_pipeline() -> None:
+    assert f"{result('pipeline')['ratio']:.2f} of what the cores allow" in PAGE
+
+
 def test_one_process_hands_off_a_quarter_of_what_the_bare_loop_does() -> None:
     assert result("handoff")["ratio_to_bare"]["ours"] >= 0.25
 

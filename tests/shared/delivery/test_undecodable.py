@@ -153,6 +153,13 @@ async def test_fields_that_look_like_ours_harm_nothing(
     assert b"ernidelayed" not in out
 
 
+async def test_an_unknown_field_whose_name_is_no_text_costs_no_photo(redis: Redis, redis_url: str) -> None:
+    """The event's decoder skips it, and so must whoever looks for typing errors."""
+    async with running(settings_for(redis_url)):
+        await add(redis, [b"data", b'{"source_url": "https://example.org/a.jpg", "k\xff": 1}'])
+        await until(lambda: redis.xlen("erni:schema.extracted"))
+
+
 async def test_an_event_of_a_newer_publisher_goes_through_and_keeps_its_unknown_attributes(
     redis: Redis, redis_url: str
 ) -> None:

@@ -111,3 +111,46 @@ async def test_a_setting_that_makes_every_call_fail_stops_the_reading() -> None:
     kinds = [await kind_of(blind, breakers) for _ in range(OPEN_AFTER)]
     assert kinds[-1] is Kind.POSTPONE
     assert breakers.reading_stopped
+
+
+async def test_expired_links_of_a_source_are_about_their_photos_alone() -> None:
+    breakers = Breakers({"sharepoint"})
+
+    async def fetch() -> str:
+        with dependency("source"):
+            raise refusal(401)
+
+    assert [await kind_of(fetch, breakers) for _ in range(2 * OPEN_AFTER)] == [
+        Kind.PERMANENT
+    ] * 2 * OPEN_AFTER
+    assert breakers.open_names == []
+
+
+async def test_a_library_that_answers_reads_and_refuses_writes_stays_open() -> None:
+    breakers = Breakers({"sharepoint"})
+    for _ in range(OPEN_AFTER):
+        await kind_of(asking("Fotos", refusal(403)), breakers)
+    assert breakers.is_open("sharepoint/Fotos")
+
+    async def reads_and_fails_otherwise() -> str:
+        with dependency("sharepoint", "Fotos"):
+            pass
+        raise PermanentError("a value does not fit")
+
+    await kind_of(reads_and_fails_otherwise, breakers)
+    assert breakers.is_open("sharepoint/Fotos")
+
+
+async def test_a_target_that_nobody_met_for_long_is_forgotten() -> None:
+    now = 0.0
+    closed: list[tuple[str, bool]] = []
+    breakers = Breakers(
+        {"sharepoint"}, clock=lambda: now, on_change=lambda name, is_open: closed.append((name, is_open))
+    )
+    for _ in range(OPEN_AFTER):
+        await kind_of(asking("Fotos", refusal(403)), breakers)
+    now = 599.0
+    assert breakers.open_names == ["sharepoint/Fotos"]
+    now = 601.0
+    assert breakers.open_names == []
+    assert closed == [("sharepoint/Fotos", True), ("sharepoint/Fotos", False)]
