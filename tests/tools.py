@@ -20,12 +20,15 @@ _NAMES: Final = {
     "redis-server": ("redis-server",),
     "strace": ("strace",),
 }
+NODE_REDIS: Final = "node-redis"
+"""Node with the npm package `redis`, which `.ci/run` installs below `.cache/node`."""
+NODE_MODULES: Final = ROOT / ".cache" / "node" / "node_modules"
 HISTORY: Final = "history"
 """A tool that is no program: git with the commit `EARLIER`. A shallow clone and an archive lack it."""
 EARLIER: Final = "0004ea5d069bef019735f1eeb939865de4bf2f4f"
 """The last commit with the delivery engine in `shared/streams`. What is deployed may still run this code, and
 works beside ours on one Redis while it is replaced."""
-TOOLS: Final = (*_NAMES, HISTORY)
+TOOLS: Final = (*_NAMES, HISTORY, NODE_REDIS)
 
 
 @functools.cache
@@ -33,6 +36,9 @@ def find(tool: str) -> Path | None:
     """The program's path, or None. Raises KeyError for a tool that is not one of TOOLS."""
     if tool == HISTORY:
         return _git_with_history()
+    if tool == NODE_REDIS:
+        node = shutil.which("node")
+        return Path(node) if node and (NODE_MODULES / "redis").is_dir() else None
     places = os.pathsep.join((os.environ.get("PATH", os.defpath), str(UNPACKED)))
     found = (shutil.which(name, path=places) for name in _NAMES[tool])
     return next((Path(path) for path in found if path), None)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +19,7 @@ from events.types import MAX_EXPECTED
 from shared.delivery.dead_letter import letter_fields
 from tests.events.samples import sample
 from tests.shared.delivery.harness import entries
-from tests.tools import ROOT
+from tests.tools import NODE_MODULES, NODE_REDIS, ROOT, require
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -101,7 +100,7 @@ async def test_the_python_example_reads_what_was_validated(redis: Redis, redis_u
     await process.communicate()
 
 
-@pytest.mark.parametrize("language", ["python", "js"])
+@pytest.mark.parametrize("language", ["python", pytest.param("js", marks=pytest.mark.needs(NODE_REDIS))])
 async def test_the_listener_learns_both_ends_and_goes_on_where_it_was(
     redis: Redis, redis_url: str, language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,13 +135,10 @@ def kept(folder: Path) -> str:
 
 
 def node(listener: str, folder: Path) -> tuple[str, ...]:
-    """The words that run an example; skips where there is no Node, or no package `redis` for it."""
-    modules = os.environ.get("NODE_PATH", "")
-    if shutil.which("node") is None or not Path(modules, "redis").is_dir():
-        pytest.skip("needs Node, and NODE_PATH with the npm package redis: npm install redis")
-    (folder / "node_modules").symlink_to(modules)
+    """The words that run an example."""
+    (folder / "node_modules").symlink_to(NODE_MODULES)
     (folder / "listen.mjs").write_text(listener)
-    return "node", str(folder / "listen.mjs")
+    return str(require(NODE_REDIS)), str(folder / "listen.mjs")
 
 
 def test_every_event_type_and_field_is_on_the_page() -> None:
