@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 State: TypeAlias = Literal["ok", "failed", "skipped"]
 _SECONDS = 30.0
 """How long one part may take."""
+_LATE = f"no answer within {_SECONDS:.0f} s"
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,19 +42,20 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 async def examine(settings: Settings) -> AsyncIterator[Check]:
     """Look at every part; what fails does not stop the others."""
-    for part, look in (
-        ("redis", _redis),
-        ("sharepoint", _sharepoint),
-        ("vision", _vision),
-        ("store", _store),
-        ("traces", _traces),
+    for part, look, seconds in (
+        ("redis", _redis, _SECONDS),
+        # as long as there are libraries; each look has a limit of its own
+        ("sharepoint", _sharepoint, None),
+        ("vision", _vision, _SECONDS),
+        ("store", _store, _SECONDS),
+        ("traces", _traces, _SECONDS),
     ):
         try:
-            async with asyncio.timeout(_SECONDS):
+            async with asyncio.timeout(seconds):
                 for check in await look(settings):
                     yield check
         except TimeoutError:
-            yield _failed(part, f"no answer within {_SECONDS:.0f} s")
+            yield _failed(part, _LATE)
 
 
 def _ok(part: str, sentence: str) -> Check:
@@ -146,20 +148,24 @@ async def _sharepoint(settings: Settings) -> list[Check]:
 
     checks: list[Check] = []
     try:
-        async for sentence in steps(settings):
-            checks.append(_ok("sharepoint", sentence))  # noqa: PERF401  # those before a failure count
+        async with asyncio.timeout(_SECONDS):
+            async for sentence in steps(settings):
+                checks.append(_ok("sharepoint", sentence))  # noqa: PERF401  # those before a failure count
     except CommandError as error:
         checks.append(_failed("sharepoint", str(error)))
+    except TimeoutError:
+        checks.append(_failed("sharepoint", _LATE))
     if not checks or checks[0].state == "failed":
         # without a sign-in the other libraries fail alike
         return checks
     try:
-        async for fine, sentence in other_libraries(settings, open_store(settings)):
-            checks.append(_ok("sharepoint", sentence) if fine else _failed("sharepoint", sentence))
+        others = await other_libraries(settings, open_store(settings))
     except (CommandError, StoreError, OSError):
         # the check of the store says it
         return checks
-    return checks
+    return checks + [
+        _ok("sharepoint", said) if fine else _failed("sharepoint", said) for fine, said in others
+    ]
 
 
 async def _vision(settings: Settings) -> list[Check]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.sharepoint.client import GraphClient
     from shared.sharepoint.in_use import LibraryInUse
+
+_LOOK_SECONDS: Final = 5.0
+"""How long the look at one library may take, or at the list of them."""
+_AT_ONCE: Final = 4
+"""Libraries that are looked at at once."""
 
 
 async def steps(settings: Settings) -> AsyncIterator[str]:
@@ -63,28 +69,37 @@ async def steps(settings: Settings) -> AsyncIterator[str]:
         await client.close()
 
 
-async def other_libraries(settings: Settings, store: BlobStore) -> AsyncIterator[tuple[bool, str]]:
+async def other_libraries(settings: Settings, store: BlobStore) -> list[tuple[bool, str]]:
     """Look at every other library that photos went to or came from lately: whether it works, and a sentence.
 
-    A target must take an upload, which is begun and dropped; a source must show its files.
+    A target must take an upload, which is begun and dropped; a source must show its files. One that does not
+    answer does not hide the others. Raises TimeoutError if the store does not answer.
     """
     from shared.sharepoint.client import GraphClient
     from shared.sharepoint.in_use import libraries_in_use
 
-    known = await libraries_in_use(store)
+    async with asyncio.timeout(_LOOK_SECONDS):
+        known = await libraries_in_use(store)
+    known = [one for one in known if one.use == "source" or not _is_default(settings, one.site, one.library)]
+    places = asyncio.Semaphore(_AT_ONCE)
     async with GraphClient(settings) as client:
-        for one in known:
-            if one.use == "target" and _is_default(settings, one.site, one.library):
-                continue
-            used = "photos go to it" if one.use == "target" else "photos come from it"
-            try:
-                with _explained(settings.graph_url, "GRAPH_URL"):
-                    yield (
-                        True,
-                        f"library {one.library} of {one.site} ({used}): {await _look(client, settings, one)}",
-                    )
-            except CommandError as error:
-                yield False, f"library {one.library} of {one.site} ({used}): {error}"
+        return await asyncio.gather(*(_finding(client, settings, one, places) for one in known))
+
+
+async def _finding(
+    client: GraphClient, settings: Settings, one: LibraryInUse, places: asyncio.Semaphore
+) -> tuple[bool, str]:
+    used = "photos go to it" if one.use == "target" else "photos come from it"
+    name = f"library {one.library} of {one.site} ({used})"
+    async with places:
+        try:
+            with _explained(settings.graph_url, "GRAPH_URL"):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    return True, f"{name}: {await _look(client, settings, one)}"
+        except TimeoutError:
+            return False, f"{name}: no answer within {_LOOK_SECONDS:.0f} s"
+        except CommandError as error:
+            return False, f"{name}: {error}"
 
 
 def _is_default(settings: Settings, site: str, library: str) -> bool:

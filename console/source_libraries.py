@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
@@ -9,7 +10,7 @@ import msgspec
 
 from console.errors import CommandError
 from console.explain import cause_of
-from console.photo_files import PhotoFile
+from console.photo_files import PHOTO_ENDINGS, PhotoFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,9 +90,9 @@ class SourceLibraries:
     async def _library(self, place: ByPath) -> LibraryRef | None:
         """The library that an address names; None if it names one photo in it.
 
-        An address that looks like a photo's is not looked up: the agents do that.
+        An address that ends like a photo's is not looked up: the agents do that.
         """
-        if "." in place.path.rpartition("/")[2]:
+        if PurePosixPath(place.path).suffix.lower() in PHOTO_ENDINGS:
             return None
         library, path = await self._source.place(place)
         return None if path else library

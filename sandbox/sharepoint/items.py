@@ -200,6 +200,13 @@ class Items:
         item = versions.checked_in(item, record, by, published=published)
         return self._save(item, "checked_in", by=by, request_id=request_id)
 
+    def discard_check_out(self, item: Item, *, request_id: str, by: Author = "app") -> Item:
+        """Undo a check-out. Raises GraphError 400."""
+        record = self._store.lists[item.list_id]
+        return self._save(
+            versions.released(item, record), "check_out_discarded", by=by, request_id=request_id
+        )
+
     def touch(self, item: Item, *, request_id: str) -> Item:
         """What SharePoint does by itself after an upload: another version, the same values and bytes."""
         return self._save(

@@ -148,7 +148,7 @@ class Effect(Stored, frozen=True, kw_only=True):
     time: str
     effect: str
     """``upload``, ``fields``, ``renamed``, ``deleted``, ``folder_created``, ``touched`` (by SharePoint),
-    ``checked_out``, ``checked_in``,
+    ``checked_out``, ``checked_in``, ``check_out_discarded``,
     ``session_created``, ``session_finished``, ``session_cancelled``, ``session_expired``."""
     by: Author
     item_id: str | None = None
@@ -208,6 +208,8 @@ class Item(Stored, frozen=True, kw_only=True):
     history: tuple[ItemVersion, ...] = ()
     """The oldest first; the last one is the current state."""
     checked_out_by: Author | None = None
+    before_check_out: ItemVersion | None = None
+    """What a discarded check-out goes back to; None for a new file that was never checked in."""
     moderation: int = 0
     """The value of ``_ModerationStatus``."""
     deleted: bool = False

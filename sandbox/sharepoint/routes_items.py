@@ -373,6 +373,13 @@ async def check_in(call: Call) -> Answer:
     return Answer(204)
 
 
+async def discard_check_out(call: Call) -> Answer:
+    """Undo a check-out and what was written in it."""
+    item = call.service.store.items[item_target(call).existing().id]
+    call.service.items.discard_check_out(item, request_id=call.request_id)
+    return Answer(204)
+
+
 ROUTES: Routes = {
     (ItemTarget, ""): {"GET": get_item, "PATCH": patch_item, "DELETE": delete_item},
     (ItemTarget, "children"): {"GET": get_children, "POST": create_child},
@@ -380,5 +387,6 @@ ROUTES: Routes = {
     (ItemTarget, "content"): {"GET": get_content, "PUT": put_content},
     (ItemTarget, "checkout"): {"POST": check_out},
     (ItemTarget, "checkin"): {"POST": check_in},
+    (ItemTarget, "discardCheckout"): {"POST": discard_check_out},
     (ItemTarget, "createUploadSession"): {"POST": create_upload_session},
 }

@@ -1,9 +1,9 @@
 """Versions of an item: their numbers, who wrote them, check-out, drafts and approval.
 
-Sources: "driveItem: checkin", "driveItem: checkout", "publicationFacet resource type", "Listing versions of
-a ListItem" (Graph), and Microsoft's "How versioning works in lists and libraries": a library that
-requires check-out keeps a new file as 0.1 for its author, one with drafts counts 0.1, 0.2 … until a version
-is published.
+Sources: "driveItem: checkin", "driveItem: checkout", "driveItem: discardCheckout", "publicationFacet resource
+type", "Listing versions of a ListItem" (Graph), and Microsoft's "How versioning works in lists and
+libraries": a library that requires check-out keeps a new file as 0.1 for its author, one with drafts counts
+0.1, 0.2 … until a version is published.
 """
 
 from __future__ import annotations
@@ -64,7 +64,22 @@ def checked_out(item: Item, by: Author) -> Item:
     """The item, checked out. Raises GraphError 423 if somebody else has it."""
     if item.checked_out_by not in (None, by):
         raise GraphError(423, "resourceLocked", "The file is checked out for editing by another user.")
-    return replace(item, checked_out_by=by, version=item.version + 1)
+    before = item.before_check_out if item.checked_out_by else _as_version(item)
+    return replace(item, checked_out_by=by, before_check_out=before, version=item.version + 1)
+
+
+def released(item: Item, record: ListRecord) -> Item:
+    """The item without its check-out and the fields written in it; replaced bytes stay.
+
+    An app may discard anybody's check-out. Raises GraphError 400 if there is none.
+    """
+    if item.checked_out_by is None:
+        raise GraphError(400, "invalidRequest", "The file is not checked out.")
+    fields = item.before_check_out.fields if item.before_check_out else item.fields
+    return _noted(
+        replace(item, checked_out_by=None, before_check_out=None, fields=fields, version=item.version + 1),
+        record,
+    )
 
 
 def checked_in(item: Item, record: ListRecord, by: Author, *, published: bool) -> Item:
@@ -73,7 +88,7 @@ def checked_in(item: Item, record: ListRecord, by: Author, *, published: bool) -
         raise GraphError(400, "invalidRequest", "The file is not checked out.")
     if item.checked_out_by != by:
         raise GraphError(423, "resourceLocked", "The file is checked out for editing by another user.")
-    item = replace(item, checked_out_by=None, version=item.version + 1)
+    item = replace(item, checked_out_by=None, before_check_out=None, version=item.version + 1)
     if (item.minor and published) or not record.settings.minor_versions:
         item = _noted(replace(item, major=item.major + 1, minor=0), record)
     return item
@@ -91,14 +106,18 @@ def publication(item: Item) -> JsonObject:
 
 def _noted(item: Item, record: ListRecord) -> Item:
     """The item with its current state as the newest version; one of another label stays before it."""
-    version = ItemVersion(
+    version = _as_version(item)
+    before = item.history if record.settings.versions else ()
+    if before and before[-1].label == version.label:
+        before = before[:-1]
+    return replace(item, history=(*before, version))
+
+
+def _as_version(item: Item) -> ItemVersion:
+    return ItemVersion(
         label=label(item),
         modified=item.modified,
         modified_by=item.modified_by,
         editor=item.editor,
         fields=item.fields,
     )
-    before = item.history if record.settings.versions else ()
-    if before and before[-1].label == version.label:
-        before = before[:-1]
-    return replace(item, history=(*before, version))

@@ -150,7 +150,7 @@ class Filing:
             photo.library.drive_id,
             msgspec.structs.replace(item, draft=written.draft if written.sent else item.draft),
         )
-        if shown.fields_etag != item.fields_etag and (shown.checked_out, shown.draft) == ("", False):
+        if shown.fields_etag != item.fields_etag and not shown.checked_out:
             written = msgspec.structs.replace(written, etag=shown.fields_etag)
         return filed(schema, shown, file.outcome, written, file.needs + visibility(shown))
 

@@ -28,6 +28,7 @@ _ALTERED_BYTES: Final = (
 )
 _CHECKED_OUT: Final = "Die Bilddatei ist ausgecheckt: Erst nach dem Einchecken sehen andere den neuen Stand."
 _NOT_APPROVED: Final = "Die Bibliothek verlangt eine Genehmigung: Jemand muss das Foto genehmigen."
+_DRAFT: Final = "Das Foto ist ein Entwurf: Jemand muss eine Hauptversion davon veröffentlichen."
 _REJECTED: Final = "Das Foto wurde in SharePoint abgelehnt."
 _MODERATION_REJECTED: Final = 1
 _UNCLEAR: Final = (
@@ -59,6 +60,8 @@ def visibility(item: Item) -> list[NeedsPerson]:
     if item.moderation:
         reason = _REJECTED if item.moderation == _MODERATION_REJECTED else _NOT_APPROVED
         return [NeedsPerson(column=FILE, reason=reason, code=codes.APPROVAL)]
+    if item.draft:
+        return [NeedsPerson(column=FILE, reason=_DRAFT, code=codes.DRAFT)]
     return []
 
 

@@ -1,6 +1,7 @@
 """Makes a stored photo visible to people: checks it in and publishes it where the library asks for that.
 
-Sources: learn.microsoft.com, "driveItem: checkout", "driveItem: checkin", "publicationFacet resource type".
+Sources: learn.microsoft.com, "driveItem: checkout", "driveItem: checkin", "driveItem: discardCheckout",
+"publicationFacet resource type".
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _COMMENT: Final = "Erni Foto Agency"
+_REFUSED: Final = frozenset({400, 403, 409})
+"""Answers of a library that does not let us check in or publish. That is a person's to do."""
 
 
 async def check_out(client: GraphClient, drive_id: str, item: Item) -> None:
@@ -31,7 +34,7 @@ async def publish(client: GraphClient, drive_id: str, item: Item) -> Item:
     """Check in and publish a file that only our app can see. Returns the item as it is then.
 
     A draft is checked out first, because only a check-in can publish through Graph. A file that a person has
-    checked out is left to them, and so is one that the library does not let us check in.
+    checked out is left to them, and so is one that the library does not let us check in: it stays a draft.
     """
     if item.checked_out == "somebody" or not (item.checked_out or item.draft):
         return item
@@ -40,11 +43,26 @@ async def publish(client: GraphClient, drive_id: str, item: Item) -> Item:
     try:
         await _call(client, drive_id, item, "checkin", {"checkInAs": "published", "comment": _COMMENT})
     except GraphError as error:
-        # The photo is stored: if the library does not let us publish it, that is a person's to do.
-        if error.status not in (400, 403, 409):
+        if error.status not in _REFUSED:
             raise
         _log.warning("a stored photo could not be published", error=str(error))
+        if not item.checked_out:
+            await _undo_check_out(client, drive_id, item)
     return await read_item(client, drive_id, item.item_id) or item
+
+
+async def _undo_check_out(client: GraphClient, drive_id: str, item: Item) -> None:
+    """Undo a check-out of ours that nothing was written in; otherwise nobody else could publish the draft."""
+    later = await read_item(client, drive_id, item.item_id)
+    # an app may discard anybody's check-out, and with it what they wrote
+    if later is None or later.checked_out != "us":
+        return
+    try:
+        await _call(client, drive_id, item, "discardCheckout", {})
+    except GraphError as error:
+        if error.status not in _REFUSED:
+            raise
+        _log.warning("a stored photo stays checked out to the app", error=str(error))
 
 
 async def _call(client: GraphClient, drive_id: str, item: Item, action: str, body: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ An address that ends with the library is the whole library, to be listed.
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 
     from events.types import LibraryRef
     from shared.settings import Settings
+    from shared.sharepoint.wire import Site
 
 SCHEME: Final = "sharepoint:"
+_SUBSITES: Final = 3
+"""Levels of subsites below the site of an address. Each level costs calls before the next one is known."""
 
 
 class ByIds(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,11 +94,13 @@ class SharePointSource:
         self._store = BlobStore(settings.photo_store_url)
         self._client = GraphClient(settings)
         self._open = False
+        self._sites: TtlCache[Site] = TtlCache(settings.schema_ttl)
         self._libraries: TtlCache[LibraryRef] = TtlCache(settings.schema_ttl)
 
     async def close(self) -> None:
         """Close the session if it is open."""
         self._open = False
+        await self._sites.close()
         await self._libraries.close()
         await self._client.close()
 
@@ -118,31 +123,45 @@ class SharePointSource:
             async for chunk in chunks:
                 yield chunk
 
-    async def place(self, place: ByPath) -> tuple[LibraryRef, str]:
+    async def place(self, place: ByPath, *, levels: int = _SUBSITES) -> tuple[LibraryRef, str]:
         """Find the library of an address, and the path below it; remembered for SCHEMA_TTL seconds.
 
-        If the site has no such library, the name is tried as a subsite, and the next one as its library.
-        Raises PermanentError if there is neither.
+        If the site has no such library, the name is tried as a subsite, and the next one as its library, so
+        many levels down. Raises PermanentError if there is no such site, or no such library in any of them.
         """
         try:
-            return await self._library(place), place.path
+            site = await self._site(place.site)
         except PermanentError as error:
-            library, _, path = place.path.partition("/")
-            below = ByPath(site=f"{place.site.rstrip('/')}/{place.library}", library=library, path=path)
-            if not library:
+            # an app may be allowed to see a subsite of the root site, and not the root site itself
+            if place.site.rpartition(":")[2] != "/":
                 raise
+            missing = error
+        else:
             try:
-                return await self.place(below)
-            except PermanentError:
-                raise error from None
+                return await self._library(site, place), place.path
+            except PermanentError as error:
+                missing = error
+        library, _, path = place.path.partition("/")
+        if library and levels:
+            below = ByPath(site=f"{place.site.rstrip('/')}/{place.library}", library=library, path=path)
+            with suppress(PermanentError):
+                return await self.place(below, levels=levels - 1)
+        # outside of the handlers above: the cache keeps this object, and `raise` there would change it
+        raise missing
 
-    async def _library(self, place: ByPath) -> LibraryRef:
+    async def _site(self, name: str) -> Site:
         await self._opened()
-        return await self._libraries.get((place.site, place.library), lambda: self._find(place))
+        return await self._sites.get(name, lambda: self._find_site(name))
 
-    async def _find(self, place: ByPath) -> LibraryRef:
+    async def _library(self, site: Site, place: ByPath) -> LibraryRef:
+        return await self._libraries.get((place.site, place.library), lambda: self._find_library(site, place))
+
+    async def _find_site(self, name: str) -> Site:
+        with about(name):
+            return await find_site(self._client, name, main=self._settings.sharepoint_site)
+
+    async def _find_library(self, site: Site, place: ByPath) -> LibraryRef:
         with about(place.site):
-            site = await find_site(self._client, place.site, main=self._settings.sharepoint_site)
             library = await find_library(self._client, site, place.site, place.library)
         await note_in_use(self._store, library, "source")
         return library

@@ -69,8 +69,8 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
 def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
     """Return the exception for an answer that is no success.
 
-    ``x-should-retry`` wins over the status. Of several waits the most precise counts: ``retry-after-ms``,
-    then ``Retry-After`` in seconds or as a date, then the reset of the exhausted limit.
+    ``x-should-retry`` wins over every status but 401. Of several waits the most precise counts:
+    ``retry-after-ms``, then ``Retry-After`` in seconds or as a date, then the reset of the exhausted limit.
     """
     found = _read(body)
     sentence = f"asking the vision model: the service answered {status}"
@@ -93,12 +93,15 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
     advice = _setting(found) if status in _REFUSED else None
     if advice := advice or _ADVICE.get(status):
         sentence += f"; {advice}"
-    wanted = headers.get("x-should-retry", "").lower()
-    if wanted == "false":
-        return PermanentError(f"{sentence}; it asks not to be tried again")
     if status == 401:
         # it concerns every photo alike and is put right outside: the photos wait behind the breaker
         return TransientError(sentence)
+    wanted = headers.get("x-should-retry", "").lower()
+    if wanted == "false":
+        final = PermanentError(f"{sentence}; it asks not to be tried again")
+        # the status says whether every photo is refused alike (`shared.retry.errors.aimed_at`)
+        final.__cause__ = HttpStatusError(sentence, status=status)
+        return final
     if status == 429 or status >= 500 or (wanted != "true" and status not in _AGAIN):
         return HttpStatusError(
             sentence, status=status, retry_after=wait_of(headers), code=found.code or found.kind or None

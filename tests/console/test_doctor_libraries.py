@@ -73,3 +73,24 @@ def test_every_library_that_photos_name_is_looked_at(
     assert "the site's storage quota is used up: make room or raise it" in found["Ablage"][1]
     assert found["Fotos"][0] == "failed"
     assert "grant the app" in found["Fotos"][1]
+
+
+def test_a_library_that_does_not_answer_hides_no_other_finding(
+    erni: Callable[..., Ran], emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("console.checks._SECONDS", 10.0)
+    monkeypatch.setattr("console.sharepoint_steps._LOOK_SECONDS", 2.0, raising=False)
+    asyncio.run(use(emulator, emulator.settings(tmp_path, PHOTO_STORE_URL=str(tmp_path / "store"))))
+    asyncio.run(emulator.fault(kind="slow", method="GET", match="/root/children", delay=60))
+    ran = erni("doctor", "--json")
+    assert {name: state for name, (state, _) in lines(ran).items()} == {
+        "Referenzfotos": "ok",
+        "Ablage": "ok",
+        "Fotos": "failed",
+    }
+    assert lines(ran)["Fotos"][1] == (
+        "library Fotos of /sites/Alt (photos come from it): no answer within 2 s"
+    )
+    looks = [check["sentence"] for check in ran.document["checks"] if check["part"] == "sharepoint"]
+    assert looks[0].startswith("signed in"), "the configured library comes first"
+    assert [look.split()[1] for look in looks[-2:]] == ["Ablage", "Fotos"]

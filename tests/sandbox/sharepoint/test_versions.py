@@ -81,6 +81,22 @@ async def test_a_file_that_is_not_checked_out_cannot_be_checked_in(graph: Graph)
     assert reply.json["error"]["message"] == "The file is not checked out."
 
 
+async def test_a_discarded_check_out_takes_back_what_was_written_in_it(graph: Graph) -> None:
+    """Source: "driveItem: discardCheckout"."""
+    item = (await graph.upload("a.jpg")).json
+    place = f"{graph.drive}/items/{item['id']}"
+    await graph.patch(f"{place}/listItem/fields", {"Ort": "Goldau"})
+    await graph.call("POST", f"{place}/checkout")
+    await graph.patch(f"{place}/listItem/fields", {"Ort": "Seewen"})
+    reply = await graph.call("POST", f"{place}/discardCheckout")
+    assert (reply.status, reply.data) == (204, b"")
+    assert await publication(graph, item) == {"level": "published", "versionId": "2.0"}
+    assert (await graph.get(f"{place}/listItem/fields")).json["Ort"] == "Goldau"
+    versions = (await graph.get(f"{place}/listItem/versions?$expand=fields")).json["value"]
+    assert [each["fields"].get("Ort") for each in versions] == ["Goldau", None]
+    assert (await graph.call("POST", f"{place}/discardCheckout")).status == 400
+
+
 async def test_drafts_are_published_by_a_check_in_as_published(graph: Graph) -> None:
     """Source: "driveItem: checkin", ``checkInAs``."""
     await set_up(graph, minor_versions=True)

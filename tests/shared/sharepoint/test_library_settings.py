@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from events.types import Target
@@ -14,6 +15,7 @@ from shared.columns import needs
 from shared.retry.errors import PermanentError, PostponeError
 from shared.sharepoint.answers import GraphError
 from shared.sharepoint.items import find_item
+from shared.sharepoint.publication import publish
 from shared.sharepoint.writing import FieldWriter
 from tests.shared.sharepoint.desk import Desk
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from events.types import FieldText, PhotoAnalyzed
     from shared.sharepoint.findings import Filed
+    from shared.sharepoint.items import Item
 
 
 @asynccontextmanager
@@ -277,3 +280,35 @@ async def test_a_photo_that_may_not_be_checked_in_is_stored_and_a_person_is_aske
         await desk.emulator.admin("DELETE", "/fault")
         assert [need.code for need in filed.needs_person] == [needs.CHECKED_OUT]
         assert await there.stored(filed.item.item_id) == {"Ort": "Seewen"}
+
+
+@pytest.mark.parametrize("status", [400, 403, 409])
+async def test_a_draft_that_may_not_be_published_is_not_left_checked_out(desk: Desk, status: int) -> None:
+    """A person could not publish it either while the app has it."""
+    async with library(desk, f"Ohne-Hauptversion-{status}", PLACE, minor_versions=True) as there:
+        await desk.emulator.fault(kind=str(status), method="POST", match="checkin")
+        filed = await there.filing.file(await there.photo({"Ort": "Seewen"}))
+        await desk.emulator.admin("DELETE", "/fault")
+        assert [need.code for need in filed.needs_person] == [needs.DRAFT]
+        item = await there.item(filed.item.item_id)
+        assert (item.checked_out, item.draft, item.fields["Ort"]) == ("", True, "Seewen")
+        assert filed.item.etag == item.fields_etag, "the read-back must see it as untouched"
+
+
+async def test_a_check_out_of_a_person_is_never_discarded(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An app may discard it, and what the person wrote would be lost."""
+    async with library(desk, "Fremd", PLACE, minor_versions=True) as there:
+        filed = await there.filing.file(await there.photo({"Ort": "Seewen"}))
+        item = await there.item(filed.item.item_id)
+
+        async def taken(*_: object) -> Item:
+            return msgspec.structs.replace(item, checked_out="somebody")
+
+        monkeypatch.setattr("shared.sharepoint.publication.read_item", taken)
+        await desk.emulator.fault(kind="409", method="POST", match="checkin")
+        draft = msgspec.structs.replace(item, draft=True)
+        shown = await publish(there.client, there.library.drive_id, draft)
+        assert shown.checked_out == "somebody"
+        assert effects(desk, filed)[-1] == "checked_out"

@@ -8,10 +8,11 @@ from urllib.parse import quote
 import pytest
 
 from events.types import Target
-from shared.retry.errors import PermanentError
+from shared.retry.errors import PermanentError, status_of
 from shared.settings import Settings
 from shared.sharepoint.answers import GraphError
 from shared.sharepoint.source import ByIds, ByPath, SharePointSource, parse
+from tests.shared.sharepoint.stub import Reply, Stub, refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -107,6 +108,36 @@ async def test_without_access_only_its_use_fails() -> None:
         with pytest.raises(PermanentError, match="set AZURE_TENANT_ID"):
             await _read(source, "sharepoint:b!1/2")
     await source.close()
+
+
+FOLDERS = "/".join("a" * 2_000)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_site_that_is_refused_is_asked_for_once_however_deep_the_folders(
+    graph: Stub, settings: Settings, status: int
+) -> None:
+    """Nothing below it can be found either."""
+    graph.on("GET", "/v1.0/sites/localhost:/sites/Nix", refusal(status, "accessDenied"))
+    source = SharePointSource(settings)
+    for _ in range(2):
+        with pytest.raises(PermanentError, match="there is no site '/sites/Nix'") as caught:
+            await source.place(parse_path(f"sharepoint:/sites/Nix/Fotos/{FOLDERS}"))
+        assert status_of(caught.value) == status
+    await source.close()
+    assert len(graph.calls("GET")) == 1
+
+
+async def test_a_library_is_looked_for_three_subsites_down_at_most(graph: Stub, settings: Settings) -> None:
+    for depth in range(6):
+        path = "/".join(["sites", "Bau", "Fotos", *"aaaa"][: depth + 2])
+        graph.on("GET", f"/v1.0/sites/localhost:/{path}", Reply(body={"id": str(depth)}))
+        graph.on("GET", f"/v1.0/sites/{depth}/lists", Reply(body={"value": []}))
+    source = SharePointSource(settings)
+    with pytest.raises(PermanentError, match="the site '/sites/Bau' has no library 'Fotos'"):
+        await source.place(parse_path(f"sharepoint:/sites/Bau/Fotos/{FOLDERS}"))
+    await source.close()
+    assert [asked.path.rpartition("/")[2] for asked in graph.calls("GET")][::2] == ["Bau", "Fotos", "a", "a"]
 
 
 @pytest.mark.parametrize("site", ["sites/Umbau", "sites/Bau/Umbau", "teams/Bau", "personal/a_b_ch", "Umbau"])

@@ -21,6 +21,8 @@ from shared.retry.errors import (
     TransientError,
     answer_of,
     dependency_of,
+    refuser_of,
+    status_of,
 )
 from shared.settings import Secret, Settings, SettingsError
 from shared.telemetry.metrics import REGISTRY
@@ -367,6 +369,7 @@ ERRORS = [
         AGAIN,
         "401 invalid_api_key; check VISION_API_KEY",
     ),
+    Row(401, {"x-should-retry": "false"}, "", TransientError, AGAIN, "401; check VISION_API_KEY"),
     Row(403, {}, '{"error": "forbidden"}', HttpStatusError, FINAL, "may not use this model"),
     Row(
         404,
@@ -446,6 +449,17 @@ async def test_each_error_answer_is_what_the_machinery_needs_to_know(
     assert dependency_of(raised.value) == "vision"
     assert KEY not in str(raised.value)
     assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize(("status", "refuser"), [(403, "vision"), (404, "vision"), (422, None)])
+async def test_a_refusal_that_forbids_another_attempt_keeps_its_status(
+    asking: Asking, service: Recorded, status: int, refuser: str | None
+) -> None:
+    service.answer(status, "", {"x-should-retry": "false"})
+    with pytest.raises(PermanentError) as raised:
+        await _ask(await asking())
+    assert status_of(raised.value) == status
+    assert refuser_of(raised.value) == refuser
 
 
 async def test_a_wait_until_a_date_is_seconds_from_now(asking: Asking, service: Recorded) -> None:
