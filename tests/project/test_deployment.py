@@ -28,8 +28,28 @@ NO_REPORTS = "ORT_DISABLE_TELEMETRY"
 """A variable of onnxruntime, no setting of ours."""
 GRACE = next(field.default for field in msgspec.structs.fields(Settings) if field.name == "grace_seconds")
 PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+(-[a-z0-9.-]+)?")
-DURABLE = {"--appendonly": "yes", "--appendfsync": "always", "--save": "", "--maxmemory-policy": "noeviction"}
+DURABLE = {
+    "--appendonly": "yes",
+    "--appendfsync": "always",
+    "--aof-load-truncated": "no",
+    "--save": "",
+    "--maxmemory-policy": "noeviction",
+}
 BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+TORN = CUTS | {
+    "behind the first number": lambda data: data.index(b"$"),
+    "in a number": lambda data: data.index(b"torn-2") - 3,
+    "in front of the last line's end": lambda data: len(data) - 1,
+}
+DAMAGED = {
+    "a mark": (b"\r\n$4\r\nlist", b"\r\n%4\r\nlist"),
+    "the mark of a command": (b"*1\r\n$4\r\nEXEC", b"+1\r\n$4\r\nEXEC"),
+    "a length that ends nowhere": (b"$7\r\nwhole-1\r\n*3", b"$799999\r\n-1\r\n*3"),
+    "the end of a transaction": (b"EXEC", b"EXEB"),
+    "an empty sector": (b"whole-2\r\n*3\r\n$5", bytes(16)),
+}
 
 
 def kubernetes_name(agent: str) -> str:
@@ -87,17 +107,25 @@ def test_an_agent_can_be_scaled_in_compose() -> None:
         assert "ports" not in service
 
 
+def server_command(where: str) -> list[str]:
+    """The server and its options in the containers of Redis."""
+    if where == "compose":
+        words: list[str] = manifests.compose()["services"]["redis"]["command"]
+        return words
+    return list(next(container for name, _, container in manifests.containers() if name == "redis")["args"])
+
+
 @pytest.mark.parametrize("where", ["compose", "kubernetes"])
 def test_redis_writes_everything_to_disk_and_evicts_nothing(where: str) -> None:
-    if where == "compose":
-        redis = manifests.compose()["services"]["redis"]
-        command = redis["command"]
-        assert redis["restart"] == "unless-stopped"
-        assert redis["volumes"] == ["redis:/data"]
-    else:
-        command = next(container for name, _, container in manifests.containers() if name == "redis")["args"]
+    command = server_command(where)
     assert command[0] == "redis-server"
     assert DURABLE.items() <= options(command).items()
+
+
+def test_composes_redis_keeps_its_data_and_is_started_again() -> None:
+    redis = manifests.compose()["services"]["redis"]
+    assert redis["restart"] == "unless-stopped"
+    assert redis["volumes"] == ["redis:/data"]
 
 
 def start_script(where: str) -> list[str]:
@@ -111,34 +139,86 @@ def start_script(where: str) -> list[str]:
     )
 
 
-@pytest.mark.needs("redis-server")  # redis-check-aof comes with it
-@pytest.mark.parametrize("where", ["compose", "kubernetes"])
-@pytest.mark.parametrize("cut", ["in the second command", "in the EXEC"])
-def test_redis_starts_on_a_torn_log_only_after_it_was_cut(
-    tmp_path: Path, where: str, cut: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # both programs of one version, as in the image
-    monkeypatch.setattr("sandbox.redis_server._candidates", lambda: [require("redis-server")])
-    transaction = torn(tmp_path, CUTS[cut])
-    log = log_of(tmp_path)
-    whole = log.read_bytes()[: -CUTS[cut](transaction)]
-    (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "redis_password").write_text("s3cret words")
-    (tmp_path / "redis").mkdir()
+def start_of_redis(folder: Path, where: str, password: str) -> subprocess.CompletedProcess[str]:
+    """Run what the containers run before the server, with `folder` for their volumes."""
+    for name in ("secrets", "redis"):
+        (folder / name).mkdir()
+    (folder / "secrets" / "redis_password").write_text(password)
     words = [
-        word.replace("/data", str(tmp_path)).replace("/run/", f"{tmp_path}/").replace("chown redis", "ls")
+        word.replace("/data", str(folder)).replace("/run/", f"{folder}/").replace("chown redis", "ls")
         for word in start_script(where)
     ]
     # the image's own entrypoint drops its rights and starts the server
-    entrypoint = tmp_path / "docker-entrypoint.sh"
+    entrypoint = folder / "docker-entrypoint.sh"
     entrypoint.write_text('#!/bin/sh\necho "starts $*"\n')
     entrypoint.chmod(0o755)
-    path = f"{tmp_path}:{require('redis-server').parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        [*words, "redis-server", "--save", ""], env={"PATH": path}, capture_output=True, text=True, check=True
+    path = f"{folder}:{require('redis-server').parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        [*words, "redis-server", "--save", ""],
+        env={"PATH": path},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=60,
     )
+
+
+@pytest.fixture
+def one_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Server and redis-check-aof of one version, as in the image."""
+    monkeypatch.setattr("sandbox.redis_server._candidates", lambda: [require("redis-server")])
+
+
+@pytest.mark.needs("redis-server")  # redis-check-aof comes with it
+@pytest.mark.usefixtures("one_version")
+@pytest.mark.parametrize("where", ["compose", "kubernetes"])
+@pytest.mark.parametrize("cut", TORN)
+def test_redis_starts_on_a_torn_log_only_after_it_was_cut(tmp_path: Path, where: str, cut: str) -> None:
+    transaction = torn(tmp_path, TORN[cut])
+    log = log_of(tmp_path)
+    whole = log.read_bytes()[: -TORN[cut](transaction)]
+    done = start_of_redis(tmp_path, where, "s3cret words")
     assert done.stdout.endswith("starts redis-server --save \n")
     assert log.read_bytes() == whole
+
+
+@pytest.mark.needs("redis-server")
+@pytest.mark.usefixtures("one_version")
+@pytest.mark.parametrize("where", ["compose", "kubernetes"])
+@pytest.mark.parametrize(("whole", "damaged"), DAMAGED.values(), ids=DAMAGED)
+def test_a_log_that_is_damaged_in_the_middle_is_left_for_redis_to_refuse(
+    tmp_path: Path, where: str, whole: bytes, damaged: bytes
+) -> None:
+    torn(tmp_path, len)
+    log = log_of(tmp_path)
+    data = log.read_bytes()
+    assert data.count(b"EXEC") == 2
+    assert whole in data[: data.index(b"EXEC") + 4]
+    data = data.replace(whole, damaged, 1)
+    log.write_bytes(data)
+    done = start_of_redis(tmp_path, where, "s3cret words")
+    assert done.stdout.endswith("starts redis-server --save \n")
+    assert log.read_bytes() == data
+    durable = [word for option in DURABLE for word in (option, options(server_command(where))[option])]
+    refused = subprocess.run(
+        [
+            require("redis-server"),
+            *durable,
+            "--port",
+            "0",
+            "--unixsocket",
+            "redis.sock",
+            "--dir",
+            str(tmp_path),
+        ],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert refused.returncode == 1
+    assert b"reading the append only file" in refused.stdout
+    assert log.read_bytes() == data
 
 
 def test_what_compose_opens_is_open_on_this_machine_alone() -> None:
