@@ -221,6 +221,26 @@ def test_a_log_that_is_damaged_in_the_middle_is_left_for_redis_to_refuse(
     assert log.read_bytes() == data
 
 
+@pytest.mark.needs("redis-server")
+@pytest.mark.parametrize("character", ['"', "\\", "\n", "\r"])
+@pytest.mark.parametrize("rest", ["", "maxmemory 1"])
+def test_a_password_that_a_configuration_file_reads_differently_is_refused(
+    tmp_path: Path, character: str, rest: str
+) -> None:
+    done = start_of_redis(tmp_path, "compose", f"s3cret{character}{rest}")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "REDIS_PASSWORD must not contain a double quote, a backslash or a line break: "
+        'set another in .env, for example what "openssl rand -hex 24" prints\n'
+    )
+    assert not done.stdout
+    assert not list((tmp_path / "redis").iterdir())
+
+
+def test_composes_redis_has_time_to_check_and_read_its_log_before_it_counts_as_unhealthy() -> None:
+    assert manifests.compose()["services"]["redis"]["healthcheck"]["start_period"] == "10m"
+
+
 def test_what_compose_opens_is_open_on_this_machine_alone() -> None:
     services = manifests.compose()["services"]
     ports = [port for service in services.values() for port in service.get("ports", ())]
