@@ -495,7 +495,7 @@ def test_a_container_gets_only_the_secrets_that_it_needs() -> None:
         assert given == {"store"} | own, name
 
 
-def test_only_the_agents_the_gateway_and_keda_reach_redis_in_the_cluster() -> None:
+def test_only_our_pods_keda_and_namespaces_of_publishers_reach_redis_in_the_cluster() -> None:
     policies = {name: policy["spec"] for name, policy in manifests.of_kind("NetworkPolicy").items()}
     assert policies["nobody-gets-in"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
     (rule,) = policies["redis"]["ingress"]
@@ -503,13 +503,24 @@ def test_only_the_agents_the_gateway_and_keda_reach_redis_in_the_cluster() -> No
     assert rule["from"] == [
         {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "erni-foto-agency"}}},
         {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}},
+        {"namespaceSelector": {"matchLabels": {"erni/publisher": "true"}}},
     ]
-    outside = policies["no-metadata-services"]["egress"][0]["to"][0]["ipBlock"]
-    assert "169.254.0.0/16" in outside["except"]
-    assert policies["no-metadata-services"]["podSelector"]["matchExpressions"][0]["values"] == [
-        "photo-fetcher",
-        "vision-analyzer",
-    ]
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    assert "kubectl label namespace your-namespace erni/publisher=true" in page
+
+
+def test_the_agents_that_take_foreign_bytes_reach_pods_and_names_but_no_metadata_service() -> None:
+    policy = manifests.of_kind("NetworkPolicy")["no-metadata-services"]["spec"]
+    assert policy["podSelector"]["matchExpressions"][0]["values"] == ["photo-fetcher", "vision-analyzer"]
+    outside, pods, names = policy["egress"]
+    assert "169.254.0.0/16" in outside["to"][0]["ipBlock"]["except"]
+    # some networks match an ipBlock with no pod: neither Redis nor the cluster's DNS
+    assert pods == {"to": [{"namespaceSelector": {}}]}
+    # the node's own DNS cache
+    assert names == {
+        "to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}],
+        "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+    }
 
 
 def test_the_optional_services_of_compose_find_each_other() -> None:
