@@ -14,8 +14,9 @@ from shared.delivery import packing
 from shared.delivery.dead_letter import Reason, beginnings, letter_fields
 from shared.delivery.photo_record import record_fields
 from shared.delivery.postponed import delays_of, overdue
+from shared.reports.german import FINAL
 from shared.retry.classify import Kind, sentence_of
-from shared.retry.errors import answer_of, cause_of
+from shared.retry.errors import PermanentError, answer_of, cause_of
 
 if TYPE_CHECKING:
     from events.codec import Envelope
@@ -178,7 +179,7 @@ class Outcomes:
             replays=replays,
             cut=cut,
             answer=answer_of(error) if error else "",
-            cause=cause_of(error) if error and reason == "permanent" else "",
+            cause=_cause(error) if error and reason == "permanent" else "",
         )
         return Outcome(
             what="dead",
@@ -297,6 +298,12 @@ class Outcomes:
         if delivery.unknown:
             fields += ("unknown_fields", ", ".join(delivery.unknown).encode("utf-8", "replace"))
         return self._keys.photo(envelope.photo_id), fields
+
+
+def _cause(error: BaseException) -> str:
+    """Return what is to blame. Only a PermanentError blames the file; any other may be a mistake of ours."""
+    cause = cause_of(error)
+    return "" if cause in FINAL and not isinstance(error, PermanentError) else cause
 
 
 def _expected(envelope: Envelope | None) -> int:

@@ -15,7 +15,7 @@ from shared.reports.verdict import compare, needs_after, require, to_repair
 from shared.retry.errors import PermanentError, PostponeError
 from shared.sharepoint.fields import from_graph
 from shared.sharepoint.file_bytes import HIDDEN, RESERVED_SECONDS
-from shared.sharepoint.items import content, read_item
+from shared.sharepoint.items import content, find_item, read_item
 from shared.sharepoint.notes import Memory
 from shared.sharepoint.quickxor import quick_xor_hash
 from shared.sharepoint.target import about_library
@@ -116,15 +116,21 @@ class ReadBack:
         )
 
     async def _item(self, photo: PhotoUploaded) -> Item:
-        item = await read_item(self._client, photo.library.drive_id, photo.item.item_id)
-        if item is None and await self._uploader.is_taken(photo.library.drive_id, photo.item.name):
-            raise PostponeError(f"{photo.item.name} was stored, but {HIDDEN}", RESERVED_SECONDS)
-        if item is None:
-            raise PermanentError(
-                f"{photo.item.name} was stored in {photo.library.library!r} and is not there any more:"
-                " somebody removed it before it was checked. Submit the photo again if it is still wanted"
-            )
-        return item
+        drive_id, name = photo.library.drive_id, photo.item.name
+        item = await read_item(self._client, drive_id, photo.item.item_id)
+        if item is not None:
+            return item
+        there = await find_item(self._client, drive_id, name)
+        if there is not None and there.item_id == photo.item.item_id:
+            # approved between the two calls
+            return there
+        # another file of that name: the photo was submitted again after it was removed
+        if there is None and await self._uploader.is_taken(drive_id, name):
+            raise PostponeError(f"{name} was stored, but {HIDDEN}", RESERVED_SECONDS)
+        raise PermanentError(
+            f"{name} was stored in {photo.library.library!r} and is not there any more:"
+            " somebody removed it before it was checked. Submit the photo again if it is still wanted"
+        )
 
     async def _repair(
         self, photo: PhotoUploaded, schema: LibrarySchema, item: Item, values: Mapping[str, FieldText]

@@ -17,7 +17,14 @@ from shared.delivery.postponed import MOVED_AT_ONCE
 from shared.operations import pauses, photos
 from shared.operations.status import read_status
 from shared.retry import policy
-from shared.retry.errors import HttpStatusError, PermanentError, PostponeError, TransientError, dependency
+from shared.retry.errors import (
+    HttpStatusError,
+    PermanentError,
+    PostponeError,
+    TransientError,
+    because,
+    dependency,
+)
 from tests.shared.delivery.harness import entries, extracted, publisher, running, settings_for, until
 
 if TYPE_CHECKING:
@@ -348,3 +355,26 @@ async def test_a_postponed_photo_shows_why_it_waits_after_how_many_attempts_and_
         [record] = await photos.of_session(redis, "s1")
         assert record.status == "on its way to photo_fetcher"
         assert await photos.postponed_of_session(redis, "s1") == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "cause"),
+    [
+        (PermanentError("a.jpg is a PDF document"), "file", b"file"),
+        (RuntimeError("decoder: no such message"), "file", b""),
+        (HttpStatusError("SharePoint answered 403", status=403), "library", b"library"),
+    ],
+)
+async def test_a_mistake_of_ours_is_not_blamed_on_the_file(
+    redis: Redis, redis_url: str, error: Exception, code: str, cause: bytes
+) -> None:
+    async def fail(_: PhotoSubmitted) -> SchemaExtracted:
+        with because(code):
+            raise error
+
+    settings = settings_for(redis_url)
+    async with running(settings, fail), publisher(settings) as up:
+        await up.publish(PHOTO)
+        [fields] = await until(lambda: entries(redis, "erni:dead:schema_extractor"))
+    assert field(fields, b"reason") == b"permanent"
+    assert dict(zip(fields[::2], fields[1::2], strict=True)).get(b"cause", b"") == cause

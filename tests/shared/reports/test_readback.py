@@ -238,3 +238,14 @@ async def test_a_photo_that_waits_for_approval_unseen_by_the_app_waits_and_is_no
     )
     with pytest.raises(PermanentError, match="somebody removed it"):
         await _read_back(at).check(photo)
+
+
+async def test_a_photo_that_was_removed_and_stored_again_is_not_called_hidden(at: Desk) -> None:
+    photo = await at.upload(61)
+    await at.client.send(
+        "DELETE", f"/drives/{photo.library.drive_id}/items/{photo.item.item_id}", doing="removing"
+    )
+    again = await Uploader(at.client).create(photo.library.drive_id, photo.item.name, b"again", "image/jpeg")
+    assert again.item_id != photo.item.item_id
+    with pytest.raises(PermanentError, match="is not there any more"):
+        await _read_back(at).check(photo)
