@@ -81,16 +81,16 @@ def _frozen(name: str, process: ProcessStatus) -> str:
     says, silent = process.says, f"no heartbeat for {short(process.beat_seconds_ago)}"
     if says.host != socket.gethostname():
         return (
-            f"{name}: the process {process.consumer} (pid {says.pid} on {says.host}) sends {silent}: it is"
+            f"{name}: the process {process.consumer} (pid {says.pid} on {says.host}) has sent {silent}: it is"
             f" frozen or was killed. Look at it there; another process of {name} takes over its entries"
         )
     if local_state(says.pid) == "T":
         return (
-            f"{name}: process {says.pid} is stopped (SIGSTOP, or a debugger) and sends {silent}."
+            f"{name}: process {says.pid} is stopped (SIGSTOP, or a debugger) and has sent {silent}."
             f" Let it go on: kill -CONT {says.pid}"
         )
     return (
-        f"{name}: process {says.pid} exists and sends {silent}: it hangs, or does not reach Redis. Look at"
+        f"{name}: process {says.pid} exists and has sent {silent}: it hangs, or does not reach Redis. Look at"
         f" its log, then end it: kill -9 {says.pid}. Its entries are taken over"
     )
 
@@ -149,7 +149,12 @@ def outage(agent: str, part: str, reason: str) -> str:
 
 
 def _notes(agent: AgentStatus) -> list[str]:
-    notes: list[str] = []
+    notes = [
+        f"{agent.agent}: process {process.says.pid} was killed (no heartbeat for"
+        f" {short(process.beat_seconds_ago)}). Its entries are taken over after LEASE_SECONDS; `erni up`"
+        " starts another process by itself"
+        for process in agent.ended
+    ]
     depth = agent.depth
     if depth.delayed and depth.next_due and not agent.breakers_open:
         notes.append(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from console.output import Output
     from shared.settings import Settings
 
-_KINDS: Final = ("503", "429", "reset", "slow")
+_KINDS: Final = ("403", "404", "429", "503", "507", "reset", "slow", "garbage")
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -27,7 +27,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         "Make the local stand-in of SharePoint (or of the vision service, where VISION_URL is one) misbehave "
-        "for a while: answer 503 or 429, cut connections (reset), or answer slowly. `heal` ends it.",
+        "for a while: answer with an error (403, 404, 429, 503, 507) or with nonsense (garbage), cut "
+        "connections (reset), or answer slowly. `heal` ends it.",
         "erni fault sharepoint 503 --for 60s",
         "erni fault sharepoint heal",
         run=fault,
@@ -76,7 +77,7 @@ def fault(options: argparse.Namespace, output: Output) -> int:
     _send(host, port, "POST", msgspec.json.encode(order))
     output.answer({"part": options.part, "kind": options.kind, "seconds": options.seconds})
     if not output.as_json:
-        what = {"reset": "cuts connections", "slow": "answers slowly"}.get(
+        what = {"reset": "cuts connections", "slow": "answers slowly", "garbage": "answers nonsense"}.get(
             options.kind, f"answers {options.kind}"
         )
         output.say(

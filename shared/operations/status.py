@@ -68,6 +68,8 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     paused_since: float | None
     frozen: list[ProcessStatus] = []
     """Processes that send no heartbeat and exist: on this machine for certain, elsewhere within the lease."""
+    ended: list[ProcessStatus] = []
+    """Processes of this machine that were killed: their entries are taken over when the lease is over."""
     last_death: str = ""
     """The message of the newest dead letter; only read where recent entries died."""
 
@@ -106,7 +108,9 @@ async def read_status(redis: Redis, *, lanes: int = 1, alive_within: float = 15.
     agents = []
     for stage in topology.PIPELINE:
         known = await _processes(redis, stage, all_keys, now)
-        processes = [process for process in known if process.beat_seconds_ago <= alive_within]
+        recent = [process for process in known if process.beat_seconds_ago <= alive_within]
+        ended = [process for process in recent if _ended(process)]
+        processes = [process for process in recent if process not in ended]
         paused = await _paused(redis, stage, all_keys)
         depth = await depth_of(redis, stage, all_keys)
         agents.append(
@@ -116,6 +120,7 @@ async def read_status(redis: Redis, *, lanes: int = 1, alive_within: float = 15.
                 depth=depth,
                 paused_since=paused,
                 frozen=[process for process in known if _frozen(process, alive_within)],
+                ended=ended,
                 last_death=await _last_death(redis, stage, all_keys) if _some_died(processes) else "",
             )
         )
@@ -212,6 +217,12 @@ def _frozen(process: ProcessStatus, alive_within: float) -> bool:
     if process.says.host != socket.gethostname():
         return process.beat_seconds_ago <= alive_within
     return local_state(process.says.pid) != ""
+
+
+def _ended(process: ProcessStatus) -> bool:
+    """Whether a process of this machine is silent and gone; after signing off it would have no record."""
+    silent = process.beat_seconds_ago > SILENT_SECONDS and process.says.host == socket.gethostname()
+    return silent and Path("/proc/self").exists() and not Path(f"/proc/{process.says.pid}").exists()
 
 
 def local_state(pid: int) -> str:

@@ -149,6 +149,21 @@ def test_a_few_bad_photos_among_many_are_no_failing_agent(erni: Callable[..., Ra
     assert ran.document["agents"][1]["state"] == "ok"
 
 
+def test_a_killed_process_does_not_count_as_running(erni: Callable[..., Ran], running: Redis) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    beats(running, "vision_analyzer", "vm-2-b", ago=4.0, pid=gone.pid)
+    ran = erni("status", "--json")
+    assert ran.code == 0
+    assert len(ran.document["agents"][2]["processes"]) == 1
+    assert f"vision_analyzer: process {gone.pid} was killed (no heartbeat for 4" in " ".join(
+        erni("status").out.split()
+    )
+    running.hdel(KEYS.processes("vision_analyzer"), "vm-1-a")
+    ran = erni("status", "--json")
+    assert (ran.code, ran.document["agents"][2]["state"]) == (1, "missing")
+
+
 def test_a_stopped_process_is_frozen_and_named_with_its_remedy(
     erni: Callable[..., Ran], running: Redis
 ) -> None:
