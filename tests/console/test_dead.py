@@ -230,7 +230,7 @@ async def test_a_report_that_failed_is_named_by_its_session_and_is_no_dead_photo
         client, "validation_reporter", "session.completed", session="s1", photo=None, file_name=None
     )
     dies(client, "photo_fetcher", "schema.extracted", session="s1")
-    for words in (("list",), ("show", dead_id)):
+    for words in (("list",), ("show", dead_id, "--agent", "validation_reporter")):
         shown = await asyncio.to_thread(erni, "dead", *words)
         assert "report of s1" in shown.out
         assert "(unreadable)" not in shown.out
