@@ -98,7 +98,8 @@ def _stand_in(part: str, settings: Settings) -> tuple[str, int]:
     if parts.hostname not in _LOOPBACK or parts.port is None:
         setting = "GRAPH_URL" if part == "sharepoint" else "VISION_URL"
         raise CommandError(
-            f"{setting} ({parts.scheme}://{parts.hostname}) is no local stand-in: start `erni up` without it"
+            f"{setting} ({parts.scheme}://{parts.hostname}) is no local stand-in: run this in the"
+            " folder of a running `erni up`, and start that without this setting"
         )
     return parts.hostname or "", parts.port
 

@@ -184,7 +184,7 @@ class Heartbeat:
         return self._clock() - self._looked + self._interval > self._lease / 4 * 0.6
 
     def _noted(self, *, paused: bool) -> bool:
-        """Tell the reader of a pause that began or ended; return whether the agent is paused."""
+        """Send the reader a message when a pause begins or ends; return whether the agent is paused."""
         if paused != self.paused:
             _log.info("paused" if paused else "resumed", agent=self._runtime.stage.agent)
             self._news.append(Paused(paused=paused))

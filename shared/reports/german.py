@@ -52,7 +52,7 @@ FINAL: Final = frozenset({"file"})
 
 
 def number(value: float, digits: int = 0) -> str:
-    """Write a number with so many decimals; from five places on it gets Swiss apostrophes."""
+    """Write a number with the given decimals; from five places on it gets Swiss apostrophes."""
     return _grouped(value, f".{digits}f")
 
 

@@ -113,7 +113,7 @@ class SharedSessions:
         return bool(await _FORGET(self._redis, names[:4], [session_id, int(unless_used_after * 1000)]))
 
     def crowded(self, in_flight: int, rest: int) -> bool:
-        """Return whether a lane with so many sessions has some to evict."""
+        """Return whether a lane with these numbers of sessions has some to evict."""
         return rest > 0 and in_flight + rest > self._limit
 
     async def evict(self, lane: Keys) -> int:

@@ -55,7 +55,7 @@ _TRUSTED: Final = frozenset(
     }
 )
 _LIBRARY_LINES: Final = 30
-"""So many lines of one library's logger are written in a minute. One that could not accept connections wrote
+"""Lines that one library's logger may write in a minute. One that could not accept connections wrote
 70 MB."""
 _MINUTE: Final = 60.0
 _LEVELS: Final = {"warn": "warning", "exception": "error", "fatal": "critical", "msg": "info"}

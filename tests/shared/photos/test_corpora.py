@@ -1,4 +1,4 @@
-"""The count over public collections tells good photos from damaged ones, in folders and in archives."""
+"""The count over public collections separates good photos from damaged ones, in folders and in archives."""
 
 from __future__ import annotations
 

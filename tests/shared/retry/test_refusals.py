@@ -62,17 +62,17 @@ async def test_an_open_library_is_asked_by_one_photo_at_a_time() -> None:
         await kind_of(asking("Fotos", refusal(403)), breakers)
     asked = 0
 
-    async def mended() -> str:
+    async def repaired() -> str:
         nonlocal asked
         with aimed_at("sharepoint", "Fotos"):
             asked += 1
             with dependency("sharepoint"):
                 return "stored"
 
-    assert await kind_of(mended, breakers) is Kind.POSTPONE
+    assert await kind_of(repaired, breakers) is Kind.POSTPONE
     assert asked == 0
     now += breakers.hold("sharepoint/Fotos")
-    assert await kind_of(mended, breakers) is None
+    assert await kind_of(repaired, breakers) is None
     assert asked == 1
     assert breakers.open_names == []
 
