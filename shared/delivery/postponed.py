@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from events import topology
-from events.codec import session_of
+from events import codec, topology
+from events.codec import UndecodableError
 from shared.delivery import packing, scripts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from events.keys import Keys
     from events.topology import Stage
     from shared.delivery.lane import Lane
     from shared.delivery.runtime import Ttls
@@ -63,7 +64,7 @@ async def move_due(lane: Lane, stage: Stage, ttls: Ttls) -> int:
             lane.keys,
             stage.agent,
             topology.COMPLETED,
-            [due for member in members if (due := _due(member))],
+            [due for member in members if (due := _due(lane.keys, member))],
             ttl_ms=ttls.session,
             long_ttl_ms=ttls.session_in_flight,
         )
@@ -72,11 +73,24 @@ async def move_due(lane: Lane, stage: Stage, ttls: Ttls) -> int:
             return moved
 
 
-def _due(member: bytes) -> scripts.Due | None:
+def _due(keys: Keys, member: bytes) -> scripts.Due | None:
     """Return what waits in a member of the set; None for a foreign value."""
     try:
-        _, fields, _, stream = packing.unpack(member)
-        session = session_of(dict(zip(fields[::2], fields[1::2], strict=False)))
-        return scripts.Due(member, stream.decode(), session)
+        entry_id, fields, _, stream = packing.unpack(member)
+        return scripts.Due(
+            member, stream.decode(), _counted_in(keys, entry_id.decode(), fields, stream.decode())
+        )
     except (ValueError, TypeError, AttributeError):
         return None
+
+
+def _counted_in(keys: Keys, entry_id: str, fields: Sequence[bytes], stream: str) -> str | None:
+    """Return the session that counted an entry as postponed.
+
+    Read as the delivery read it: a session may stand in the data alone, and a session's report is no photo.
+    """
+    try:
+        envelope = codec.decode(stream.removeprefix(keys.prefix), entry_id, fields)
+    except (UndecodableError, KeyError):
+        return None
+    return envelope.session_id if envelope.photo_id else None

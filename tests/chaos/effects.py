@@ -43,6 +43,8 @@ class Effects:
         """Share of 503 answers decided by a hash of key and trial: the same in every run with the seed."""
         self.once_each = False
         """Whether an effect fails in its first call at most, so that no photo uses up its attempts."""
+        self.reports_wait = True
+        """Whether the report of a session, too, is asked to wait for so long that it is postponed."""
         self.slowness = 0.03
         """Seconds an answer takes at most."""
         self.held = False
@@ -94,8 +96,12 @@ class Effects:
                 return "503"
         for kind, share in self.shares.items():
             if self._random.random() < share:
-                return kind
+                return "ok" if kind == "429_long" and self._is_report(key) and not self.reports_wait else kind
         return "ok"
+
+    @staticmethod
+    def _is_report(key: tuple[str, str, str]) -> bool:
+        return key[0] == "validation_reporter" and "." in key[1]
 
 
 class _Caller(asyncio.Protocol):

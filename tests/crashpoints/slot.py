@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.crashpoints.trap import Late
     from tests.crashpoints.world import Photo, World
 
-LONGEST: Final = 20.0
+LONGEST: Final = 90.0
 """Seconds after which what a run waits for will not come."""
 _POLL: Final = 0.015
 _CREW_LEASE: Final = 30.0

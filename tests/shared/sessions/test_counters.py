@@ -133,6 +133,34 @@ async def test_photos_that_come_into_a_completed_session_complete_it_anew(
         assert len(await running.reports("s1")) == len(reports) + 1
 
 
+@pytest.mark.parametrize(
+    ("agent", "url"), [("schema_extractor", "https://bau.invalid/s1/bare"), ("validation_reporter", "")]
+)
+async def test_what_waits_is_counted_and_uncounted_by_the_same_rule(
+    client: Redis, place: Place, agent: str, url: str
+) -> None:
+    waits = [(agent, url)]
+
+    def do(agent: str, url: str) -> None:
+        if (agent, url) in waits:
+            waits.remove((agent, url))
+            raise PostponeError("asked to wait", 60.0)
+
+    async with chain(place, do) as running:
+        # a session that stands in the data alone, as any client may write it; its report is no photo
+        data = b'{"source_url": "https://bau.invalid/s1/bare", "session_id": "s1", "expected": 1}'
+        await call(client, "XADD", place.lane("s1").stream(topology.INTAKE), "*", "data", data)
+
+        async def reported() -> bool:
+            await running.drained()
+            return len(await running.reports("s1")) == 1
+
+        await until(reported)
+        said = await fields(client, place, "s1")
+    assert waits == []
+    assert (said["received"], said["validated"], said.get("postponed", "0")) == ("1", "1", "0")
+
+
 async def test_dead_letters_count_and_a_photo_that_is_postponed_first_keeps_its_session(
     client: Redis, place: Place
 ) -> None:
