@@ -56,7 +56,7 @@ class Script:
 
 @cache
 def load(package: str, name: str, *parts: str) -> Script:
-    """Load the script `<package>/lua/<name>.lua`, with `parts` before its body, beside it or in our own `lua/`.
+    """Load the script `<package>/lua/<name>.lua`, with `parts` (beside it, or in our own `lua/`) before it.
 
     A part holds only local functions that several scripts share (how a session's counters move).
     """
