@@ -38,12 +38,13 @@ def _photos(folder: Path, session: str) -> Path:
     return photos
 
 
-def _process_of(running: subprocess.Popen[str], agent: str) -> psutil.Process:
-    return next(child for child in psutil.Process(running.pid).children() if agent in child.cmdline())
+def _processes_of(running: subprocess.Popen[str], agent: str) -> list[int]:
+    return [child.pid for child in psutil.Process(running.pid).children() if agent in child.cmdline()]
 
 
-def _noticed(folder: Path, agent: str) -> int:
-    return (folder / ".erni" / "logs" / f"{agent}.log").read_text(encoding="utf-8").count(_NOTICED)
+def _noticed(folder: Path, agent: str) -> bool:
+    logs = (folder / ".erni" / "logs").glob(f"{agent}*.log")
+    return any(_NOTICED in log.read_text(encoding="utf-8") for log in logs)
 
 
 def _all_validated(folder: Path, session: str) -> None:
@@ -53,26 +54,28 @@ def _all_validated(folder: Path, session: str) -> None:
 
 
 @contextmanager
-def _no_free_descriptor(process: psutil.Process) -> Iterator[None]:
-    """Let a process open nothing more: its limit is the first number that is free."""
-    soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
-    used = {int(entry.name) for entry in Path(f"/proc/{process.pid}/fd").iterdir()}
-    free = next(number for number in range(soft) if number not in used)
-    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (free, hard))
+def _no_free_descriptor(processes: list[int]) -> Iterator[None]:
+    """Let processes open nothing more: their limit is the first number that is free."""
+    limits = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in processes}
+    for pid, (soft, hard) in limits.items():
+        used = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+        free = next(number for number in range(soft) if number not in used)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, hard))
     try:
         yield
     finally:
-        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        for pid, limit in limits.items():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
 
 
 @pytest.mark.parametrize("agent", ["photo_fetcher", "vision_analyzer"])
 def test_no_photo_dies_of_an_agent_that_can_open_nothing(tmp_path: Path, agent: str) -> None:
     with _up(tmp_path) as running:
-        with _no_free_descriptor(_process_of(running, agent)):
+        with _no_free_descriptor(_processes_of(running, agent)):
             photos = _photos(tmp_path, "haus")
             code, published, _ = _erni(tmp_path, "publish", str(photos), "--session", "haus")
             assert code == 0, published
-            _until(lambda: _noticed(tmp_path, agent) > 0)
+            _until(lambda: _noticed(tmp_path, agent))
         _hear(running, "haus is through")
         _all_validated(tmp_path, "haus")
 
@@ -108,7 +111,7 @@ def test_no_photo_dies_of_a_full_temporary_folder(
             photos = _photos(tmp_path, "haus")
             code, published, _ = _erni(tmp_path, "publish", str(photos), "--session", "haus")
             assert code == 0, published
-            _until(lambda: _noticed(tmp_path, "photo_fetcher") > 0)
+            _until(lambda: _noticed(tmp_path, "photo_fetcher"))
             filler.unlink()
             _hear(running, "haus is through")
             _all_validated(tmp_path, "haus")
