@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from events.connection import call
@@ -220,7 +221,7 @@ async def test_a_suspect_waits_while_a_part_is_down(redis: Redis, redis_url: str
         reader._suspects = True
         for _ in range(3):
             turned = reader.turned
-            await until(lambda turned=turned: _turned(reader, turned))
+            await until(partial(_turned, reader, turned))
         assert agent.handled == []
         now += 3600
         await until(lambda: _outputs(redis, 1))
