@@ -25,6 +25,7 @@ _COMMENT: Final = "Erni Foto Agency"
 _REFUSED: Final = frozenset({400, 403, 405, 409, 422, 501})
 """Answers of a library that does not let us check out, check in or publish. That is a person's to do."""
 _GONE: Final = 404
+_TAKEN: Final = 500
 
 
 async def check_out(client: GraphClient, drive_id: str, item: Item) -> GraphError | None:
@@ -32,7 +33,14 @@ async def check_out(client: GraphClient, drive_id: str, item: Item) -> GraphErro
 
     Raises PostponeError while a person has it, ItemChangedError if it was removed.
     """
-    return await _asked(client, drive_id, item, "checkout", {})
+    try:
+        return await _asked(client, drive_id, item, "checkout", {})
+    except GraphError as error:
+        # Graph also answers 500 for a file that somebody else has (microsoft-graph-docs-contrib issue 222).
+        later = await read_item(client, drive_id, item.item_id) if error.status == _TAKEN else None
+        if later is None or later.checked_out != "somebody":
+            raise
+        return error
 
 
 async def publish(client: GraphClient, drive_id: str, item: Item) -> Item:
