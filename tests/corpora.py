@@ -4,10 +4,11 @@
     python -m tests.corpora *.tar.* FOLDER...
 
 Reads folders and tar archives; nothing is kept. Independent decoders decide what is good: Pillow and pi-heif,
-which read every pixel. Where Pillow refuses a PNG for something beside its picture (a text, a profile, the
-frames of an animation), zlib counts the picture's rows. A HEIC file whose last box is cut off is not whole,
-although libheif shows what is there. Files on which the two still disagree are listed, with the reason in
-`_LOOKED_AT` for those that a person has looked at. Other kinds of files and large ones do not count.
+which read every pixel. Pillow refuses some PNGs for what stands beside the picture (a text, a profile, the
+frames of an animation), and takes some that lack rows; so zlib counts the rows. A HEIC file whose last box is
+cut off is not whole, although libheif shows what is there. Files on which the two still disagree are listed,
+with the reason in `_LOOKED_AT` for those that a person has looked at. Other kinds of files and large ones do
+not count.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def is_good(data: bytes) -> bool:
     if kind is HEIC:
         return _boxes_are_whole(data) and _decodes(data, "")
     name = kind.name.upper() if kind else ""
-    return _decodes(data, name) or (name == "PNG" and _rows_are_whole(data))
+    rows = _rows_are_whole(data) if name == "PNG" else None
+    return _decodes(data, name) if rows is None else rows
 
 
 def _decodes(data: bytes, kind: str) -> bool:
@@ -103,8 +105,8 @@ def _boxes_are_whole(data: bytes) -> bool:
     return at <= len(data)
 
 
-def _rows_are_whole(data: bytes) -> bool:
-    """Report whether a PNG's picture has all its rows, whatever stands beside it; not of interlaced ones."""
+def _rows_are_whole(data: bytes) -> bool | None:
+    """Report whether a PNG has all its rows, whatever stands beside them; None if it is interlaced."""
     at, packed, needed = 8, b"", 0
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -115,7 +117,7 @@ def _rows_are_whole(data: bytes) -> bool:
         if kind == b"IHDR":
             width, height, depth, colours, _, _, interlaced = struct.unpack(">IIBBBBB", body)
             if interlaced or colours not in _CHANNELS:
-                return False
+                return None
             needed = height * (1 + (width * depth * _CHANNELS[colours] + 7) // 8)
         packed += body if kind == b"IDAT" else b""
         at += 12 + length
