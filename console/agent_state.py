@@ -14,8 +14,9 @@ from shared.operations.status import local_state
 
 if TYPE_CHECKING:
     from shared.operations.status import AgentStatus, ProcessStatus
+    from shared.retry.call_times import SlowCalls
 
-Word: TypeAlias = Literal["ok", "waiting", "failing", "missing", "frozen", "paused"]
+Word: TypeAlias = Literal["ok", "slow", "waiting", "failing", "missing", "frozen", "paused"]
 
 _DIED: Final = 3
 """Deaths among the last entries below which it is the photos' fault."""
@@ -32,6 +33,8 @@ PARTS: Final = {
     "validation_reporter": "SharePoint",
 }
 """What each agent waits for most of its time."""
+PART_NAMES: Final = {"sharepoint": "SharePoint", "vision": "the vision model"}
+"""Outside parts by the word that metrics and breakers have for them."""
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +65,9 @@ def judge(agent: AgentStatus, max_age: float) -> Judgement:
         found.append(("paused", ""))
         problems.append(f"{agent.agent}: paused since {_clock(agent.paused_since)}; {_resume(agent.agent)}")
     notes = _notes(agent)
-    word: Word = "waiting" if agent.depth.delayed and not agent.depth.pending else "ok"
+    word: Word = "slow" if agent.slow_parts else "ok"
+    if agent.depth.delayed and not agent.depth.pending:
+        word = "waiting"
     return Judgement(word=found[0][0] if found else word, problems=problems, notes=notes)
 
 
@@ -161,6 +166,9 @@ def _notes(agent: AgentStatus) -> list[str]:
             f"{agent.agent}: {_postponed(depth.delayed)}, the first until {_clock(depth.next_due)}"
             + (f": {depth.next_reason}" if depth.next_reason else "")
         )
+    if agent.slow_parts:
+        # an entry takes longer because of that
+        return notes + [slow_part(agent.agent, part, calls) for part, calls in agent.slow_parts.items()]
     for process in agent.processes:
         now, usual = process.says.seconds_now, process.says.seconds_usual
         if usual and now >= _NOTICED and now >= _SLOWER * usual:
@@ -170,6 +178,14 @@ def _notes(agent: AgentStatus) -> list[str]:
             )
             break
     return notes
+
+
+def slow_part(agent: str, part: str, calls: SlowCalls) -> str:
+    """Say that an outside part answers slowly, in the words of all commands."""
+    return (
+        f"{agent}: {PART_NAMES.get(part, part)} answers slowly: a call ({calls.method}) takes"
+        f" {short(calls.seconds_now)}, usually {short(calls.seconds_usual)}. Photos go on, more slowly"
+    )
 
 
 def _postponed(number: int) -> str:

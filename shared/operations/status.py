@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from events.keys import Keys
     from events.topology import Stage
+    from shared.retry.call_times import SlowCalls
 
 
 SILENT_SECONDS: Final = 3.0
@@ -91,6 +92,16 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
             for process in self.processes
             for name in sorted(process.says.breakers_open)
         }
+
+    @property
+    def slow_parts(self) -> dict[str, SlowCalls]:
+        """Outside parts that answer slowly, as the process says for which each is slowest."""
+        slow: dict[str, SlowCalls] = {}
+        for process in self.processes:
+            for part, calls in process.says.slow_parts.items():
+                if part not in slow or calls.seconds_now > slow[part].seconds_now:
+                    slow[part] = calls
+        return slow
 
 
 class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):

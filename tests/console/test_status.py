@@ -17,6 +17,7 @@ from rich.console import Console
 from console.output import Output
 from console.status_watch import watch
 from events import topology
+from shared.retry.call_times import SlowCalls
 from tests.console.pipeline import KEYS, beats, dies
 
 if TYPE_CHECKING:
@@ -200,6 +201,21 @@ def test_a_slow_part_is_said_and_is_no_failure(erni: Callable[..., Ran], running
     ran = erni("status", "--json")
     assert ran.code == 0
     assert ran.document["notes"] == [f"sharepoint_uploader: slow: {slow}"]
+
+
+def test_a_part_whose_calls_are_slow_is_named_with_both_durations(
+    erni: Callable[..., Ran], running: Redis
+) -> None:
+    calls = {"sharepoint": SlowCalls(method="GET", seconds_now=1.02, seconds_usual=0.05)}
+    beats(running, "sharepoint_uploader", slow_parts=calls, seconds_now=4.1, seconds_usual=0.2)
+    ran = erni("status", "--json")
+    assert (ran.code, ran.document["agents"][3]["state"]) == (0, "slow")
+    assert ran.document["notes"] == [
+        (
+            "sharepoint_uploader: SharePoint answers slowly: a call (GET) takes 1.0s, usually 50ms. Photos go"
+            " on, more slowly"
+        )
+    ]
 
 
 def test_a_pause_is_an_exit_code_of_one(erni: Callable[..., Ran], running: Redis) -> None:
