@@ -13,6 +13,8 @@ from console.durations import short
 from shared.operations.status import local_state
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from shared.operations.status import AgentStatus, ProcessStatus
     from shared.retry.call_times import SlowCalls
 
@@ -21,6 +23,8 @@ Word: TypeAlias = Literal["ok", "slow", "waiting", "failing", "missing", "frozen
 _DIED: Final = 3
 """Deaths among the last entries below which it is the photos' fault."""
 _WELL: Final = "." * _DIED
+_IN_A_ROW: Final = 5
+"""So many entries in a row that died of one cause are the cause's fault, however many went well before."""
 _SLOWER: Final = 4.0
 _NOTICED: Final = 0.5
 """An agent is slow when an entry takes four times as long as usual, and half a second at least."""
@@ -36,6 +40,8 @@ PARTS: Final = {
 PART_NAMES: Final = {"sharepoint": "SharePoint", "vision": "the vision model"}
 """Outside parts by the word that metrics and breakers have for them."""
 
+NOTHING_KNOWN: Final[Mapping[str, str]] = {}
+
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """The state of one agent."""
@@ -47,10 +53,13 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """What is worth knowing and will pass by itself."""
 
 
-def judge(agent: AgentStatus, max_age: float) -> Judgement:
-    """Judge an agent; `max_age`: seconds an entry may wait before its age is a problem."""
+def judge(agent: AgentStatus, max_age: float, up: Mapping[str, str] = NOTHING_KNOWN) -> Judgement:
+    """Judge an agent; `max_age`: seconds an entry may wait before its age is a problem.
+
+    `up`: what an `erni up` says of the agents whose processes do not run (`console.up_state.agent_states`).
+    """
     found: list[tuple[Word, str]] = [
-        *_missing(agent),
+        *_missing(agent, up.get(agent.agent, "")),
         *(("frozen", _frozen(agent.agent, process)) for process in agent.frozen),
         *_failing(agent),
         *_waiting(agent),
@@ -75,10 +84,22 @@ def _resume(agent: str) -> str:
     return f"the agent is paused: erni resume {agent}"
 
 
-def _missing(agent: AgentStatus) -> list[tuple[Word, str]]:
+def _missing(agent: AgentStatus, up: str) -> list[tuple[Word, str]]:
     if agent.processes or agent.frozen:
         return []
     name = agent.agent
+    if up == "starting":
+        return [("waiting", f"{name}: `erni up` is starting its process. Wait for a moment")]
+    if up == "failed":
+        return [
+            (
+                "missing",
+                (
+                    f"{name}: its process ended too often, and `erni up` does not start it again. The last"
+                    f" lines of .erni/logs/{name}.log say why; then start `erni up` again"
+                ),
+            )
+        ]
     return [("missing", f"{name}: no process runs. Start one: python -m consumers {name}")]
 
 
@@ -102,17 +123,24 @@ def _frozen(name: str, process: ProcessStatus) -> str:
 
 def _failing(agent: AgentStatus) -> list[tuple[Word, str]]:
     # a process whose last entries went well has what it needs again
-    recents = [process.says.recent for process in agent.processes]
-    recent = "".join(one for one in recents if not one.endswith(_WELL))
-    died = recent.count("x")
-    if agent.outages or not agent.depth.dead or died < _DIED or 2 * died < len(recent):
+    recents = [process.says.recent for process in agent.processes if not process.says.recent.endswith(_WELL)]
+    died, number = sum(one.count("x") for one in recents), sum(map(len, recents))
+    in_a_row = sum(len(one) - len(one.rstrip("x")) for one in recents)
+    mostly = died >= _DIED and 2 * died >= number
+    alike = in_a_row >= _IN_A_ROW and agent.deaths_alike >= min(_IN_A_ROW, agent.depth.dead)
+    if agent.outages or not agent.depth.dead or not (mostly or alike):
         return []
+    which = (
+        f"{died} of the last {number} entries died"
+        if mostly
+        else f"the last {in_a_row} entries died of the same cause"
+    )
     return [
         (
             "failing",
             (
-                f"{agent.agent}: {died} of the last {len(recent)} entries died:"
-                f" {agent.last_death or 'unknown'}. Look at them: erni dead list --agent {agent.agent}"
+                f"{agent.agent}: {which}: {agent.last_death or 'unknown'}. Look at them: erni dead list"
+                f" --agent {agent.agent}"
             ),
         )
     ]

@@ -18,6 +18,7 @@ from console.agent_state import judge
 from console.durations import short
 from console.errors import CommandError
 from console.explain import PATIENCE, open_store, redis_trouble, store_trouble
+from console.up_state import agent_states
 from events import keys, topology
 from events.connection import RedisError, connect
 from events.redis_address import shown
@@ -113,12 +114,17 @@ async def _redis(settings: Settings) -> list[Check]:
             checks.append(_failed("redis", memory.sentence))
         checks += await _ownerless(redis, settings)
         status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
-        missing = [agent.agent for agent in status.agents if not agent.processes and not agent.frozen]
+        up = agent_states(settings)
+        missing = [
+            agent.agent
+            for agent in status.agents
+            if not agent.processes and not agent.frozen and agent.agent not in up
+        ]
         problems = [
             sentence
             for agent in status.agents
             if agent.agent not in missing
-            for sentence in judge(agent, inf).problems
+            for sentence in judge(agent, inf, up).problems
         ]
         checks += [_failed("agents", sentence) for sentence in problems]
         if missing:

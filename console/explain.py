@@ -15,10 +15,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from console.addresses import bare
 from console.errors import CommandError
+from console.listening import is_here, listening_process
 from events import keys, topology
 from events.connection import Trouble, call, connect, trouble_of
 from events.identities import InvalidIdError
 from events.publisher import InvalidEventError, PublishRefusedError
+from events.redis_address import read as read_address
 from events.redis_address import shown, tls_trouble
 from shared import settings as settings_module
 from shared.photo_store import BlobStore, StoreUnhealthyError
@@ -182,8 +184,14 @@ def _what_to_do(settings: Settings) -> str:
 
 def _frozen(where: str, settings: Settings) -> str:
     """Return the sentence for a server that takes connections and says nothing."""
-    return (
-        f"{where} takes connections and does not answer within {PATIENCE:.0f} s: its process is stopped"
-        " (kill -CONT), or too busy. No photo is lost; agents go on when it answers."
-        f" {_what_to_do(settings)}"
-    )
+    what = f"{where} takes connections and does not answer within {PATIENCE:.0f} s"
+    safe = "No photo is lost; agents go on when it answers."
+    address = read_address(settings.redis_url)
+    found = listening_process(address.port) if is_here(address.host) else None
+    if found and found.stopped:
+        return (
+            f"{what}: its process {found.pid} is stopped (SIGSTOP, or a debugger). Let it go on: kill -CONT"
+            f" {found.pid}. {safe}"
+        )
+    who = f"its process {found.pid}" if found else "its process"
+    return f"{what}: {who} is stopped (kill -CONT), or too busy. {safe} {_what_to_do(settings)}"

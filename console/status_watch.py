@@ -14,6 +14,7 @@ from console.addresses import bare
 from console.agent_state import judge
 from console.commands.status import rates_between
 from console.explain import redis_client, redis_trouble
+from console.up_state import agent_states
 from events.connection import RedisError
 from shared import settings as settings_module
 from shared.operations.memory import read_memory
@@ -73,7 +74,8 @@ class _View:
             self._looks, self.wrong = [], [redis_trouble(error, settings)]
             return Text(self.wrong[0], style="red")
         self._looks = [*self._looks[-_WINDOW:], status]
-        judged = [judge(agent, self._max_age) for agent in status.agents]
+        up = agent_states(settings)
+        judged = [judge(agent, self._max_age, up) for agent in status.agents]
         self.wrong = [sentence for one in judged for sentence in one.problems]
         self.wrong += [memory.sentence] if memory.nearly_full else []
         notes = [sentence for one in judged for sentence in one.notes] + self._news

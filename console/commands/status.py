@@ -53,6 +53,7 @@ async def status(options: argparse.Namespace, output: Output) -> int:
     from console import system
     from console.agent_state import judge
     from console.explain import no_trace, redis_client
+    from console.up_state import agent_states
     from shared.operations.memory import read_memory
 
     if options.watch and options.json:
@@ -66,9 +67,9 @@ async def status(options: argparse.Namespace, output: Output) -> int:
         before = await _look(redis, settings)
         await asyncio.sleep(_BEAT)
         now = await _look(redis, settings)
-        strange = await no_trace(redis, settings)
+        strange = "" if (up := agent_states(settings)) else await no_trace(redis, settings)
         memory = await read_memory(redis, lanes=settings.lanes)
-    judged = [judge(agent, options.max_age) for agent in now.agents]
+    judged = [judge(agent, options.max_age, up) for agent in now.agents]
     wrong = [sentence for one in judged for sentence in one.problems] + [*filter(None, [strange])]
     wrong += [memory.sentence] if memory.nearly_full else []
     rates = rates_between(before, now)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from console.output import Output
     from console.supervisor import Change, Supervisor
+    from console.up_state import UpState
     from sandbox.stack import Stack
 
 FOLDER: Final = Path(".erni")
@@ -74,6 +75,7 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
     from console import news
     from console.explain import redis_client
     from console.running import end, running, write_addresses
+    from console.up_state import UpState
     from sandbox.stack import plan_up
     from shared.settings import merged_environment
 
@@ -86,7 +88,7 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
         processes=dict(options.processes),
         redis_port=options.redis_port,
     )
-    changes = _Changes(output)
+    changes = _Changes(output, UpState(FOLDER, [process.name for process in stack.processes]))
     if "REDIS_URL" not in stack.given:
         # The agents would wait for Redis silently and for ever, while somebody waits for this command.
         async with redis_client(stack.settings) as redis:
@@ -126,14 +128,16 @@ def _no_more_news(telling: asyncio.Task[None], output: Output) -> None:
 class _Changes:
     """Report what happens to the processes; ask to stop when the pipeline cannot continue."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, state: UpState) -> None:
         self._output = output
+        self._state = state
         self.asked: asyncio.Event | None = None
         """The event that stops everything; None while everything starts."""
         self.failed = False
 
     def report(self, change: Change) -> None:
-        """Print a change that people want to know."""
+        """Write a change down, and print it if people want to know it."""
+        self._state.note(change)
         failed = change.state == "failed"
         self.failed = self.failed or failed
         if failed and change.name in _SERVICES and self.asked is not None:

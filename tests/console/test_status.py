@@ -134,6 +134,30 @@ def test_an_agent_whose_entries_die_is_failing_and_says_why(erni: Callable[..., 
     ]
 
 
+@pytest.mark.parametrize(("messages", "state"), [(["one"] * 5, "failing"), (["one"] * 4 + ["two"], "ok")])
+def test_five_deaths_in_a_row_of_one_cause_are_failing_whatever_went_well_before(
+    erni: Callable[..., Ran], running: Redis, messages: list[str], state: str
+) -> None:
+    beats(running, "sharepoint_uploader", recent="............xxxxx", done=12)
+    for message in messages:
+        dies(running, "sharepoint_uploader", "photo.analyzed", message=message)
+    ran = erni("status", "--json")
+    assert (ran.document["agents"][3]["state"], ran.code) == (state, state == "failing")
+    if state == "failing":
+        assert ran.document["problems"][0].startswith(
+            "sharepoint_uploader: the last 5 entries died of the same cause: one. Look at them"
+        )
+
+
+def test_three_deaths_after_twelve_good_entries_are_photos_and_no_failing_agent(
+    erni: Callable[..., Ran], running: Redis
+) -> None:
+    beats(running, "sharepoint_uploader", recent="............xxx", done=12)
+    for _ in range(3):
+        dies(running, "sharepoint_uploader", "photo.analyzed")
+    assert erni("status", "--json").document["agents"][3]["state"] == "ok"
+
+
 def test_an_agent_that_works_again_is_not_failing_any_more(erni: Callable[..., Ran], running: Redis) -> None:
     beats(running, "sharepoint_uploader", recent="xxxxxxxx...", done=3)
     dies(running, "sharepoint_uploader", "photo.analyzed")

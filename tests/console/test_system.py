@@ -12,6 +12,9 @@ from redis.asyncio import Redis
 
 from console import system
 from console.running import claimed
+from console.supervisor import Change
+from console.up_state import UpState
+from events.topology import AGENTS
 from shared.operations import systems
 from shared.settings import load, merged_environment
 from tests.console.pipeline import KEYS, beats, dies
@@ -143,7 +146,35 @@ def test_a_frozen_redis_names_itself_within_five_seconds(
         os.kill(own_redis_server.pid, signal.SIGCONT)
     assert ran.code == 1
     assert "takes connections and does not answer" in ran.err
-    assert "its process is stopped" in ran.err
+    pid = own_redis_server.pid
+    assert f"its process {pid} is stopped (SIGSTOP, or a debugger). Let it go on: kill -CONT {pid}" in ran.err
+
+
+def test_a_system_that_is_starting_is_no_default_and_no_missing_agent(
+    erni: Callable[..., Ran], redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REDIS_URL")
+    (tmp_path / ".erni").mkdir()
+    with claimed(tmp_path / ".erni" / "up.lock", "erni up"):
+        ran = erni("status")
+        assert ran.code == 1
+        assert f"is starting in {tmp_path} and cannot be asked yet. Try again" in ran.err
+        (tmp_path / ".erni" / "env").write_text(f"REDIS_URL={redis_url}\n")
+        state = UpState(tmp_path / ".erni", ["redis", *AGENTS[:2], f"{AGENTS[2]}.1", *AGENTS[3:]])
+        state.note(Change(name="redis", state="running", text=""))
+        state.note(Change(name=AGENTS[0], state="failed", text=""))
+        ran = erni("status", "--json")
+        states = [agent["state"] for agent in ran.document["agents"]]
+        assert (ran.code, states) == (1, ["missing", *["waiting"] * 4])
+        problems = ran.document["problems"]
+        assert f".erni/logs/{AGENTS[0]}.log say why" in problems[0]
+        assert problems[2] == (f"{AGENTS[2]}: `erni up` is starting its process. Wait for a moment")
+        said = [
+            one["sentence"] for one in erni("doctor", "--json").document["checks"] if one["part"] == "agents"
+        ]
+        assert said == problems
+    # whoever was killed left its file behind
+    assert "no process runs" in erni("status").out
 
 
 def test_the_advice_for_a_dead_redis_of_erni_up_is_no_circle(
