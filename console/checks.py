@@ -17,7 +17,14 @@ from console.addresses import bare
 from console.agent_state import judge
 from console.durations import short
 from console.errors import CommandError
-from console.explain import PATIENCE, open_store, redis_trouble, store_trouble
+from console.explain import (
+    PATIENCE,
+    leaving_no_folder,
+    open_store,
+    redis_trouble,
+    require_store,
+    store_trouble,
+)
 from console.up_state import agent_states
 from events import keys, topology
 from events.connection import RedisError, connect
@@ -201,7 +208,7 @@ async def _other_libraries(settings: Settings, main: asyncio.Task[list[Check]]) 
     if not signed_in or SLOW in found[-1].sentence:
         return []
     try:
-        others = await other_libraries(settings, open_store(settings))
+        others = await other_libraries(settings, require_store(settings))
     except (CommandError, StoreError, OSError):
         # the check of the store says it
         return []
@@ -266,10 +273,11 @@ async def _store(settings: Settings) -> list[Check]:
     key = f"reports/-/doctor-{secrets.token_hex(8)}"
     sample = secrets.token_bytes(64)
     try:
-        store = open_store(settings)
-        reference = await store.put(key, sample)
-        same = await store.get(reference) == sample
-        await store.delete(reference)
+        with leaving_no_folder(settings):
+            store = open_store(settings)
+            reference = await store.put(key, sample)
+            same = await store.get(reference) == sample
+            await store.delete(reference)
     except CommandError as error:
         return [_failed("store", str(error))]
     except (StoreError, OSError) as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError as StoreError
 from redis.exceptions import InvalidResponse, NoPermissionError, RedisError
@@ -27,7 +28,7 @@ from shared.photo_store import BlobStore, StoreUnhealthyError
 from shared.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from redis.asyncio import Redis
 
@@ -79,6 +80,39 @@ def open_store(settings: Settings) -> BlobStore:
         return BlobStore(settings.photo_store_url)
     except (OSError, ValueError, StoreError) as error:
         raise CommandError(store_trouble(error, settings)) from error
+
+
+def require_store(settings: Settings) -> BlobStore:
+    """The photo store, if there is one already: looking at something must not make an empty one.
+
+    Raises CommandError.
+    """
+    if (folder := store_folder(settings)) and not folder.is_dir():
+        raise CommandError(
+            f"there is no photo store in {folder}: type the command in the folder of your `erni up`, or set"
+            " PHOTO_STORE_URL"
+        )
+    return open_store(settings)
+
+
+def store_folder(settings: Settings) -> Path | None:
+    """The folder of the photo store; None where the store is a service."""
+    url = settings.photo_store_url
+    is_folder = urlsplit(url).scheme in ("", "file")
+    return Path(url.removeprefix("file://")).absolute() if is_folder else None
+
+
+@contextmanager
+def leaving_no_folder(settings: Settings) -> Iterator[None]:
+    """Remove the folders of a photo store that was not there before, as far as they are empty."""
+    folder = store_folder(settings)
+    missing = [one for one in (folder, *folder.parents) if not one.exists()] if folder else []
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            for one in missing:
+                one.rmdir()
 
 
 def store_trouble(error: Exception, settings: Settings) -> str:

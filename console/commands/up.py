@@ -51,6 +51,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=whole(1, 65_535),
         help="the port of Redis (default: the one of the last start, at first 6379, if it is free)",
     )
+    parser.add_argument(
+        "--new", action="store_true", help="start a second system here, below the folder of one that runs"
+    )
     parser.add_argument("--logs", action="store_true", help="show what the processes write")
 
 
@@ -67,8 +70,30 @@ def up(options: argparse.Namespace, output: Output) -> int:
     """Run until somebody asks to stop. Returns 1 if a process failed for good."""
     from console.running import claimed
 
+    _look_above(output, new=options.new)
     with claimed(FOLDER / "up.lock", "erni up"):
         return asyncio.run(_up(options, output))
+
+
+def _look_above(output: Output, *, new: bool) -> None:
+    """Refuse a second system that nobody asked for. Raises CommandError.
+
+    Every command in this folder talks to the nearest system above, so `erni up` has to mean that one too.
+    """
+    from console.errors import CommandError
+    from sandbox.claims import holder_of
+    from shared.settings import erni_folder
+
+    above, here = erni_folder(Path.cwd()), FOLDER.absolute()
+    if above is None or above == here:
+        return
+    if (holder := holder_of(above / "up.lock")) and not new:
+        raise CommandError(
+            f"{holder} runs in {above.parent}, and every erni command in this folder uses it. Use that one,"
+            " or start a second system here: erni up --new"
+        )
+    if not holder:
+        output.warn(f"erni: this starts a new system in {here}; the one in {above} is stopped and stays so")
 
 
 async def _up(options: argparse.Namespace, output: Output) -> int:

@@ -177,6 +177,46 @@ def test_a_system_that_is_starting_is_no_default_and_no_missing_agent(
     assert "no process runs" in erni("status").out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("doctor",),
+        ("dead", "list"),
+        ("session", "list"),
+        ("session", "show", "s1"),
+        ("photo", "list", "--session", "s1"),
+        ("photo", "show", "a.jpg"),
+        ("report", "s1"),
+    ],
+)
+def test_looking_at_a_system_creates_nothing(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("PHOTO_STORE_URL")
+    monkeypatch.setenv("VISION_BACKEND", "openai")
+    monkeypatch.setenv("VISION_URL", "http://127.0.0.1:1/v1")
+    erni(*words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_system_below_one_that_runs_has_to_be_asked_for(
+    erni: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".erni").mkdir()
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path / "photos")
+    with claimed(tmp_path / ".erni" / "up.lock", "erni up"):
+        ran = erni("up")
+        assert ran.code == 1
+        assert f"runs in {tmp_path}, and every erni command in this folder uses it." in ran.err
+        assert "erni up --new" in ran.err
+        assert not (tmp_path / "photos" / ".erni").exists()
+        # asked for, it comes as far as this wrong setting
+        monkeypatch.setenv("LANES", "0")
+        assert "LANES" in erni("up", "--new").err
+
+
 def test_the_advice_for_a_dead_redis_of_erni_up_is_no_circle(
     erni: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
