@@ -105,10 +105,19 @@ def _words(reader: Callable[[str], str], name: str) -> Callable[[str], str]:
 async def publish(options: argparse.Namespace, output: Output) -> int:
     """Publish everything that was named; exit code 1 if something could not be read."""
     from console import system
+    from console.explain import leaving_no_folder
+
+    settings = system.load()
+    # a publish that is refused leaves no store behind, which would look like a system
+    with leaving_no_folder(settings):
+        return await _listed(options, output, settings)
+
+
+async def _listed(options: argparse.Namespace, output: Output, settings: Settings) -> int:
+    """List the libraries that were named, publish, and remember what was handed over."""
     from console.explain import open_store
     from console.source_libraries import SourceLibraries
 
-    settings = system.load()
     store = open_store(settings)
     async with SourceLibraries(settings, store) as libraries:
         try:
@@ -200,7 +209,8 @@ async def _publish(
         output.say(f"{count(fresh)} published{_skipped(found.skipped)}")
         if publisher.expected or settings.session_backend == "memory":
             output.say(f"session  {batch.session_id}")
-            output.say(f"follow   erni status --watch    or    erni session show {batch.session_id}")
+            output.say("follow   erni status --watch")
+            output.say(f"photos   erni session show {batch.session_id}")
     _warn(output, publisher, batch, strange)
     return 1 if failed else 0
 

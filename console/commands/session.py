@@ -250,9 +250,9 @@ async def forget(options: argparse.Namespace, output: Output) -> int:
     from shared.operations import forgetting
 
     settings = system.load()
-    store = open_store(settings)
     async with redis_client(settings) as redis:
         await system.require_chosen(redis, settings)
+        store = open_store(settings)
         await system.require_same_store(redis, settings, store)
         view = await sessions.read(redis, options.session, settings)
         if view is not None and view.in_flight:

@@ -35,7 +35,7 @@ _ENOUGH: Final = 5
 """Calls before there is a usual duration."""
 _WEIGHT: Final = 0.01
 """Weight of a new call in the usual duration: about the last hundred calls."""
-_FRESH_SECONDS: Final = 60.0
+_FRESH_SECONDS: Final = 20.0
 """How long a call that has ended says something about now."""
 _USUAL_AFTER_SECONDS: Final = 3600.0
 

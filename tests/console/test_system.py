@@ -61,6 +61,7 @@ def test_what_changes_a_system_refuses_one_that_nobody_chose(
     assert ran.code == 2
     assert "no setting says which Redis is meant" in ran.err
     assert "set REDIS_URL=redis://localhost:6379/0" in ran.err
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
 
 def test_a_default_is_said_with_its_reason(
