@@ -107,17 +107,17 @@ def _frozen(name: str, process: ProcessStatus) -> str:
     says, silent = process.says, f"no heartbeat for {short(process.beat_seconds_ago)}"
     if says.host != socket.gethostname():
         return (
-            f"{name}: the process {process.consumer} (pid {says.pid} on {says.host}) has sent {silent}: it is"
-            f" frozen or was killed. Look at it there; another process of {name} takes over its entries"
+            f"{name}: the process {process.consumer} (pid {says.pid} on {says.host}) is frozen or was killed"
+            f" ({silent}). Look at it there; another process of {name} takes over its entries"
         )
     if local_state(says.pid) == "T":
         return (
-            f"{name}: process {says.pid} is stopped (SIGSTOP, or a debugger) and has sent {silent}."
-            f" Let it go on: kill -CONT {says.pid}"
+            f"{name}: process {says.pid} is stopped by SIGSTOP or a debugger ({silent}). Let it go on: kill"
+            f" -CONT {says.pid}"
         )
     return (
-        f"{name}: process {says.pid} exists and has sent {silent}: it hangs, or does not reach Redis. Look at"
-        f" its log, then end it: kill -9 {says.pid}. Its entries are taken over"
+        f"{name}: process {says.pid} exists, but it hangs or does not reach Redis ({silent}). Look at its"
+        f" log, then end it: kill -9 {says.pid}. Another process takes over its entries"
     )
 
 
@@ -169,16 +169,23 @@ def outage(agent: str, part: str, reason: str) -> str:
     # it differs from attempt to attempt, and the log has it
     reason = _REQUEST.sub("", reason)
     why = f" ({reason})" if reason else ""
-    _, _, target = part.partition("/")
+    name, _, target = part.partition("/")
     if target:
         return (
-            f"{agent}: every photo for {target} fails{why}. Its photos are postponed and those for other"
-            " targets go on (one asks every 2 to 10 s)"
+            f"{agent}: every photo for {target} fails{why}. Its photos are postponed, and photos for other"
+            " targets go on (one photo tries again every 2 to 10 s)"
         )
+    name = PART_NAMES.get(name, name)
     return (
-        f"{agent}: {part} fails, or throttles us{why}. Reading has stopped; it goes on by itself when {part}"
-        " is back (asked every 2 to 10 s)"
+        f"{agent}: {name} cannot be used now{why}. The agent has stopped reading, and goes on by itself when"
+        f" {name} works again (it asks every 2 to 10 s)"
     )
+
+
+def works_again(agent: str, part: str) -> str:
+    """Say that an outage is over."""
+    name, _, target = part.partition("/")
+    return f"{agent}: {target or PART_NAMES.get(name, name)} works again, and its photos go on"
 
 
 def _notes(agent: AgentStatus) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from console.agent_state import outage, slow_part
+from console.agent_state import outage, slow_part, works_again
 from console.places import place_of
 from events import codec, keys
 from events.connection import RedisError, call
@@ -100,7 +100,7 @@ class Troubles:
                 continue
             if any(number > before.get(consumer, 0) for consumer, number in done.items()):
                 del self._down[place]
-                said.append(f"{name}: {part.partition('/')[2] or part} answers again, and its photos go on")
+                said.append(works_again(name, part))
         return said
 
 

@@ -67,6 +67,7 @@ class _View:
 
     async def look(self, redis: Redis, settings: Settings) -> RenderableType:
         """Read the pipeline once more and return its picture."""
+        up = agent_states(settings)
         try:
             status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
             memory = await read_memory(redis, lanes=settings.lanes)
@@ -74,7 +75,6 @@ class _View:
             self._looks, self.wrong = [], [redis_trouble(error, settings)]
             return Text(self.wrong[0], style="red")
         self._looks = [*self._looks[-_WINDOW:], status]
-        up = agent_states(settings)
         judged = [judge(agent, self._max_age, up) for agent in status.agents]
         self.wrong = [sentence for one in judged for sentence in one.problems]
         self.wrong += [memory.sentence] if memory.nearly_full else []

@@ -66,8 +66,10 @@ async def status(options: argparse.Namespace, output: Output) -> int:
     async with redis_client(settings) as redis:
         before = await _look(redis, settings)
         await asyncio.sleep(_BEAT)
+        # asked first: a process that is ready in between is there when Redis is asked
+        up = agent_states(settings)
         now = await _look(redis, settings)
-        strange = "" if (up := agent_states(settings)) else await no_trace(redis, settings)
+        strange = "" if up else await no_trace(redis, settings)
         memory = await read_memory(redis, lanes=settings.lanes)
     judged = [judge(agent, options.max_age, up) for agent in now.agents]
     wrong = [sentence for one in judged for sentence in one.problems] + [*filter(None, [strange])]

@@ -41,10 +41,10 @@ DOWN: dict[str, Any] = {"breakers_open": ["sharepoint"], "done": 7}
 
 def test_an_outage_and_its_end_are_said_once() -> None:
     troubles = Troubles()
-    assert "sharepoint" in troubles.news(seen(a=DOWN))[0]
+    assert "SharePoint cannot be used now" in troubles.news(seen(a=DOWN))[0]
     assert troubles.news(seen(a=DOWN)) == []
     assert troubles.news(seen(a={"done": 8})) == [
-        "sharepoint_uploader: sharepoint answers again, and its photos go on"
+        "sharepoint_uploader: SharePoint works again, and its photos go on"
     ]
     assert troubles.news(seen(a={"done": 9})) == []
 
@@ -57,7 +57,7 @@ def test_the_end_of_the_process_that_reported_an_outage_is_not_its_end() -> None
     # the process that replaces it finds the same outage, which was said
     assert troubles.news(seen(c={**DOWN, "done": 0})) == []
     assert troubles.news(seen(c={"done": 0})) == []
-    assert "answers again" in troubles.news(seen(c={"done": 1}))[0]
+    assert "works again" in troubles.news(seen(c={"done": 1}))[0]
 
 
 def test_a_part_that_becomes_slow_is_said() -> None:
