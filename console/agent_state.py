@@ -95,8 +95,8 @@ def _missing(agent: AgentStatus, up: str) -> list[tuple[Word, str]]:
             (
                 "missing",
                 (
-                    f"{name}: its process ended too often, and `erni up` does not start it again. The last"
-                    f" lines of .erni/logs/{name}.log say why; then start `erni up` again"
+                    f"{name}: its process ended too often, and `erni up` does not start it again. The end of"
+                    " its log in .erni/logs says why; then start `erni up` again"
                 ),
             )
         ]

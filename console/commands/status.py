@@ -30,8 +30,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "Show the pipeline, agent by agent: processes, entries in flight (a process has them), backlog "
         "(nobody has them yet), age of the oldest entry, entries per second, postponed entries, dead "
-        "letters, and the state. ok. waiting: for an outside part or for postponed entries. failing: most of "
-        "the last entries died. missing: no process. frozen: a process exists and does nothing. paused. Exit "
+        "letters, and the state. ok. slow: an outside part takes much longer than usual. waiting: for an "
+        "outside part or for postponed entries. failing: most of the last 20 entries died, or the last five "
+        "of one cause. missing: no process. frozen: a process exists and does nothing. paused. Exit "
         "code 1 for failing, missing, frozen, paused, an open breaker, an unhealthy process, an old backlog.",
         "erni status",
         "erni status --watch",
