@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
+from events.identities import PhotoId, SessionId
+from events.types import PhotoFailed
 from shared.retry.policy import Attempt
 from shared.telemetry.redact import scrub
 
@@ -162,6 +164,27 @@ def letter_fields(
     if file_name:
         fields += ("file_name", scrub(file_name)[:256])
     return fields
+
+
+def failed_event(letter: Sequence[str | bytes]) -> PhotoFailed:
+    """Return what the public learns of a dead letter that names a photo. `letter`: its fields."""
+    found = {
+        str(name): value if isinstance(value, str) else value.decode()
+        for name, value in zip(letter[::2], letter[1::2], strict=True)
+    }
+    session = found.get("session")
+    return PhotoFailed(
+        photo_id=PhotoId(found["photo"]),
+        session_id=SessionId(session) if session else None,
+        file_name=found.get("file_name"),
+        agent=found["agent"],
+        reason=found["reason"],
+        cause=found.get("cause", ""),
+        message=found["message"],
+        fingerprint=found["fingerprint"],
+        replays=int(found["replays"]),
+        failed_at=float(found["failed_at"]),
+    )
 
 
 def beginnings(fields: Sequence[bytes]) -> list[bytes]:
