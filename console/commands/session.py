@@ -155,9 +155,11 @@ async def show(options: argparse.Namespace, output: Output) -> int:
         if view is None:
             raise _unknown(options.session, await strange_redis(redis, settings))
         records = await photos.of_session(redis, options.session, lanes=settings.lanes)
+        people = await sessions.needing_person(redis, options.session, settings)
     output.answer(
         {
             "session": view,
+            "needs_person": people,
             "photos": [
                 {"photo_id": record.photo_id, "file_name": record.file_name, "status": record.status}
                 for record in records
@@ -172,7 +174,11 @@ async def show(options: argparse.Namespace, output: Output) -> int:
     output.say(f"last used  {durations.clock(view.last_accessed)}")
     output.say("through    " + "   ".join(f"{_short(a)} {view.counters.get(a, 0)}" for a in topology.AGENTS))
     if view.postponed:
-        output.say(f"postponed  {view.postponed} wait for a part that asked for time")
+        photos_wait = "1 photo waits" if view.postponed == 1 else f"{view.postponed} photos wait"
+        output.say(f"postponed  {photos_wait} for a service that is down or asked for time")
+    if people:
+        need = "1 photo needs" if people == 1 else f"{people} photos need"
+        output.say(f"people     {need} a person, by the last report:  erni report {view.session_id}")
     output.say()
     wide = max((len(record.status) for record in records), default=0)
     for record in records:
@@ -250,9 +256,9 @@ async def forget(options: argparse.Namespace, output: Output) -> int:
     from shared.operations import forgetting
 
     settings = system.load()
-    store = open_store(settings)
     async with redis_client(settings) as redis:
         await system.require_chosen(redis, settings)
+        store = open_store(settings)
         await system.require_same_store(redis, settings, store)
         view = await sessions.read(redis, options.session, settings)
         if view is not None and view.in_flight:

@@ -315,7 +315,8 @@ class Outcomes:
         fields = record_fields(
             step, outcome, message, delivery.traceparent, envelope.session_id, _file_name(envelope), until
         )
-        if delivery.unknown:
+        if delivery.unknown is not None:
+            # an empty value replaces what an earlier submission of the photo left
             fields += ("unknown_fields", ", ".join(delivery.unknown).encode("utf-8", "replace"))
         return self._keys.photo(envelope.photo_id), fields
 

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from shared.retry.breaker import OPEN_AFTER
+from shared.retry.call_times import timed
 from shared.retry.errors import PermanentError, TransientError, aimed_at, answering, dependency
 from shared.settings import SettingsError, proxy_for
 from shared.telemetry.metrics import VISION_COST, VISION_TOKENS
@@ -80,6 +81,7 @@ class OpenAIAnalyzer:
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, connect=10, sock_read=_SILENCE),
             trust_env=False,
+            trace_configs=[timed("vision")],
         )
 
     async def close(self) -> None:
