@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import structlog
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
+from events import redis_address
 from shared.telemetry.logs import SERVICE
 from shared.telemetry.trace_target import TraceTarget, apply_variables, trace_target
-from shared.telemetry.tracing import REDIS_PORT, SCOPE, DeliverySpans, use_tracer
+from shared.telemetry.tracing import SCOPE, DeliverySpans, use_tracer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,6 +163,6 @@ class TelemetryManager:
 
 
 def _server_of(redis_url: str) -> tuple[str, int] | None:
-    """Return host and port of Redis; None for a socket file."""
-    parts = urlsplit(redis_url)
-    return None if parts.scheme == "unix" else (parts.hostname or "localhost", parts.port or REDIS_PORT)
+    """Return host and port of Redis; None for a socket file, or where sentinels say which server it is."""
+    address = redis_address.read(redis_url)
+    return None if address.path or address.sentinels else (address.host, address.port)

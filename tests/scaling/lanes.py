@@ -47,6 +47,9 @@ def _apply(manifest: Manifest, operation: Manifest) -> None:
     *way, last = operation["path"].strip("/").split("/")
     target: Any = manifest
     for part in way:
-        target = target[part]
+        target = target[int(part) if isinstance(target, list) else part]
+    if operation["op"] == "test":
+        assert target[last] == operation["value"]
+        return
     assert operation["op"] == "add" or last in target
     target[last] = operation["value"]

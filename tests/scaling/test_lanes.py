@@ -10,6 +10,7 @@ import pytest
 
 from events import topology
 from events.keys import all_lanes
+from events.redis_address import read
 from tests.project import manifests
 from tests.scaling.lanes import patched, program, scaled_object
 from tests.tools import ROOT
@@ -50,6 +51,50 @@ def test_a_wrong_number_of_lanes_is_refused_with_a_sentence(lanes: str) -> None:
     answer = run(f"--lanes={lanes}")
     assert answer.returncode == 2
     assert answer.stderr.splitlines()[-1].endswith("expected a whole number from 1 to 99, as in LANES")
+    assert not answer.stdout
+
+
+SENTINELS = "redis+sentinel://s-0:26379,s-1:26379/erni/2"
+
+
+def test_with_sentinels_pods_and_keda_look_for_the_primary() -> None:
+    component = program().component(1, SENTINELS)
+    for name in [*manifests.of_kind("ScaledObject"), "gateway"]:
+        deployment = patched("Deployment", name, component)
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        (url,) = [one["value"] for one in container["env"] if one["name"] == "REDIS_URL"]
+        role = "operator" if name == "gateway" else "worker"
+        assert url == SENTINELS.replace("://", f"://{role}@")
+        assert read(url).master == "erni"
+    for name in manifests.of_kind("ScaledObject"):
+        for trigger in patched("ScaledObject", name, component)["spec"]["triggers"]:
+            assert trigger["type"] == "redis-sentinel-streams"
+            metadata = trigger["metadata"]
+            assert (metadata["addresses"], metadata["sentinelMaster"]) == ("s-0:26379,s-1:26379", "erni")
+            assert (metadata["databaseIndex"], "address" in metadata) == ("2", False)
+
+
+def test_another_server_with_tls_is_named_too() -> None:
+    component = program().component(2, "rediss://redis.example:6380/0")
+    for trigger in patched("ScaledObject", "photo-fetcher", component)["spec"]["triggers"]:
+        assert trigger["metadata"]["address"] == "redis.example:6380"
+        assert trigger["metadata"]["enableTLS"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("redis+sentinel://worker@s-0/erni/0", "without user, password and parameters"),
+        ("redis://redis/0?max_connections=2", "without user, password and parameters"),
+        ("redis+sentinel://s-0:26379", "expected the name under which the sentinels know the primary"),
+        ("unix:///run/redis.sock", "a pod reaches no socket of another"),
+        ("redis.example:6379", "expected an address that starts with"),
+    ],
+)
+def test_an_address_that_pods_cannot_use_is_refused_with_a_sentence(address: str, says: str) -> None:
+    answer = run("--lanes=1", f"--redis={address}")
+    assert answer.returncode == 2
+    assert says in answer.stderr
     assert not answer.stdout
 
 
