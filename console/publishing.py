@@ -73,6 +73,7 @@ class BatchPublisher:
             max_event_bytes=settings.max_event_bytes,
             max_backlog=settings.max_backlog,
             session_ttl=settings.session_ttl,
+            wait_replicas=settings.wait_replicas,
         )
         self._lanes = settings.lanes
         self._redis_url = settings.redis_url

@@ -225,7 +225,12 @@ async def close(options: argparse.Namespace, output: Output) -> int:
             raise CommandError(
                 f"no photo of {options.session} has come in yet: say how many with --expected N"
             )
-        publisher = Publisher(redis, lanes=settings.lanes, session_ttl=settings.session_ttl)
+        publisher = Publisher(
+            redis,
+            lanes=settings.lanes,
+            session_ttl=settings.session_ttl,
+            wait_replicas=settings.wait_replicas,
+        )
         counts = await publisher.close_session(options.session, expected=expected)
     output.answer({"session_id": options.session, "expected": counts, "received": view.received})
     if not counts:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import inspect
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast
-from urllib.parse import urlsplit
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, StatusCode
 
+from events import redis_address
 from shared.telemetry import trace_context
 from shared.telemetry.logs import log_context
 from shared.telemetry.metrics import TRACE_CONTEXT_REJECTED
@@ -275,9 +275,9 @@ class DeliverySpans:
 
 
 def server_of(redis_url: str) -> tuple[str, int] | None:
-    """Return host and port of Redis; None for a socket file."""
-    parts = urlsplit(redis_url)
-    return None if parts.scheme == "unix" else (parts.hostname or "localhost", parts.port or REDIS_PORT)
+    """Return host and port of Redis; None for a socket file, or where sentinels say which server it is."""
+    address = redis_address.read(redis_url)
+    return None if address.path or address.sentinels else (address.host, address.port)
 
 
 def server_attributes(server: tuple[str, int] | None) -> dict[str, AnyValue]:
