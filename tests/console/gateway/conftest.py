@@ -14,6 +14,7 @@ from console.gateway import openapi
 from console.gateway.server import Gateway
 from shared.operations import access_keys
 from shared.settings import Settings
+from tests.shared.delivery.harness import extracted, running, settings_for, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from events.types import PhotoSubmitted, SchemaExtracted
     from shared.operations.access_keys import Role
 
 DOCUMENT: Final = openapi.document()
@@ -147,6 +149,22 @@ async def key_of(redis: Redis, role: Role, name: str = "", **more: Any) -> str:
     """Make a key; a publisher's source is SOURCE."""
     source = more.pop("source", SOURCE if role == "publisher" else "")
     return await access_keys.add(redis, name or f"the-{role}", role, source=source, **more)
+
+
+async def taken_in(redis: Redis, session: str) -> None:
+    """Let an agent take the photos in, so that the session is there."""
+
+    async def do(photo: PhotoSubmitted) -> SchemaExtracted:
+        return extracted(photo)
+
+    where = redis.connection_pool.connection_kwargs
+    async with running(settings_for(f"redis://{where['host']}:{where['port']}/0"), do):
+        await until(lambda: redis.exists(f"erni:session:{session}"))
+        await until(lambda: _is_empty(redis))
+
+
+async def _is_empty(redis: Redis) -> bool:
+    return await redis.xlen("erni:photo.submitted") == 0
 
 
 @pytest.fixture

@@ -10,14 +10,13 @@ import pytest
 
 from events.identities import SessionId
 from events.keys import Keys
-from events.types import PhotoSubmitted, Step
+from events.types import Step
 from shared.delivery.photo_record import record_fields
 from shared.operations import forgetting, photos
 from shared.photo_store import BlobStore
 from shared.reports.photo_report import write_photo_report
 from shared.sessions.shared_store import SharedSessions
-from tests.console.gateway.conftest import SOURCE, Client, event, key_of
-from tests.shared.delivery.harness import extracted, running, settings_for, until
+from tests.console.gateway.conftest import SOURCE, Client, event, key_of, taken_in
 from tests.shared.reports.sample import photo_report
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from events.types import SchemaExtracted
     from shared.settings import Settings
 
 TRACE = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
@@ -80,7 +78,7 @@ async def test_a_validated_photo_has_its_verdict_and_its_sharepoint_address(
 async def test_a_publisher_sees_its_own_photos_and_sessions_only(client: Client, redis: Redis) -> None:
     answer = await client.publish(event(subject="p-1", data={"source_url": "store:a", "session_id": "s1"}))
     assert answer.status == 202
-    await _received(redis, "s1")
+    await taken_in(redis, "s1")
     mine = client.key
     client.key = await key_of(redis, "publisher", name="other", source="urn:other")
     # naming the photo and the session of somebody else does not take them over
@@ -99,18 +97,6 @@ async def test_a_publisher_sees_its_own_photos_and_sessions_only(client: Client,
         client.key = key
         assert (await client.ask("GET", "/v1/photos/p-1")).status == 200
         assert (await client.ask("GET", "/v1/sessions/s1")).status == 200
-
-
-async def _received(redis: Redis, session: str) -> None:
-    """Let an agent take the photos, so that the session is there."""
-
-    async def do(photo: PhotoSubmitted) -> SchemaExtracted:
-        return extracted(photo)
-
-    url = redis.connection_pool.connection_kwargs
-    async with running(settings_for(f"redis://{url['host']}:{url['port']}/0"), do):
-        await until(lambda: redis.exists(f"erni:session:{session}"))
-        await until(lambda: redis.xlen("erni:schema.extracted"))
 
 
 async def test_what_is_gone_says_how_long_it_is_kept(
@@ -137,7 +123,7 @@ async def test_a_session_is_shown_and_closed_with_the_number_that_counts(
     client: Client, redis: Redis
 ) -> None:
     await client.publish(event(1, data={"source_url": "store:a", "session_id": "s1", "expected": 9}))
-    await _received(redis, "s1")
+    await taken_in(redis, "s1")
     shown = await client.ask("GET", "/v1/sessions/s1")
     assert (shown.document["received"], shown.document["status"]) == (1, "open")
     assert shown.headers["ETag"]
@@ -165,7 +151,7 @@ async def test_a_wrong_number_closes_nothing(
     client: Client, redis: Redis, body: bytes, status: int, sentence: str
 ) -> None:
     await client.publish(event(1, data={"source_url": "store:a", "session_id": "s1"}))
-    await _received(redis, "s1")
+    await taken_in(redis, "s1")
     answer = await client.ask("POST", "/v1/sessions/s1/close", data=body)
     assert answer.status == status
     assert sentence in answer.detail
