@@ -72,6 +72,10 @@ class Keys:
         """Sorted set: the photo ids of a session by when they were first settled (ms)."""
         return f"{self.prefix}session:{session_id}:photos"
 
+    def session_source(self, session_id: str) -> str:
+        """The source that published the session's first photo over HTTP; expires."""
+        return f"{self.prefix}session:{session_id}:source"
+
     def photo(self, photo_id: str) -> str:
         """Hash: a photo's way so far; expires."""
         return f"{self.prefix}photo:{photo_id}"

@@ -94,7 +94,7 @@ def _part(package: str, name: str) -> Traversable:
 
 def for_publishers() -> tuple[Script, ...]:
     """Return the scripts that a role may run without the right to load any (deploy/redis/users.acl)."""
-    return load(HERE, "publish"), load(HERE, "open_session", "session")
+    return load(HERE, "publish"), load(HERE, "publish_all"), load(HERE, "open_session", "session")
 
 
 async def load_for_publishers(redis: Redis) -> None:

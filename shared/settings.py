@@ -57,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Address the gateway listens on; 0.0.0.0 in a container."""
     http_allowed_hosts: tuple[str, ...] = ()
     """Public names by which gateway and metrics are reached, as through a proxy; ``*`` for any."""
+    http_rate_per_minute: Annotated[int, Meta(ge=0)] = 60_000
+    """Requests a minute that each key may send to the gateway; 0: no limit."""
     jaeger_url: str = "http://localhost:16686"
     """Where people look at traces; only used to print links."""
     graph_url: str = "https://graph.microsoft.com/v1.0"

@@ -15,7 +15,9 @@ UNPACKED: Final = ROOT / ".cache" / "prometheus" / "usr" / "bin"
 
 _NAMES: Final = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "curl": ("curl",),
     "gcc": ("gcc", "cc"),
+    "node": ("node",),
     "promtool": ("promtool",),
     "redis-server": ("redis-server",),
     "strace": ("strace",),
