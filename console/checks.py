@@ -49,6 +49,7 @@ async def examine(settings: Settings) -> AsyncIterator[Check]:
         ("vision", _vision, _SECONDS),
         ("store", _store, _SECONDS),
         ("traces", _traces, _SECONDS),
+        ("decoder", _decoder, _SECONDS),
     ):
         try:
             async with asyncio.timeout(seconds):
@@ -255,6 +256,15 @@ async def _traces(settings: Settings) -> list[Check]:
             f" on without traces. ({trouble.splitlines()[0][:200]})",
         )
     ]
+
+
+async def _decoder(_: Settings) -> list[Check]:
+    """Say it only where the kernel does not help; agents may run on another machine."""
+    from shared.photos.system_calls import refusal_possible
+
+    why = refusal_possible()
+    sentence = f"on this machine only limits keep a photo decoder from files and the network ({why})"
+    return [Check(part="decoder", state="skipped", sentence=sentence)] if why else []
 
 
 def _short(error: BaseException) -> str:
