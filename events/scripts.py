@@ -13,6 +13,7 @@ from .connection import NoScriptError, call, call_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from importlib.resources.abc import Traversable
 
     from redis.asyncio import Redis
 
@@ -76,14 +77,19 @@ class Script:
 
 @cache
 def load(package: str, name: str, *parts: str) -> Script:
-    """Load the script `<package>/lua/<name>.lua`, with `parts` (files of our own `lua/`) before its body.
+    """Load the script `<package>/lua/<name>.lua`, with `parts` (beside it, or in our own `lua/`) before it.
 
     A part holds only local functions that several scripts share (how a session's counters move).
     """
     text = files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
     shebang, body = text.split("\n", 1)
-    shared = "".join(files(HERE).joinpath("lua", f"{part}.lua").read_text(encoding="utf-8") for part in parts)
+    shared = "".join(_part(package, part).read_text(encoding="utf-8") for part in parts)
     return Script(name, f"{shebang}\n{shared}{body}")
+
+
+def _part(package: str, name: str) -> Traversable:
+    beside, ours = (files(place).joinpath("lua", f"{name}.lua") for place in (package, HERE))
+    return beside if beside.is_file() else ours
 
 
 def for_publishers() -> tuple[Script, ...]:
