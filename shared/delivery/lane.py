@@ -23,7 +23,14 @@ LONGEST_WAIT = 1.5
 """Seconds between two attempts to reach Redis while it is away, with full jitter. So work resumes within 2 s
 of its return, and an attempt a second costs no CPU worth naming."""
 _PASSING = frozenset(
-    {Trouble.AWAY, Trouble.LOADING, Trouble.READ_ONLY, Trouble.OUT_OF_MEMORY, Trouble.NO_PERMISSION}
+    {
+        Trouble.AWAY,
+        Trouble.LOADING,
+        Trouble.READ_ONLY,
+        Trouble.OUT_OF_MEMORY,
+        Trouble.NO_PERMISSION,
+        Trouble.NO_PRIMARY,
+    }
 )
 
 _log = structlog.get_logger(__name__)

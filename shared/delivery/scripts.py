@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from events import scripts
-from events.connection import call
+from events.connection import call, call_and_wait
 from shared.delivery import packing
 from shared.delivery.delivery import Delivery
 
@@ -91,9 +91,29 @@ class Due(msgspec.Struct, frozen=True):
 
 async def settle(redis: Redis, keys: Sequence[str], packed: bytes) -> Settled:
     """End a batch of deliveries. Raises NOGROUP (a ResponseError) if the group vanished."""
-    replies, beside = await _SETTLE(redis, keys, [packed])
+    return _settled(*await _SETTLE(redis, keys, [packed]))
+
+
+async def settle_and_wait(
+    redis: Redis, keys: Sequence[str], packed: bytes, *, replicas: int
+) -> tuple[Settled, int]:
+    """As `settle`; return also how many replicas have it, of the `replicas` that it waited for."""
+    reply, have = await _SETTLE.and_wait(redis, keys, [packed], replicas=replicas)
+    return _settled(*reply), have
+
+
+def _settled(replies: Sequence[Any], beside: Sequence[int]) -> Settled:
     others = {place - 1: reply.decode() for place, reply in zip(replies[::2], replies[1::2], strict=True)}
     return Settled(others, *beside)
+
+
+async def wait_again(redis: Redis, marker: str, *, replicas: int) -> int:
+    """Wait for the replicas of a batch that was settled before; return how many have it.
+
+    WAIT counts the writes of its own connection, so the batch's marker is written once more.
+    """
+    _, have = await call_and_wait(redis, replicas, "PEXPIRE", marker, MARKER_SECONDS * 1000)
+    return have
 
 
 async def beat(

@@ -40,12 +40,14 @@ class Settler:
         self._accounting = accounting
         self._news = news
         keys = lane.keys
+        self._marker = keys.marker(f"{runtime.consumer}:{stream}")
+        self._replicas = runtime.settings.wait_replicas
         self._fixed = {
             key: position
             for position, key in enumerate(
                 (
                     keys.stream(stream),
-                    keys.marker(f"{runtime.consumer}:{stream}"),
+                    self._marker,
                     keys.session_open,
                     keys.session_lru,
                     keys.stream(topology.COMPLETED),
@@ -97,11 +99,13 @@ class Settler:
     async def _send(self, batch: list[Delivery]) -> None:
         self._batch += 1
         keys, packed = self._pack(batch)
+        again = False
         while True:
             await self._lane.wait_here()
             try:
-                settled = await scripts.settle(self._lane.writing, keys, packed)
+                settled = await self._settle(keys, packed, again=again)
             except (RedisError, OSError) as error:
+                again = True
                 trouble = trouble_of(error)
                 if trouble is Trouble.NO_GROUP:
                     # flushed or failed over: all unsettled entries will be delivered again
@@ -119,6 +123,31 @@ class Settler:
         self._count(settled)
         await self._make_room(settled)
         self._account(batch, settled.replies)
+
+    async def _settle(self, keys: Sequence[str], packed: bytes, *, again: bool) -> scripts.Settled:
+        """Settle a batch, and wait for WAIT_REPLICAS. Raises what redis-py raises."""
+        if not self._replicas:
+            return await scripts.settle(self._lane.writing, keys, packed)
+        settled, have = await scripts.settle_and_wait(
+            self._lane.writing, keys, packed, replicas=self._replicas
+        )
+        # a batch sent again may find itself settled, and has then written nothing that WAIT counts
+        await self._wait_for_replicas(0 if again else have)
+        return settled
+
+    async def _wait_for_replicas(self, have: int) -> None:
+        """Return when enough replicas have the last batch. Raises what redis-py raises."""
+        if have < self._replicas:
+            have = await self._wait_again()
+        if have >= self._replicas:
+            return
+        _log.warning("too few replicas have the settlements; waiting for them", replicas=have)
+        while have < self._replicas:
+            have = await self._wait_again()
+        _log.info("enough replicas have the settlements again", replicas=have)
+
+    async def _wait_again(self) -> int:
+        return await scripts.wait_again(self._lane.writing, self._marker, replicas=self._replicas)
 
     def _account(self, batch: list[Delivery], replies: dict[int, str]) -> None:
         """Account for a batch. `replies`: those that are not OK, by their place in the batch."""

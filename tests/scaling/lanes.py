@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -28,18 +29,32 @@ def program() -> ModuleType:
 
 def patched(kind: str, name: str, component: str) -> Manifest:
     """A manifest of the base with the component's patches."""
-    manifest: Manifest = copy.deepcopy(manifests.of_kind(kind)[name])
-    for each in yaml.safe_load(component)["patches"]:
+    manifest: Manifest = copy.deepcopy(_base(kind)[name])
+    for each in _patches(component):
         if each["target"] == {"kind": kind, "name": name}:
             for operation in yaml.safe_load(each["patch"]):
                 _apply(manifest, operation)
     return manifest
 
 
+@cache
+def _base(kind: str) -> dict[str, Manifest]:
+    return manifests.of_kind(kind)
+
+
+@cache
+def _patches(component: str) -> list[Manifest]:
+    found: list[Manifest] = yaml.safe_load(component)["patches"]
+    return found
+
+
 def scaled_object(name: str, lanes: int) -> Manifest:
     """The scaler of a deployment: the base's without lanes."""
-    base: Manifest = manifests.of_kind("ScaledObject")[name]
-    return base if lanes == 1 else patched("ScaledObject", name, program().component(lanes))
+    return (
+        _base("ScaledObject")[name]
+        if lanes == 1
+        else patched("ScaledObject", name, program().component(lanes))
+    )
 
 
 def _apply(manifest: Manifest, operation: Manifest) -> None:
