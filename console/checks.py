@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from math import inf
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
 
 import aiohttp
@@ -97,6 +97,19 @@ def _failed(part: str, sentence: str) -> Check:
     return Check(part=part, state="failed", sentence=sentence)
 
 
+async def _replicas(redis: Redis, settings: Settings) -> Check:
+    """Whether there are as many replicas as WAIT_REPLICAS waits for."""
+    info: dict[str, Any] = await redis.info("replication")
+    have = int(info.get("connected_slaves", 0))
+    if have >= settings.wait_replicas:
+        return _ok("redis", f"{have} replicas, WAIT_REPLICAS={settings.wait_replicas} of them are waited for")
+    return _failed(
+        "redis",
+        f"{have} replicas, fewer than WAIT_REPLICAS={settings.wait_replicas}: nothing is acknowledged until"
+        " there are as many. Start replicas, or set WAIT_REPLICAS lower",
+    )
+
+
 async def _redis(settings: Settings) -> list[Check]:
     from shared.delivery.startup import check_redis
     from shared.operations.memory import read_memory
@@ -117,6 +130,8 @@ async def _redis(settings: Settings) -> list[Check]:
             Check(part="redis", state="ok" if finding.ok else "failed", sentence=finding.sentence)
             for finding in findings
         ]
+        if settings.wait_replicas:
+            checks.append(await _replicas(redis, settings))
         memory = await read_memory(redis, lanes=settings.lanes)
         if memory.nearly_full:
             checks.append(_failed("redis", memory.sentence))

@@ -20,7 +20,7 @@ from console.listening import is_here, listening_process
 from events import keys, topology
 from events.connection import Trouble, call, connect, trouble_of
 from events.identities import InvalidIdError
-from events.publisher import InvalidEventError, PublishRefusedError
+from events.publisher import InvalidEventError, PublishRefusedError, PublishUnknownError
 from events.redis_address import read as read_address
 from events.redis_address import shown, tls_trouble
 from shared import settings as settings_module
@@ -128,6 +128,8 @@ def store_trouble(error: Exception, settings: Settings) -> str:
 
 def redis_trouble(error: Exception, settings: Settings) -> str:
     """What is wrong with Redis, at which address, and what to do."""
+    if isinstance(error, PublishUnknownError):
+        return f"{error}. It is safe to run the same command again"
     where = f"Redis at {shown(settings.redis_url)}"
     trouble = trouble_of(error)
     if trouble is None or trouble is Trouble.AWAY:
@@ -144,6 +146,7 @@ _ANSWERED = {
     Trouble.READ_ONLY: "{where} takes no writes ({error}). Set REDIS_URL to the primary.",
     Trouble.OUT_OF_MEMORY: "{where} is at its memory limit ({error}). What fills it: erni doctor.",
     Trouble.NO_PERMISSION: "{where} does not let us in ({error}). Check REDIS_PASSWORD and the rights.",
+    Trouble.NO_PRIMARY: "{where} cannot be found: {error}.",
     Trouble.NO_GROUP: "{where} has no consumer groups yet ({error}). They are made when the agents start.",
     Trouble.NOT_SENT: "{where} refused a command: {error}",
 }

@@ -37,7 +37,8 @@ COMMANDS: Final = {
     "fault": ("fault", "make the local stand-in misbehave, to practise"),
     "doctor": ("doctor", "check settings and everything they point at"),
     "redis-cli": ("redis_cli", "the command line of Redis, connected to this system"),
-    "gateway": ("gateway", "serve health, metrics and the list of metrics targets"),
+    "gateway": ("gateway", "serve publishing over HTTP, health, metrics and the metrics targets"),
+    "key": ("key", "keys for publishing and reading over HTTP: add, list, remove"),
 }
 """Each command, the module of `console.commands` that has it, and what it does in a line."""
 _OURS: Final = ("console", "consumers", "events", "sandbox", "shared")

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
 SPEC_VERSION: Final = "1.0"
+MAX_EXTENSIONS: Final = 40
+"""Extension attributes of one event: an entry has at most 64 fields, and ours need some of them."""
 
 _NAME: Final = re.compile(rb"[a-z0-9]+")
 _TIMESTAMP: Final = re.compile(
@@ -33,6 +35,22 @@ def carried(pairs: Mapping[bytes, bytes], known: Container[bytes]) -> tuple[byte
         if name not in known and _NAME.fullmatch(name)
         for part in (name, value)
     )
+
+
+def refuse_extras(extras: Mapping[str, str], *, known: frozenset[bytes]) -> None:
+    """Raise ValueError if attributes cannot travel along. `known`: the names that have their own meaning."""
+    if len(extras) > MAX_EXTENSIONS:
+        raise ValueError(f"the event has {len(extras)} extension attributes; {MAX_EXTENSIONS} are allowed")
+    for name in extras:
+        if not _NAME.fullmatch(name.encode()):
+            raise ValueError(f"the attribute {name[:40]!r} cannot be used: a name has only a-z and 0-9")
+        if name.startswith("erni") or (name.encode() in known and name != "dataschema"):
+            raise ValueError(f"the attribute {name[:40]!r} is written by this system: leave it out")
+
+
+def is_timestamp(text: str) -> bool:
+    """Return whether a text is an RFC 3339 timestamp, as the attribute `time` has to be."""
+    return text.isascii() and _is_timestamp(text.encode())
 
 
 def submission_error(pairs: Mapping[bytes, bytes]) -> str | None:

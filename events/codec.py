@@ -33,7 +33,7 @@ MAX_ENTRY_BYTES: Final = 1_048_576
 MAX_CONTEXT_CHARS: Final = 16_447
 """The longest tracestate of W3C Trace Context: 32 members of 513 characters. Longer is dropped."""
 
-_ATTRIBUTES: Final = frozenset(
+ATTRIBUTES: Final = frozenset(
     b"id source type specversion time subject datacontenttype dataschema sessionid dataref erniphotoref"
     b" traceparent tracestate data ernionce ernisteps ernidelayed ernireplay".split()
 )
@@ -130,8 +130,8 @@ def _decode(stream: str, entry_id: str, fields: Sequence[bytes], pairs: dict[byt
         raise UndecodableError(wrong)
     event, photo_id, session_id = _identities(stream, _DECODERS[stream].decode(data), pairs)
     extras: tuple[bytes, ...] = ()
-    if not _ATTRIBUTES.issuperset(pairs):
-        extras = attributes.carried(pairs, _ATTRIBUTES)
+    if not ATTRIBUTES.issuperset(pairs):
+        extras = attributes.carried(pairs, ATTRIBUTES)
     event_id, context = get(b"id"), get(b"traceparent")
     # the rare ones: an entry that comes back has them
     delayed, replay = get(b"ernidelayed", b""), get(b"ernireplay", b"")
@@ -194,15 +194,19 @@ def encode(
     traceparent: str = "",
     tracestate: str = "",
     steps: bytes = b"",
-    extras: Sequence[bytes] = (),
+    extras: Sequence[str | bytes] = (),
+    made_at: str = "",
 ) -> list[str | bytes]:
-    """Return the flat field list of an event, ready for XADD."""
+    """Return the flat field list of an event, ready for XADD; `data` is its last field.
+
+    `made_at`: the event's `time` as its producer wrote it; by default now.
+    """
     fields: list[str | bytes] = [
         "id", event_id,
         "source", source,
         "type", topology.NAMES[type(event)],
         "specversion", SPEC_VERSION,
-        "time", _now(),
+        "time", made_at or _now(),
         "datacontenttype", "application/json",
     ]  # fmt: skip
     if photo_id:

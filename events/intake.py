@@ -36,6 +36,7 @@ Admission: TypeAlias = Literal["first", "moved", "twice", "reused"]
 carries the same event, or it is refused because its identity belongs to other content."""
 
 PUBLISH: Final = scripts.load(scripts.HERE, "publish")
+PUBLISH_ALL: Final = scripts.load(scripts.HERE, "publish_all")
 _CLAIM: Final = scripts.load(scripts.HERE, "claim")
 _NO_LIMIT: Final = 2**53
 _ADMISSIONS: Final[dict[bytes, Admission]] = {b"FIRST": "first", b"TWICE": "twice", b"REUSED": "reused"}

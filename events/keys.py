@@ -44,6 +44,10 @@ class Keys:
         """Hash: reason → how many dead letters of the agent have it."""
         return f"{self.prefix}dead-counts:{agent}"
 
+    def dead_causes(self, agent: str) -> str:
+        """Hash: the last id that was counted; each cause → how many dead letters have it, and the newest."""
+        return f"{self.prefix}dead-causes:{agent}"
+
     def delayed(self, agent: str) -> str:
         """The sorted set of an agent's postponed entries, scored by when they are due (ms)."""
         return f"{self.prefix}delayed:{agent}"
@@ -67,6 +71,10 @@ class Keys:
     def session_photos(self, session_id: str) -> str:
         """Sorted set: the photo ids of a session by when they were first settled (ms)."""
         return f"{self.prefix}session:{session_id}:photos"
+
+    def session_source(self, session_id: str) -> str:
+        """The source that published the session's first photo over HTTP; expires."""
+        return f"{self.prefix}session:{session_id}:source"
 
     def photo(self, photo_id: str) -> str:
         """Hash: a photo's way so far; expires."""

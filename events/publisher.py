@@ -6,18 +6,21 @@ An upstream system needs no other module.
 from __future__ import annotations
 
 import secrets
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from . import attributes, codec, identities, intake, keys, scripts, submission, topology
-from .connection import NoScriptError, RedisError, Trouble, trouble_of
+from .connection import NoScriptError, RedisError, Trouble, call, call_and_wait, trouble_of
 from .identities import EntryId, EventId, PhotoId, SessionId
 from .limits import MAX_EVENT_ID
 from .types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from redis.asyncio import Redis
 
 WINDOW_SECONDS: Final = intake.WINDOW_SECONDS
@@ -26,6 +29,7 @@ DEFAULT_MAX_EVENT_BYTES: Final = 262_144
 DEFAULT_MAX_BACKLOG: Final = 100_000
 SESSION_TTL: Final = 3600
 SESSION_TTL_IN_FLIGHT: Final = 7 * 24 * 3600
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 _OPEN_SESSION = scripts.load(scripts.HERE, "open_session", "session")
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -48,12 +52,33 @@ class EventReusedError(InvalidEventError):
         self.entry_id = entry_id
 
 
+class EventsReusedError(InvalidEventError):
+    """Raised when some of several events have ids that belong to other content. Nothing was published."""
+
+    def __init__(self, source: str, reused: Mapping[int, EventId]) -> None:
+        """`reused`: the ids by the numbers of the events in the list, from 0."""
+        self.sentences = {number: intake.reused(source, event_id) for number, event_id in reused.items()}
+        """By the number of the event: what is wrong with it."""
+        super().__init__("; ".join(self.sentences.values()))
+
+
+class EventTooLargeError(InvalidEventError):
+    """Raised for an event whose entry would have more bytes than are allowed. Nothing was published."""
+
+
 class PublishRefusedError(Exception):
     """Raised when there is no room now. Nothing was published; try again after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class PublishUnknownError(RedisError):
+    """Raised when the event is written, but too few replicas have it: a fail-over now would lose it.
+
+    Publish it again with the same `event_id`: if it is still there, that waits for the replicas again.
+    """
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +89,21 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     session_id: SessionId | None
     entry_id: EntryId
     fresh: bool
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds an event that was checked, as `Publisher.send` and `send_all` of the same publisher take it."""
+
+    event_id: EventId
+    photo_id: PhotoId
+    session_id: SessionId | None
+    lane: int | None
+    once: str
+    """The fingerprint of its content."""
+    traceparent: str
+    """Of the photo's trace."""
+    fields: list[str | bytes]
+    """The entry: `ernionce` first, `data` last."""
 
 
 class Publisher:
@@ -81,8 +121,11 @@ class Publisher:
         max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
         max_backlog: int = DEFAULT_MAX_BACKLOG,
         session_ttl: int = SESSION_TTL,
+        wait_replicas: int = 0,
     ) -> None:
         """`redis` is a client of `events.connection.connect`; `source` is the CloudEvents source, a URI.
+
+        `wait_replicas`: replicas that must have an event before `publish` returns.
 
         Raises InvalidEventError for a source that is no URI reference.
         """
@@ -95,74 +138,174 @@ class Publisher:
         self._max_event_bytes = max_event_bytes
         self._max_backlog = max_backlog
         self._session_ttl = session_ttl
+        self._wait_replicas = wait_replicas
 
     async def publish(self, event: PhotoSubmitted, *, event_id: str | None = None) -> Published:
         """Publish one photo, with the context of the active span; without a span a trace begins here.
 
         Raises InvalidEventError (EventReusedError if the id belongs to other content), PublishRefusedError,
-        or what redis-py raises when Redis is away.
+        PublishUnknownError if too few replicas have it, or what redis-py raises when Redis is away.
         """
-        chosen = _event_id(event_id) if event_id is not None else identities.new_event_id()
-        event, photo, session = _identified(event)
-        fields = self._fields(event, chosen)
-        lane = keys.lane_of(session or photo, self._lanes)
-        outcome, value, fresh = await self._run(
-            intake.PUBLISH,
-            [lane.stream(topology.INTAKE), intake.marker(lane, self._source, chosen), lane.refused],
-            [WINDOW_SECONDS * 1000, self._max_backlog, *fields],
-        )
-        if outcome == b"FULL":
-            raise PublishRefusedError(
-                f"{topology.INTAKE} holds {int(value)} entries, at most {self._max_backlog} are allowed"
-                " (MAX_BACKLOG): nothing was published; try again later, or start more agents",
-                retry_after=5.0,
-            )
-        entry_id = EntryId(value.decode())
-        if outcome == b"REUSED":
-            raise EventReusedError(self._source, chosen, entry_id)
-        return Published(
-            event_id=chosen,
-            photo_id=photo,
-            session_id=session,
-            entry_id=entry_id,
-            fresh=bool(fresh),
-        )
+        return await self.send(self.prepare(event, event_id=event_id))
 
     def check(self, event: PhotoSubmitted, *, event_id: str | None = None) -> None:
         """Raise InvalidEventError where `publish` would; nothing is sent."""
-        chosen = _event_id(event_id) if event_id is not None else identities.new_event_id()
-        self._fields(_identified(event)[0], chosen)
+        self.prepare(event, event_id=event_id)
 
-    def _fields(self, event: PhotoSubmitted, event_id: EventId) -> list[str | bytes]:
-        """Return the entry of an event that was identified. Raises InvalidEventError if it is too big."""
+    def prepare(
+        self,
+        event: PhotoSubmitted,
+        *,
+        event_id: str | None = None,
+        made_at: str = "",
+        extras: Mapping[str, str] = _NOTHING,
+    ) -> Prepared:
+        """Check an event and make its entry, with the context of the active span; nothing is sent.
+
+        `made_at`: the CloudEvents attribute `time`; `extras`: extension attributes, which travel along.
+        Raises InvalidEventError; EventTooLargeError if its entry would be too big.
+        """
+        chosen = _event_id(event_id) if event_id is not None else identities.new_event_id()
+        try:
+            attributes.refuse_extras(extras, known=codec.ATTRIBUTES)
+        except ValueError as error:
+            raise InvalidEventError(str(error)) from None
+        event, photo, session = _identified(event)
         carrier: dict[str, str] = {}
         _PROPAGATOR.inject(carrier)
+        traceparent = carrier.get("traceparent") or _new_trace()
         fields = codec.encode(
             event,
-            event_id=event_id,
+            event_id=chosen,
             source=self._source,
-            photo_id=event.photo_id,
-            session_id=event.session_id,
-            traceparent=carrier.get("traceparent") or _new_trace(),
+            photo_id=photo,
+            session_id=session,
+            traceparent=traceparent,
             tracestate=carrier.get("tracestate", ""),
+            extras=[word for pair in extras.items() for word in pair],
+            made_at=made_at,
         )
         data = fields[-1]
-        if isinstance(data, bytes):
-            fields[-2:-2] = (intake.ONCE, intake.fingerprint(data))
-        size = sum(map(len, fields))
+        once = intake.fingerprint(data if isinstance(data, bytes) else data.encode())
+        fields[:0] = (intake.ONCE, once)
+        size = sum(len(word) if isinstance(word, bytes) else len(word.encode()) for word in fields)
         if size > self._max_event_bytes:
-            raise InvalidEventError(
+            raise EventTooLargeError(
                 f"the event has {size} bytes; {self._max_event_bytes} are allowed (bytes of the photo go into"
                 " the store, the event carries a reference)"
             )
-        return fields
+        return Prepared(
+            event_id=chosen,
+            photo_id=photo,
+            session_id=session,
+            lane=keys.lane_of(session or photo, self._lanes).lane,
+            once=once,
+            traceparent=traceparent,
+            fields=fields,
+        )
+
+    async def send(self, event: Prepared) -> Published:
+        """Publish an event that was prepared. Raises as `publish` does."""
+        lane = keys.Keys(event.lane)
+        marker = intake.marker(lane, self._source, event.event_id)
+        (outcome, value, fresh), have = await self._run(
+            intake.PUBLISH,
+            [lane.stream(topology.INTAKE), marker, lane.refused],
+            [WINDOW_SECONDS * 1000, self._max_backlog, *event.fields],
+        )
+        if outcome == b"FULL":
+            raise self._full(value, "nothing was published")
+        entry_id = EntryId(value.decode())
+        if outcome == b"REUSED":
+            raise EventReusedError(self._source, event.event_id, entry_id)
+        if not fresh:
+            have = await self._wait_again(marker)
+        self._require(have, f"the event {event.event_id}")
+        return _published(event, entry_id, fresh=bool(fresh))
+
+    async def send_all(self, events: Sequence[Prepared]) -> list[Published]:
+        """Publish events together, each lane's all or none, and return their results in the same order.
+
+        Nothing is published if one of them cannot be. Only trouble that begins between two lanes leaves a
+        part; the same list again then publishes the rest. Raises EventsReusedError for events whose ids
+        belong to other content, else as `publish` does.
+        """
+        by_lane: dict[int | None, list[int]] = {}
+        for number, event in enumerate(events):
+            by_lane.setdefault(event.lane, []).append(number)
+        self._refuse_contradictions(events)
+        if len(by_lane) > 1:
+            for numbers in by_lane.values():
+                await self._send_lane(events, numbers, look_only=True)
+        found: dict[int, Published] = {}
+        for numbers in by_lane.values():
+            try:
+                found |= await self._send_lane(events, numbers, look_only=False)
+            except PublishRefusedError as refusal:
+                if not found:
+                    raise
+                raise PublishRefusedError(
+                    f"{len(found)} of {len(events)} events are published, the others are not ({refusal}):"
+                    " send the same events again, and none is published twice",
+                    retry_after=refusal.retry_after,
+                ) from refusal
+        return [found[number] for number in range(len(events))]
+
+    def _refuse_contradictions(self, events: Sequence[Prepared]) -> None:
+        """Raise EventsReusedError if two of the events have one id and different contents."""
+        first: dict[str, Prepared] = {}
+        wrong = [
+            number
+            for number, event in enumerate(events)
+            if first.setdefault(event.event_id, event).once != event.once
+        ]
+        if wrong:
+            raise EventsReusedError(self._source, {number: events[number].event_id for number in wrong})
+
+    async def _send_lane(
+        self, events: Sequence[Prepared], numbers: Sequence[int], *, look_only: bool
+    ) -> dict[int, Published]:
+        """Publish the events with these numbers, which belong to one lane; results by number."""
+        lane = keys.Keys(events[numbers[0]].lane)
+        words: list[str | bytes | int | float] = [WINDOW_SECONDS * 1000, self._max_backlog, int(look_only)]
+        for number in numbers:
+            words += (len(events[number].fields), *events[number].fields)
+        markers = [intake.marker(lane, self._source, events[number].event_id) for number in numbers]
+        (outcome, *values), have = await self._run(
+            intake.PUBLISH_ALL, [lane.stream(topology.INTAKE), lane.refused, *markers], words
+        )
+        if outcome == b"FULL":
+            raise self._full(values[0], "nothing was published")
+        if outcome == b"REUSED":
+            wrong = [numbers[int(place) - 1] for place in values[::2]]
+            raise EventsReusedError(self._source, {number: events[number].event_id for number in wrong})
+        if look_only:
+            return {}
+        if not all(values[1::2]):
+            # a replica that has this new write has every earlier one too, those of the first publish included
+            have = await self._wait_again(markers[0])
+        self._require(have, f"{len(numbers)} events: each of them")
+        return {
+            number: _published(events[number], EntryId(entry.decode()), fresh=bool(fresh))
+            for number, entry, fresh in zip(numbers, values[::2], values[1::2], strict=True)
+        }
+
+    def _full(self, entries: bytes, so_far: str) -> PublishRefusedError:
+        return PublishRefusedError(
+            f"{topology.INTAKE} holds {int(entries)} entries, at most {self._max_backlog} are allowed"
+            f" (MAX_BACKLOG): {so_far}; try again later, or start more agents",
+            retry_after=5.0,
+        )
 
     async def _run(
         self, script: scripts.Script, keys: list[str], args: list[str | bytes | int | float]
-    ) -> Any:
-        """Run a script that writes. A full server raises PublishRefusedError; other errors are redis-py's."""
+    ) -> tuple[Any, int]:
+        """Run a script that writes; return its reply, and how many replicas have what it wrote.
+
+        A full server raises PublishRefusedError; other errors are redis-py's.
+        """
         try:
-            return await script(self._redis, keys, args)
+            return await script.and_wait(self._redis, keys, args, replicas=self._wait_replicas)
         except NoScriptError as error:
             raise PublishRefusedError(
                 f"Redis does not know the script {script.name} yet, and this user may not load it: agents do,"
@@ -177,6 +320,29 @@ class Publisher:
                     retry_after=15.0,
                 ) from error
             raise
+
+    async def _wait_again(self, marker: str) -> int:
+        """Wait for the replicas of an event that was published before; return how many have it.
+
+        The first publish may not have waited to its end. WAIT counts the writes of its own connection, so the
+        marker is written once more, as it is.
+        """
+        if not self._wait_replicas:
+            return 0
+        value = await call(self._redis, "GET", marker)
+        if value is None:
+            # it expired just now: nothing is left to wait for
+            return self._wait_replicas
+        words = ("SET", marker, value, "XX", "KEEPTTL")
+        _, have = await call_and_wait(self._redis, self._wait_replicas, *words)
+        return have
+
+    def _require(self, have: int, what: str) -> None:
+        if have < self._wait_replicas:
+            raise PublishUnknownError(
+                f"{what} is written, but {have} of {self._wait_replicas} replicas (WAIT_REPLICAS) have it so"
+                " far, and a fail-over now would lose it: publish it again with the same event id"
+            )
 
     async def open_session(
         self, session_id: str, *, expected: int = 0, target: Target | None = None, traceparent: str = ""
@@ -197,7 +363,7 @@ class Publisher:
             )
         session = identities.session_id(session_id)
         lane = keys.lane_of(session, self._lanes)
-        reply = await self._run(
+        reply, have = await self._run(
             _OPEN_SESSION,
             [
                 lane.session(session),
@@ -217,6 +383,7 @@ class Publisher:
                 int(close),
             ],
         )
+        self._require(have, f"the session {session}")
         return int(reply)
 
     async def close_session(self, session_id: str, *, expected: int) -> int:
@@ -228,6 +395,16 @@ class Publisher:
         if expected < 1:
             raise InvalidEventError(f"expected={expected}: give the number of photos that were published")
         return await self._open(session_id, expected, None, "", close=True)
+
+
+def _published(event: Prepared, entry_id: EntryId, *, fresh: bool) -> Published:
+    return Published(
+        event_id=event.event_id,
+        photo_id=event.photo_id,
+        session_id=event.session_id,
+        entry_id=entry_id,
+        fresh=fresh,
+    )
 
 
 def _event_id(text: str) -> EventId:

@@ -57,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Address the gateway listens on; 0.0.0.0 in a container."""
     http_allowed_hosts: tuple[str, ...] = ()
     """Public names by which gateway and metrics are reached, as through a proxy; ``*`` for any."""
+    http_rate_per_minute: Annotated[int, Meta(ge=0)] = 60_000
+    """Requests a minute that each key may send to the gateway; 0: no limit."""
     jaeger_url: str = "http://localhost:16686"
     """Where people look at traces; only used to print links."""
     graph_url: str = "https://graph.microsoft.com/v1.0"
@@ -121,6 +123,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grace_seconds: Annotated[float, Meta(ge=0)] = 30.0
     photo_record_hours: Annotated[float, Meta(ge=0)] = 48.0
     allow_volatile_redis: bool = False
+    wait_replicas: Annotated[int, Meta(ge=0, le=9)] = 0
+    """Replicas that must have an event, or a hand-off, before it counts as acknowledged."""
     use_proxy: bool = True
     """Ask SharePoint, its sign-in, the vision service and the collector through the environment's proxy."""
     cache_dir: str = "~/.cache/erni"

@@ -40,8 +40,6 @@ USED_FROM_OUTSIDE: Final[Mapping[str, str]] = MappingProxyType(
         "SharepointUploader": "an agent",
         "ValidationReporter": "an agent",
         "VisionAnalyzer": "an agent",
-        # the contract's public side, for upstream teams
-        "parse_submission": "checks JSON before it is published",
         "start_graph": "starts the emulator for whoever embeds it, as the tests do",
         "trace_back": "the last argument of every __exit__",
         "without_waiting": "the switch by which tests don't wait for retries",

@@ -18,8 +18,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """`erni gateway`."""
     describe(
         parser,
-        "Serve /health, /ready, /metrics and /metrics/targets (Prometheus HTTP service discovery: every "
-        "agent process that runs) on HTTP_HOST and HTTP_PORT until SIGTERM or Ctrl-C. `erni up` starts one.",
+        "Serve /v1 (publish photos and follow them, with a key of `erni key add`), /health, /ready, /metrics "
+        "and /metrics/targets (Prometheus HTTP service discovery: every agent process that runs) on "
+        "HTTP_HOST and HTTP_PORT until SIGTERM or Ctrl-C. `erni up` starts one.",
         "erni gateway",
         "HTTP_PORT=8090 erni gateway",
         run=gateway,
@@ -29,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 async def gateway(_options: argparse.Namespace, output: Output) -> int:
     """Serve until somebody asks to stop."""
     from console import system
-    from console.gateway import Gateway
+    from console.gateway.server import Gateway
     from shared.telemetry.logs import configure_logging
 
     settings = system.load()

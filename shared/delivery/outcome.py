@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from events.keys import Keys
     from shared.delivery.delivery import Delivery
     from shared.delivery.runtime import Runtime
-    from shared.retry.policy import Attempt, Failed, Succeeded
+    from shared.retry.attempt import Attempt
+    from shared.retry.policy import Failed, Succeeded
 
 _OUR_FIELDS: Final = 1024
 """Bytes, more than `ernidelayed`, `ernireplay` and their names take."""

@@ -32,6 +32,17 @@ class AgentPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Unix time in seconds when a postponed photo comes back."""
 
 
+class Submitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Hold who published a photo over HTTP, and when; written before an agent has seen it."""
+
+    source: str
+    event_id: str
+    at: float
+    """Unix time in seconds."""
+    traceparent: str = ""
+    """Of the photo's trace."""
+
+
 class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Hold a photo's way through the agents, in the pipeline's order."""
 
@@ -41,12 +52,14 @@ class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
     parts: list[AgentPart]
     unknown_fields: list[str] = []
     """Names in its submission that no field has, and that were ignored."""
+    submitted: Submitted | None = None
+    """None: it did not come over HTTP."""
 
     @property
     def status(self) -> str:
         """Return validated, dead, postponed, or the agent that the photo is on its way to."""
         if not self.parts:
-            return "unknown"
+            return f"on its way to {topology.AGENTS[0]}" if self.submitted else "unknown"
         if any(part.outcome == "dead" for part in self.parts):
             return "dead"
         if self.postponed is not None:
@@ -68,7 +81,8 @@ class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def trace_id(self) -> str:
         """Return the trace id, 32 hex digits, or '' if the photo was not traced."""
-        return next((part.traceparent[3:35] for part in self.parts if part.traceparent), "")
+        of_parts = (part.traceparent[3:35] for part in self.parts if part.traceparent)
+        return next(of_parts, self.submitted.traceparent[3:35] if self.submitted else "")
 
 
 def record_fields(

@@ -135,6 +135,7 @@ async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSes
         await dead.discard(letter)
     for marker in plan.markers:
         await redis.delete(marker)
+    await redis.delete(lane.session_source(plan.session))
     await sessions.delete(plan.session)
 
 

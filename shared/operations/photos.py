@@ -8,7 +8,7 @@ import msgspec
 
 from events import keys, topology
 from events.connection import call
-from shared.delivery.photo_record import AgentPart, PhotoRecord
+from shared.delivery.photo_record import AgentPart, PhotoRecord, Submitted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 _PART = msgspec.json.Decoder(AgentPart)
+_SUBMITTED = msgspec.json.Decoder(Submitted)
 
 
 async def show(redis: Redis, photo_id: str, *, lanes: int = 1) -> PhotoRecord | None:
@@ -93,4 +94,12 @@ async def _read(redis: Redis, key: str, photo_id: str) -> PhotoRecord | None:
         file_name=name.decode("utf-8", "replace") if name else None,
         parts=parts,
         unknown_fields=[name for name in raw.get(b"unknown_fields", b"").decode().split(", ") if name],
+        submitted=_submitted(raw.get(b"submitted")),
     )
+
+
+def _submitted(note: bytes | None) -> Submitted | None:
+    try:
+        return _SUBMITTED.decode(note) if note else None
+    except msgspec.MsgspecError:
+        return None

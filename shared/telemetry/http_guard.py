@@ -23,6 +23,8 @@ MAX_CONNECTIONS: Final = 100
 """A handful are needed: for Prometheus, an orchestrator's probes, a person."""
 SILENT_SECONDS: Final = 30.0
 """How long a connection may take for the header of its next request; Prometheus asks every 15 s."""
+LINGERING_SECONDS: Final = 1.0
+"""How long the rest of a refused body is read and dropped, so that its sender sees the answer."""
 _PRIVATE_NAMES: Final = (".localhost", ".local", ".internal", ".svc", ".svc.cluster.local", ".home.arpa")
 """Nobody can register a name below these: RFC 6761, 6762 and 8375, ICANN's `.internal`, Kubernetes' own."""
 
@@ -39,15 +41,22 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class GuardedServer:
-    """Serves an application. Past MAX_CONNECTIONS, the oldest silent one makes way for a new one."""
+    """Serves an application. Past `max_connections`, the oldest silent one makes way for a new one."""
 
-    def __init__(self, app: web.Application, *, allowed_hosts: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        allowed_hosts: Collection[str] = (),
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
         """Take an application without its middlewares frozen.
 
         `allowed_hosts`: what a request may name besides IP addresses and names that exist inside a network
         only; ``*`` for any.
         """
         self._names = frozenset(name.lower().rstrip(".") for name in allowed_hosts)
+        self._max_connections = max_connections
         self._open: dict[asyncio.Transport, _Connection] = {}
         self._listening: asyncio.Server | None = None
 
@@ -63,6 +72,7 @@ class GuardedServer:
             shutdown_timeout=1.0,
             # aiohttp counts it from the start of a connection, too
             keepalive_timeout=SILENT_SECONDS,
+            lingering_time=LINGERING_SECONDS,
         )
 
     async def listen(self, sock: socket.socket) -> int:
@@ -84,7 +94,7 @@ class GuardedServer:
 
     def admit(self, transport: asyncio.Transport, connection: _Connection) -> bool:
         """Report whether a new connection may stay."""
-        if len(self._open) >= MAX_CONNECTIONS:
+        if len(self._open) >= self._max_connections:
             silent = next((at for at, other in self._open.items() if not other.busy), None)
             if silent is None:
                 return False

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from console.errors import CommandError
-from console.gateway import Gateway
+from console.gateway.server import Gateway
 from shared.settings import Settings
 from tests.console.pipeline import beats
 

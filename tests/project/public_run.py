@@ -180,6 +180,9 @@ class _Run:
         for name in ("names_000.jpg", "names_001.jpg", "broken.jpg"):
             self._erni("photo", "show", name)
         self._erni("report", SESSION)
+        self._erni("key", "add", "names", "--role", "publisher", "--source", "urn:names")
+        self._erni("key", "list")
+        self._erni("key", "remove", "names")
         self._erni("dead", "list")
         for agent in ("schema_extractor", "photo_fetcher"):
             for letter in self._letters(agent):
@@ -258,7 +261,7 @@ class _Run:
         ):
             ended = main([*words, "--json"])
         assert code in (None, ended), f"erni {' '.join(words)}: {ended}\n{complaints.getvalue()}"
-        below = words[1:2] if words[0] in ("session", "photo", "dead") else ()
+        below = words[1:2] if words[0] in ("session", "photo", "dead", "key") else ()
         name = " ".join(("erni", words[0], *below, *(word for word in words if word == "--dry-run")))
         self._note(name, json.loads(said.getvalue()))
 

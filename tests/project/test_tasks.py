@@ -161,7 +161,7 @@ def test_without_the_network_it_says_so_and_can_be_run_again(installing: Path) -
     assert install(installing).returncode == 0
 
 
-EVERYTHING = ("python3", "gcc", "node", "npm", "chromium", "redis-server", "strace", "promtool")
+EVERYTHING = ("python3", "curl", "gcc", "node", "npm", "chromium", "redis-server", "strace", "promtool")
 
 
 def ci(
@@ -204,7 +204,7 @@ def ci(
 
 
 def test_ci_installs_only_what_is_missing_and_lets_no_service_start(tmp_path: Path) -> None:
-    result = ci(tmp_path, present=("python3", "gcc", "node", "npm"))
+    result = ci(tmp_path, present=("python3", "curl", "gcc", "node", "npm"))
     assert result.returncode == 0, result.stderr
     asked = [re.sub(r"-q -o \S+ ", "", line) for line in calls(tmp_path)]
     assert asked == [
@@ -221,7 +221,8 @@ def test_ci_installs_only_what_is_missing_and_lets_no_service_start(tmp_path: Pa
 
 def test_ci_with_everything_there_only_runs_the_tests(tmp_path: Path) -> None:
     result = ci(
-        tmp_path, present=("python3", "gcc", "node", "npm", "chromium", "redis-server", "strace", "promtool")
+        tmp_path,
+        present=("python3", "curl", "gcc", "node", "npm", "chromium", "redis-server", "strace", "promtool"),
     )
     assert result.returncode == 0
     assert calls(tmp_path) == ["make test REQUIRE_ALL=1"]
@@ -231,6 +232,7 @@ def test_ci_runs_the_demo_with_the_distributions_python_first(tmp_path: Path) ->
     everything = (
         "python3",
         "system-python",
+        "curl",
         "gcc",
         "node",
         "npm",
@@ -248,14 +250,18 @@ def test_ci_runs_the_demo_with_the_distributions_python_first(tmp_path: Path) ->
 
 
 def test_ci_asks_a_mirror_that_fails_once_more(tmp_path: Path) -> None:
-    result = ci(tmp_path, present=("python3", "gcc", "node", "npm", "chromium", "redis-server"), refuse=1)
+    result = ci(
+        tmp_path, present=("python3", "curl", "gcc", "node", "npm", "chromium", "redis-server"), refuse=1
+    )
     assert result.returncode == 0, result.stdout
     assert "sleep 10" in calls(tmp_path)
     assert calls(tmp_path)[-1] == "make test REQUIRE_ALL=1"
 
 
 def test_ci_whose_mirror_fails_twice_ends_with_a_sentence(tmp_path: Path) -> None:
-    result = ci(tmp_path, present=("python3", "gcc", "node", "npm", "chromium", "redis-server"), refuse=2)
+    result = ci(
+        tmp_path, present=("python3", "curl", "gcc", "node", "npm", "chromium", "redis-server"), refuse=2
+    )
     assert result.returncode != 0
     assert "apt-get update failed twice" in result.stdout
     assert not any(line.startswith("make") for line in calls(tmp_path))

@@ -1,4 +1,4 @@
-"""The HTTP side: health, readiness, metrics, and the list of everything that Prometheus shall scrape."""
+"""The process of the HTTP side: `/v1`, health, readiness, metrics, and what Prometheus shall scrape."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from prometheus_client.exposition import choose_encoder
 
 from console.errors import CommandError
 from console.explain import redis_trouble
+from console.gateway.v1 import V1
 from events import topology
 from events.connection import RedisError, connect
 from shared.operations.memory import read_memory
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from shared.settings import Settings
 
+MAX_CONNECTIONS: Final = 1_000
+"""Publishers keep theirs open between two requests."""
 REFRESH_SECONDS: Final = 15
 """How often Prometheus shall ask for the targets: a process that starts is scraped that soon."""
 
@@ -43,7 +46,9 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen. Raises CommandError when the port cannot be had."""
-        app = web.Application()
+        # each request that has a body reads it within a limit of its own
+        app = web.Application(client_max_size=0)
+        V1(self._redis, self._settings).add_to(app)
         app.router.add_get("/health", _health)
         app.router.add_get("/ready", self._ready)
         app.router.add_get("/metrics", _metrics)
@@ -61,7 +66,9 @@ class Gateway:
             raise CommandError(
                 f"cannot listen on {host}:{port}: {error.strerror or error}", code=2
             ) from error
-        self._server = GuardedServer(app, allowed_hosts=self._settings.http_allowed_hosts)
+        self._server = GuardedServer(
+            app, allowed_hosts=self._settings.http_allowed_hosts, max_connections=MAX_CONNECTIONS
+        )
         self.port = await self._server.listen(listening)
 
     async def stop(self) -> None:

@@ -1,0 +1,147 @@
+"""`erni key add|list|remove`: the keys for publishing and reading over HTTP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console import durations
+from console.arguments import describe, subcommands, words
+from console.errors import CommandError
+from shared.operations.access_keys import ROLES, InvalidKeyError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from console.output import Output
+    from shared.operations.access_keys import AccessKey
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`erni key …`."""
+    add = subcommands(
+        parser,
+        "Keys for the gateway: a system publishes with one, a person reads with one. Only a hash is kept.",
+        "erni key add camera-app --role publisher --source urn:camera-app",
+        "erni key list",
+    )
+    adding = add("add", "make a key and print it once")
+    describe(
+        adding,
+        "Make a key and print it. It is shown this one time, because only its hash is kept. A viewer reads. "
+        "A publisher publishes for its own source and reads what it published. An operator and an admin "
+        "publish and read everything.",
+        "erni key add camera-app --role publisher --source urn:camera-app",
+        "erni key add dashboard --role viewer",
+        run=add_,
+    )
+    adding.add_argument("name", metavar="NAME", type=words, help="what the key is for, such as camera-app")
+    adding.add_argument("--role", choices=ROLES, required=True, help="what it may do")
+    adding.add_argument(
+        "--source",
+        metavar="URN",
+        type=words,
+        default="",
+        help="the CloudEvents source it publishes for; a publisher needs one",
+    )
+    adding.add_argument(
+        "--require-idempotency-key",
+        action="store_true",
+        help="refuse uploads without the header Idempotency-Key",
+    )
+    describe(
+        add("list", "the keys there are"),
+        "The keys there are, with their roles and sources.",
+        "erni key list",
+        run=list_,
+    )
+    removing = add("remove", "a key stops working")
+    describe(
+        removing,
+        "Remove a key. A running gateway refuses it within 5 seconds.",
+        "erni key remove camera-app",
+        run=remove,
+    )
+    removing.add_argument("name", metavar="NAME", type=words)
+
+
+async def add_(options: argparse.Namespace, output: Output) -> int:
+    """Make a key and print it."""
+    from console import system
+    from console.explain import redis_client
+    from shared.operations import access_keys
+
+    settings = system.load()
+    async with redis_client(settings) as redis:
+        await system.require_chosen(redis, settings)
+        try:
+            key = await access_keys.add(
+                redis,
+                options.name,
+                options.role,
+                source=options.source,
+                needs_idempotency_key=options.require_idempotency_key,
+            )
+        except InvalidKeyError as error:
+            raise CommandError(str(error), code=2) from None
+    output.answer({"name": options.name, "role": options.role, "source": options.source, "key": key})
+    if not output.as_json:
+        output.say(key)
+        output.warn("keep it now: it is not shown again. Send it as the header `Authorization: Bearer KEY`")
+    return 0
+
+
+async def list_(_options: argparse.Namespace, output: Output) -> int:
+    """List the keys, without what is secret."""
+    from console import system
+    from console.explain import redis_client
+    from shared.operations import access_keys
+
+    settings = system.load()
+    async with redis_client(settings) as redis:
+        keys = await access_keys.all_keys(redis)
+    output.answer(
+        {
+            "keys": [
+                {
+                    "name": key.name,
+                    "role": key.role,
+                    "source": key.source,
+                    "needs_idempotency_key": key.needs_idempotency_key,
+                    "created_at": key.created_at,
+                }
+                for key in keys
+            ]
+        }
+    )
+    if not output.as_json:
+        _print(output, keys)
+    return 0
+
+
+def _print(output: Output, keys: Sequence[AccessKey]) -> None:
+    if not keys:
+        output.say("there is no key yet; `erni key add NAME --role publisher --source URN` makes one")
+        return
+    wide = max(len(key.name) for key in keys)
+    for key in keys:
+        made = durations.clock(key.created_at)
+        output.say(f"{key.name:<{wide}}  {key.role:<9}  {made}  {key.source or '-'}")
+
+
+async def remove(options: argparse.Namespace, output: Output) -> int:
+    """Remove a key."""
+    from console import system
+    from console.explain import redis_client
+    from shared.operations import access_keys
+
+    settings = system.load()
+    async with redis_client(settings) as redis:
+        await system.require_chosen(redis, settings)
+        removed = await access_keys.remove(redis, options.name)
+    if not removed:
+        raise CommandError(f"there is no key {options.name}: `erni key list` shows those there are")
+    output.answer({"name": options.name, "removed": True})
+    if not output.as_json:
+        output.say(f"{options.name} is removed; a running gateway refuses it within 5 seconds")
+    return 0

@@ -1,0 +1,129 @@
+"""Keeps the keys by which systems and people use the pipeline over HTTP: name, role, source, and a hash.
+
+A key is ``erni_<name>_<64 hex digits>``. The digits are 256 random bits, so a plain SHA-256 protects the key:
+nobody can guess so many, and a slow hash would only slow us down. The key itself is never stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import msgspec
+
+from events import attributes
+from events.connection import call
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+KEYS: Final = "erni:keys"
+"""Hash: name → the record of a key (JSON)."""
+
+Role: TypeAlias = Literal["viewer", "publisher", "operator", "admin"]
+ROLES: Final[tuple[Role, ...]] = ("viewer", "publisher", "operator", "admin")
+
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?", re.ASCII)
+_KEY: Final = re.compile(r"erni_(?P<name>[a-z0-9-]{1,64})_[0-9a-f]{64}", re.ASCII)
+
+
+class InvalidKeyError(ValueError):
+    """Raised for a key that cannot be added as it was asked for; the message says what to change."""
+
+
+class AccessKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is kept of one key."""
+
+    name: str
+    role: Role
+    source: str = ""
+    """The CloudEvents source that it publishes for; '' for a key that publishes nothing of its own."""
+    needs_idempotency_key: bool = False
+    """Whether an upload without the header ``Idempotency-Key`` is refused."""
+    created_at: float = 0.0
+    """Unix time in seconds."""
+    sha256: str = ""
+    """Of the key, as hex digits."""
+
+
+_RECORD: Final = msgspec.json.Decoder(AccessKey)
+
+
+async def add(
+    redis: Redis, name: str, role: Role, *, source: str = "", needs_idempotency_key: bool = False
+) -> str:
+    """Make a key and return it; nobody can see it again. Raises InvalidKeyError and what redis-py raises."""
+    _check(name, role, source)
+    key = f"erni_{name}_{secrets.token_hex(32)}"
+    record = AccessKey(
+        name=name,
+        role=role,
+        source=source,
+        needs_idempotency_key=needs_idempotency_key,
+        created_at=time.time(),
+        sha256=_hash(key),
+    )
+    if not await call(redis, "HSETNX", KEYS, name, msgspec.json.encode(record)):
+        raise InvalidKeyError(
+            f"there is a key {name} already: choose another name, or remove that key first"
+            f" (erni key remove {name})"
+        )
+    return key
+
+
+async def find(redis: Redis, key: str) -> AccessKey | None:
+    """Return the record of a key that somebody presents; None if it is no key of ours (any more)."""
+    found = _KEY.fullmatch(key)
+    if found is None:
+        return None
+    record = _read(await call(redis, "HGET", KEYS, found["name"]))
+    if record is None or not hmac.compare_digest(record.sha256, _hash(key)):
+        return None
+    return record
+
+
+async def all_keys(redis: Redis) -> list[AccessKey]:
+    """Return every key, by name."""
+    flat = await call(redis, "HGETALL", KEYS)
+    values = flat.values() if isinstance(flat, dict) else flat[1::2]
+    return sorted(filter(None, map(_read, values)), key=lambda record: record.name)
+
+
+async def remove(redis: Redis, name: str) -> bool:
+    """Remove a key; returns False if there was none."""
+    return bool(await call(redis, "HDEL", KEYS, name))
+
+
+def _check(name: str, role: Role, source: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidKeyError(
+            f"the name {name[:80]!r} cannot be used: give 1 to 64 characters out of a-z 0-9 and -, the first"
+            " and the last one a letter or digit"
+        )
+    if role == "publisher" and not source:
+        raise InvalidKeyError(
+            "a publisher's key belongs to one source: name it with --source, such as urn:camera-app"
+        )
+    if source and role == "viewer":
+        raise InvalidKeyError("a viewer publishes nothing: leave --source out, or choose another role")
+    if source:
+        try:
+            attributes.source(source)
+        except ValueError as error:
+            raise InvalidKeyError(str(error)) from None
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _read(value: bytes | None) -> AccessKey | None:
+    """Return the record in a field of the hash; None for what is no record."""
+    try:
+        return _RECORD.decode(value) if value else None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None

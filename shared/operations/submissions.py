@@ -1,0 +1,66 @@
+"""Notes who published a photo and a session over HTTP, so that a publisher can follow its own."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from events import keys, scripts
+from events.connection import call
+from events.publisher import SESSION_TTL_IN_FLIGHT
+from shared.delivery.photo_record import Submitted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+    from events.publisher import Prepared
+
+_SUBMITTED: Final = scripts.load("shared.operations", "submitted")
+_NOTE: Final = msgspec.json.Decoder(Submitted)
+
+
+async def note(
+    redis: Redis, source: str, events: Sequence[tuple[Prepared, str, bool]], *, record_hours: float
+) -> list[Submitted]:
+    """Note that events were published; return the notes that count.
+
+    Each event comes with the photo's file name or '', and whether it was published now: of a repetition we do
+    not know the trace. A photo keeps the note of its first event. Raises what redis-py raises.
+    """
+    found: dict[int, Submitted] = {}
+    by_lane: dict[int | None, list[int]] = {}
+    for number, (event, _, _) in enumerate(events):
+        by_lane.setdefault(event.lane, []).append(number)
+    for lane_number, numbers in by_lane.items():
+        lane = keys.Keys(lane_number)
+        names: list[str] = []
+        words: list[str | bytes | int | float] = [
+            int(record_hours * 3_600_000),
+            SESSION_TTL_IN_FLIGHT * 1000,
+            source,
+        ]
+        for number in numbers:
+            event, file_name, fresh = events[number]
+            record = lane.photo(event.photo_id)
+            names += (record, lane.session_source(event.session_id) if event.session_id else record)
+            mine = Submitted(
+                source=source,
+                event_id=event.event_id,
+                at=time.time(),
+                traceparent=event.traceparent if fresh else "",
+            )
+            words += (msgspec.json.encode(mine), event.session_id or "", file_name[:255])
+        notes = await _SUBMITTED(redis, names, words)
+        found |= zip(numbers, map(_NOTE.decode, notes), strict=True)
+    return [found[number] for number in range(len(events))]
+
+
+async def source_of_session(redis: Redis, session_id: str, *, lanes: int) -> str | None:
+    """Return the source that published the session's first photo over HTTP; None if none is known."""
+    lane = keys.lane_of(session_id, lanes)
+    found = await call(redis, "GET", lane.session_source(session_id))
+    return found.decode("utf-8", "replace") if found else None

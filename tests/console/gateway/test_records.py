@@ -1,0 +1,189 @@
+"""What a publisher sees of its photos and sessions, from the moment the gateway has answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from events.identities import SessionId
+from events.keys import Keys
+from events.types import Step
+from shared.delivery.photo_record import record_fields
+from shared.operations import forgetting, photos
+from shared.photo_store import BlobStore
+from shared.reports.photo_report import write_photo_report
+from shared.sessions.shared_store import SharedSessions
+from tests.console.gateway.conftest import SOURCE, Client, event, key_of, taken_in
+from tests.shared.reports.sample import photo_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from redis.asyncio import Redis
+
+    from shared.settings import Settings
+
+TRACE = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
+
+
+async def went(redis: Redis, photo: str, agent: str, outcome: str = "done", session: str = "s1") -> None:
+    step = Step(agent=agent, started=1.0, seconds=2.0)
+    fields = record_fields(step, outcome, "", TRACE, session, "a.jpg")
+    await redis.hset(Keys().photo(photo), items=fields)
+    await redis.expire(Keys().photo(photo), 100)
+
+
+async def test_a_photo_can_be_followed_from_its_first_answer(client: Client, redis: Redis) -> None:
+    data = {"source_url": "store:a", "session_id": "s1", "file_name": "a.jpg"}
+    answer = await client.publish(event(data=data), headers={"traceparent": TRACE})
+    at = answer.headers["Location"]
+    shown = await client.ask("GET", at)
+    assert shown.status == 200
+    view = shown.document
+    assert (view["status"], view["file_name"], view["session_id"]) == (
+        "on its way to schema_extractor",
+        "a.jpg",
+        "s1",
+    )
+    assert (view["trace_id"], view["agents"], view["result"]) == ("ab" * 16, [], None)
+    assert view["trace"].endswith("/trace/" + "ab" * 16)
+    assert 172_000 < await redis.ttl(f"erni:photo:{view['photo_id']}") <= 172_800
+    same = await client.ask("GET", at, headers={"If-None-Match": shown.headers["ETag"]})
+    assert (same.status, same.body) == (304, b"")
+    await went(redis, view["photo_id"], "schema_extractor")
+    shown = await client.ask("GET", at, headers={"If-None-Match": shown.headers["ETag"]})
+    assert (shown.status, shown.document["status"]) == (200, "on its way to photo_fetcher")
+    assert shown.document["agents"][0]["agent"] == "schema_extractor"
+
+
+async def test_a_validated_photo_has_its_verdict_and_its_sharepoint_address(
+    client: Client, redis: Redis, settings: Settings
+) -> None:
+    report = photo_report(1)
+    await client.publish(
+        event(subject=report.photo_id, data={"source_url": "store:a", "session_id": report.session_id})
+    )
+    await went(redis, report.photo_id, "validation_reporter", session=str(report.session_id))
+    without = await client.ask("GET", f"/v1/photos/{report.photo_id}")
+    assert (without.document["status"], without.document["result"]) == ("validated", None)
+    await write_photo_report(BlobStore(settings.photo_store_url), report)
+    result = (await client.ask("GET", f"/v1/photos/{report.photo_id}")).document["result"]
+    assert (result["verdict"], result["web_url"]) == (report.verdict, report.item.web_url)
+
+
+async def test_a_publisher_sees_its_own_photos_and_sessions_only(client: Client, redis: Redis) -> None:
+    answer = await client.publish(event(subject="p-1", data={"source_url": "store:a", "session_id": "s1"}))
+    assert answer.status == 202
+    await taken_in(redis, "s1")
+    mine = client.key
+    client.key = await key_of(redis, "publisher", name="other", source="urn:other")
+    # naming the photo and the session of somebody else does not take them over
+    data = {"source_url": "store:b", "session_id": "s1"}
+    assert (await client.publish(event(source="urn:other", subject="p-1", data=data))).status == 202
+    for method, path in (
+        ("GET", "/v1/photos/p-1"),
+        ("GET", "/v1/sessions/s1"),
+        ("POST", "/v1/sessions/s1/close"),
+    ):
+        foreign = await client.ask(method, path)
+        unknown = await client.ask(method, path.replace("p-1", "p-9").replace("s1", "s9"))
+        assert (foreign.status, foreign.problem) == (404, "not-found")
+        assert foreign.detail == unknown.detail.replace("p-9", "p-1").replace("s9", "s1")
+    for key in (mine, await key_of(redis, "viewer"), await key_of(redis, "operator")):
+        client.key = key
+        assert (await client.ask("GET", "/v1/photos/p-1")).status == 200
+        assert (await client.ask("GET", "/v1/sessions/s1")).status == 200
+
+
+async def test_what_is_gone_says_how_long_it_is_kept(
+    client: Client,
+    served: Callable[..., AbstractAsyncContextManager[Client]],
+    settings: Settings,
+    redis: Redis,
+) -> None:
+    answer = await client.ask("GET", "/v1/photos/p-1")
+    assert (answer.status, "is kept for 48 hours" in answer.detail) == (404, True)
+    answer = await client.ask("GET", "/v1/sessions/s1")
+    assert (answer.status, "3600 s after its last use" in answer.detail) == (404, True)
+    answer = await client.ask("GET", "/v1/photos/a%20b")
+    assert (answer.status, answer.problem) == (400, "bad-request")
+    async with served(msgspec.structs.replace(settings, photo_record_hours=0), name="off") as off:
+        answer = await off.publish(event(data={"source_url": "store:a", "session_id": "s1"}))
+        assert answer.status == 202
+        assert await redis.keys("erni:photo:*") == []
+        answer = await off.ask("GET", answer.headers["Location"])
+        assert (answer.status, "records of photos are off" in answer.detail) == (404, True)
+
+
+async def test_a_session_is_shown_and_closed_with_the_number_that_counts(
+    client: Client, redis: Redis
+) -> None:
+    await client.publish(event(1, data={"source_url": "store:a", "session_id": "s1", "expected": 9}))
+    await taken_in(redis, "s1")
+    shown = await client.ask("GET", "/v1/sessions/s1")
+    assert (shown.document["received"], shown.document["status"]) == (1, "open")
+    assert shown.headers["ETag"]
+    closed = await client.ask("POST", "/v1/sessions/s1/close", json={"expected": 2})
+    assert closed.document == {"session_id": "s1", "expected": 2, "received": 1}
+    closed = await client.ask("POST", "/v1/sessions/s1/close")
+    assert closed.document == {"session_id": "s1", "expected": 1, "received": 1}
+    shown = await client.ask("GET", "/v1/sessions/s1")
+    assert shown.document["expected"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "sentence"),
+    [
+        (b'{"expected": 0}', 400, "expected=0"),
+        (b'{"expected": -1}', 400, "expected=-1"),
+        (b'{"expected": 99999999999}', 400, "at most 10000000"),
+        (b'{"expected": "2"}', 400, "Expected `int | null`"),
+        (b'{"expect": 2}', 400, "unknown field `expect`"),
+        (b"{", 400, "the body is not"),
+        (b"x" * 2000, 413, "1,000 bytes"),
+    ],
+)
+async def test_a_wrong_number_closes_nothing(
+    client: Client, redis: Redis, body: bytes, status: int, sentence: str
+) -> None:
+    await client.publish(event(1, data={"source_url": "store:a", "session_id": "s1"}))
+    await taken_in(redis, "s1")
+    answer = await client.ask("POST", "/v1/sessions/s1/close", data=body)
+    assert answer.status == status
+    assert sentence in answer.detail
+    assert not int(await redis.hget("erni:session:s1", "expected") or 0)
+
+
+async def test_a_repetition_s_trace_is_the_first_one_s(client: Client) -> None:
+    first = await client.publish(event())
+    again = await asyncio.gather(*(client.publish(event()) for _ in range(3)))
+    assert {one.document["trace_id"] for one in again} == {first.document["trace_id"]}
+
+
+async def test_erni_shows_a_photo_that_no_agent_has_seen(client: Client, redis: Redis) -> None:
+    await client.publish(event(subject="p-1"))
+    record = await photos.show(redis, "p-1")
+    assert record is not None
+    assert record.submitted is not None
+    assert (record.submitted.source, record.status) == (SOURCE, "on its way to schema_extractor")
+    await redis.hset("erni:photo:p-1", "submitted", "no note")
+    record = await photos.show(redis, "p-1")
+    assert record is not None
+    assert record.submitted is None
+
+
+async def test_forgetting_a_session_forgets_who_published_it(
+    client: Client, redis: Redis, settings: Settings
+) -> None:
+    await client.publish(event(subject="p-1"))
+    await redis.delete("erni:photo.submitted")
+    store = BlobStore(settings.photo_store_url)
+    plan = await forgetting.look(redis, store, SessionId("s1"), lanes=1)
+    assert plan.photos == ["p-1"]
+    await forgetting.forget(redis, store, plan, SharedSessions(redis, lanes=1, limit=10, ttl=60.0), lanes=1)
+    left = {key for key in await redis.keys("erni:*") if b":session" in key or b":photo:" in key}
+    assert left == set()
