@@ -188,9 +188,11 @@ def test_entries_that_belong_to_nobody_are_a_finding(erni: Callable[..., Ran], c
     for _ in range(3):
         client.xadd("erni:photo.fetched", {"data": "{}"})
     client.xreadgroup("vision_analyzer", "gone", {"erni:photo.fetched": ">"}, count=2)
-    assert "belong to no process" not in erni("doctor").out
+    assert "belong to no process" not in " ".join(erni("doctor").out.split())
     client.xgroup_delconsumer("erni:photo.fetched", "vision_analyzer", "gone")
-    assert "2 entries of vision_analyzer were read and belong to no process" in erni("doctor").out
+    # on a terminal its lines are folded
+    said = " ".join(erni("doctor").out.split())
+    assert "2 entries of vision_analyzer were read and belong to no process" in said
     # looking takes nothing
     assert client.xpending("erni:photo.fetched", "vision_analyzer")["pending"] == 0
 

@@ -107,7 +107,9 @@ def test_a_slow_sharepoint_is_named_within_ten_seconds_and_delays_no_other_part(
     asyncio.run(emulator.fault(kind="slow", delay=delay))
     started = time.monotonic()
     ran = erni("doctor", "--json")
-    assert time.monotonic() - started < 12, "parts that are looked at one after the other take their sum"
+    took = time.monotonic() - started
+    asyncio.run(emulator.admin("DELETE", "/fault"))
+    assert took < 12, "parts that are looked at one after the other take their sum"
     checks = ran.document["checks"]
     [late] = [one["sentence"] for one in checks if one["part"] == "sharepoint" and one["state"] == "failed"]
     assert " answers slowly: " in late
