@@ -54,6 +54,22 @@ chaos: $(INSTALLED) ## cause faults and check that nothing is lost (SEED=… rep
 bench: $(INSTALLED) ## measure every figure of docs/performance.md; write benchmarks/results/
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
+# The oldest Docker Compose that reads docker-compose.yml: an env_file that may be missing came with it
+# (https://docs.docker.com/reference/compose-file/services/#required).
+OLDEST_COMPOSE := 2.24.0
+
+.PHONY: compose
+compose: ## check that the Docker Compose of this machine is new enough for docker-compose.yml
+	@found=$$(docker compose version --short 2>/dev/null | sed 's/^v//'); \
+	if [ -z "$$found" ]; then \
+	  echo "there is no Docker Compose here: install version $(OLDEST_COMPOSE) or newer" >&2; exit 1; \
+	fi; \
+	oldest=$$(printf '%s\n' "$(OLDEST_COMPOSE)" "$$found" | sort -V | head -n 1); \
+	if [ "$$oldest" != "$(OLDEST_COMPOSE)" ]; then \
+	  echo "Docker Compose $$found is too old: install version $(OLDEST_COMPOSE) or newer" >&2; exit 1; \
+	fi; \
+	echo "Docker Compose $$found is new enough"
+
 .PHONY: contract
 contract: $(INSTALLED) ## build erni-events, the contract for upstream systems alone, into dist/
 	$(BIN)/python deploy/erni_events/build.py dist

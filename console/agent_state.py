@@ -13,13 +13,18 @@ from console.durations import short
 from shared.operations.status import local_state
 
 if TYPE_CHECKING:
-    from shared.operations.status import AgentStatus, ProcessStatus
+    from collections.abc import Mapping
 
-Word: TypeAlias = Literal["ok", "waiting", "failing", "missing", "frozen", "paused"]
+    from shared.operations.status import AgentStatus, ProcessStatus
+    from shared.retry.call_times import SlowCalls
+
+Word: TypeAlias = Literal["ok", "slow", "waiting", "failing", "missing", "frozen", "paused"]
 
 _DIED: Final = 3
 """Deaths among the last entries below which it is the photos' fault."""
 _WELL: Final = "." * _DIED
+_IN_A_ROW: Final = 5
+"""So many entries in a row that died of one cause are the cause's fault, however many went well before."""
 _SLOWER: Final = 4.0
 _NOTICED: Final = 0.5
 """An agent is slow when an entry takes four times as long as usual, and half a second at least."""
@@ -32,6 +37,10 @@ PARTS: Final = {
     "validation_reporter": "SharePoint",
 }
 """What each agent waits for most of its time."""
+PART_NAMES: Final = {"sharepoint": "SharePoint", "vision": "the vision model"}
+"""Outside parts by the word that metrics and breakers have for them."""
+
+NOTHING_KNOWN: Final[Mapping[str, str]] = {}
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,10 +53,13 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """What is worth knowing and will pass by itself."""
 
 
-def judge(agent: AgentStatus, max_age: float) -> Judgement:
-    """Judge an agent; `max_age`: seconds an entry may wait before its age is a problem."""
+def judge(agent: AgentStatus, max_age: float, up: Mapping[str, str] = NOTHING_KNOWN) -> Judgement:
+    """Judge an agent; `max_age`: seconds an entry may wait before its age is a problem.
+
+    `up`: what an `erni up` says of the agents whose processes do not run (`console.up_state.agent_states`).
+    """
     found: list[tuple[Word, str]] = [
-        *_missing(agent),
+        *_missing(agent, up.get(agent.agent, "")),
         *(("frozen", _frozen(agent.agent, process)) for process in agent.frozen),
         *_failing(agent),
         *_waiting(agent),
@@ -62,7 +74,9 @@ def judge(agent: AgentStatus, max_age: float) -> Judgement:
         found.append(("paused", ""))
         problems.append(f"{agent.agent}: paused since {_clock(agent.paused_since)}; {_resume(agent.agent)}")
     notes = _notes(agent)
-    word: Word = "waiting" if agent.depth.delayed and not agent.depth.pending else "ok"
+    word: Word = "slow" if agent.slow_parts else "ok"
+    if agent.depth.delayed and not agent.depth.pending:
+        word = "waiting"
     return Judgement(word=found[0][0] if found else word, problems=problems, notes=notes)
 
 
@@ -70,10 +84,22 @@ def _resume(agent: str) -> str:
     return f"the agent is paused: erni resume {agent}"
 
 
-def _missing(agent: AgentStatus) -> list[tuple[Word, str]]:
+def _missing(agent: AgentStatus, up: str) -> list[tuple[Word, str]]:
     if agent.processes or agent.frozen:
         return []
     name = agent.agent
+    if up == "starting":
+        return [("waiting", f"{name}: `erni up` is starting its process. Wait for a moment")]
+    if up == "failed":
+        return [
+            (
+                "missing",
+                (
+                    f"{name}: its process ended too often, and `erni up` does not start it again. The end of"
+                    " its log in .erni/logs says why; then start `erni up` again"
+                ),
+            )
+        ]
     return [("missing", f"{name}: no process runs. Start one: python -m consumers {name}")]
 
 
@@ -81,33 +107,40 @@ def _frozen(name: str, process: ProcessStatus) -> str:
     says, silent = process.says, f"no heartbeat for {short(process.beat_seconds_ago)}"
     if says.host != socket.gethostname():
         return (
-            f"{name}: the process {process.consumer} (pid {says.pid} on {says.host}) has sent {silent}: it is"
-            f" frozen or was killed. Look at it there; another process of {name} takes over its entries"
+            f"{name}: the process {process.consumer} (pid {says.pid} on {says.host}) is frozen or was killed"
+            f" ({silent}). Look at it there; another process of {name} takes over its entries"
         )
     if local_state(says.pid) == "T":
         return (
-            f"{name}: process {says.pid} is stopped (SIGSTOP, or a debugger) and has sent {silent}."
-            f" Let it go on: kill -CONT {says.pid}"
+            f"{name}: process {says.pid} is stopped by SIGSTOP or a debugger ({silent}). Let it go on: kill"
+            f" -CONT {says.pid}"
         )
     return (
-        f"{name}: process {says.pid} exists and has sent {silent}: it hangs, or does not reach Redis. Look at"
-        f" its log, then end it: kill -9 {says.pid}. Its entries are taken over"
+        f"{name}: process {says.pid} exists, but it hangs or does not reach Redis ({silent}). Look at its"
+        f" log, then end it: kill -9 {says.pid}. Another process takes over its entries"
     )
 
 
 def _failing(agent: AgentStatus) -> list[tuple[Word, str]]:
     # a process whose last entries went well has what it needs again
-    recents = [process.says.recent for process in agent.processes]
-    recent = "".join(one for one in recents if not one.endswith(_WELL))
-    died = recent.count("x")
-    if agent.outages or not agent.depth.dead or died < _DIED or 2 * died < len(recent):
+    recents = [process.says.recent for process in agent.processes if not process.says.recent.endswith(_WELL)]
+    died, number = sum(one.count("x") for one in recents), sum(map(len, recents))
+    in_a_row = sum(len(one) - len(one.rstrip("x")) for one in recents)
+    mostly = died >= _DIED and 2 * died >= number
+    alike = in_a_row >= _IN_A_ROW and agent.deaths_alike >= min(_IN_A_ROW, agent.depth.dead)
+    if agent.outages or not agent.depth.dead or not (mostly or alike):
         return []
+    which = (
+        f"{died} of the last {number} entries died"
+        if mostly
+        else f"the last {in_a_row} entries died of the same cause"
+    )
     return [
         (
             "failing",
             (
-                f"{agent.agent}: {died} of the last {len(recent)} entries died:"
-                f" {agent.last_death or 'unknown'}. Look at them: erni dead list --agent {agent.agent}"
+                f"{agent.agent}: {which}: {agent.last_death or 'unknown'}. Look at them: erni dead list"
+                f" --agent {agent.agent}"
             ),
         )
     ]
@@ -136,16 +169,23 @@ def outage(agent: str, part: str, reason: str) -> str:
     # it differs from attempt to attempt, and the log has it
     reason = _REQUEST.sub("", reason)
     why = f" ({reason})" if reason else ""
-    _, _, target = part.partition("/")
+    name, _, target = part.partition("/")
     if target:
         return (
-            f"{agent}: every photo for {target} fails{why}. Its photos are postponed and those for other"
-            " targets go on (one asks every 2 to 10 s)"
+            f"{agent}: every photo for {target} fails{why}. Its photos are postponed, and photos for other"
+            " targets go on (one photo tries again every 2 to 10 s)"
         )
+    name = PART_NAMES.get(name, name)
     return (
-        f"{agent}: {part} fails, or throttles us{why}. Reading has stopped; it goes on by itself when {part}"
-        " is back (asked every 2 to 10 s)"
+        f"{agent}: {name} cannot be used now{why}. The agent has stopped reading, and goes on by itself when"
+        f" {name} works again (it asks every 2 to 10 s)"
     )
+
+
+def works_again(agent: str, part: str) -> str:
+    """Say that an outage is over."""
+    name, _, target = part.partition("/")
+    return f"{agent}: {target or PART_NAMES.get(name, name)} works again, and its photos go on"
 
 
 def _notes(agent: AgentStatus) -> list[str]:
@@ -161,6 +201,9 @@ def _notes(agent: AgentStatus) -> list[str]:
             f"{agent.agent}: {_postponed(depth.delayed)}, the first until {_clock(depth.next_due)}"
             + (f": {depth.next_reason}" if depth.next_reason else "")
         )
+    if agent.slow_parts:
+        # an entry takes longer because of that
+        return notes + [slow_part(agent.agent, part, calls) for part, calls in agent.slow_parts.items()]
     for process in agent.processes:
         now, usual = process.says.seconds_now, process.says.seconds_usual
         if usual and now >= _NOTICED and now >= _SLOWER * usual:
@@ -170,6 +213,14 @@ def _notes(agent: AgentStatus) -> list[str]:
             )
             break
     return notes
+
+
+def slow_part(agent: str, part: str, calls: SlowCalls) -> str:
+    """Say that an outside part answers slowly, in the words of all commands."""
+    return (
+        f"{agent}: {PART_NAMES.get(part, part)} answers slowly: a call ({calls.method}) takes"
+        f" {short(calls.seconds_now)}, usually {short(calls.seconds_usual)}. Photos go on, more slowly"
+    )
 
 
 def _postponed(number: int) -> str:

@@ -82,7 +82,7 @@ def plain_line(picture: Picture) -> str:
         for column in picture.columns
     )
     troubles = [column.trouble for column in picture.columns if column.trouble]
-    trouble = "".join(f"  ({part} fails or throttles)" for part in troubles)
+    trouble = "".join(f"  ({part} cannot be used now)" for part in troubles)
     return f"{picture.summary}   {through}{trouble}"
 
 
@@ -119,7 +119,7 @@ def draw(picture: Picture, *, width: int, height: int, unicode: bool = True) -> 
             text.append(str(number or "·").center(width_of_cell), style if number else "dim")
     troubles = sorted({column.trouble for column in picture.columns if column.trouble})
     if troubles:
-        text.append(f"\n  {', '.join(troubles)} fails or throttles: photos wait, none is lost", "bold red")
+        text.append(f"\n  {' and '.join(troubles)} cannot be used now: photos wait, none is lost", "bold red")
     return text
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from math import inf
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
 
 import aiohttp
@@ -14,22 +15,32 @@ from obstore.exceptions import BaseError as StoreError
 
 from console.addresses import bare
 from console.agent_state import judge
+from console.durations import short
 from console.errors import CommandError
-from console.explain import PATIENCE, open_store, redis_trouble, store_trouble
+from console.explain import (
+    PATIENCE,
+    leaving_no_folder,
+    open_store,
+    redis_trouble,
+    require_store,
+    store_trouble,
+)
+from console.up_state import agent_states
 from events import keys, topology
 from events.connection import RedisError, connect
 from events.redis_address import shown
 from shared.settings import Settings, SettingsError, merged_environment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable
 
     from redis.asyncio import Redis
 
 State: TypeAlias = Literal["ok", "failed", "skipped"]
-_SECONDS = 30.0
-"""How long one part may take."""
-_LATE = f"no answer within {_SECONDS:.0f} s"
+_SECONDS = 8.0
+"""How long one part may take. Parts are looked at side by side, so whoever asks knows the cause in ten."""
+_SLOW_SECONDS = 1.0
+"""What a question that costs a vision service nothing may take before it counts as slow. A choice."""
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,21 +52,41 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def examine(settings: Settings) -> AsyncIterator[Check]:
-    """Look at every part; what fails does not stop the others."""
-    for part, look, seconds in (
-        ("redis", _redis, _SECONDS),
+    """Look at every part side by side; yield what was found in the order in which the parts have answered.
+
+    What fails or is late does not stop the others, and nobody waits for the sum.
+    """
+    main = asyncio.create_task(_in_time("sharepoint", _sharepoint(settings)))
+    looks = (
+        # each of its commands has a limit of its own
+        asyncio.create_task(_redis(settings)),
+        main,
         # as long as there are libraries; each look has a limit of its own
-        ("sharepoint", _sharepoint, None),
-        ("vision", _vision, _SECONDS),
-        ("store", _store, _SECONDS),
-        ("traces", _traces, _SECONDS),
-    ):
-        try:
-            async with asyncio.timeout(seconds):
-                for check in await look(settings):
-                    yield check
-        except TimeoutError:
-            yield _failed(part, _LATE)
+        asyncio.create_task(_other_libraries(settings, main)),
+        # the local model is work for this machine, not an answer to wait for
+        asyncio.create_task(
+            _vision(settings) if settings.vision_backend == "local" else _in_time("vision", _vision(settings))
+        ),
+        asyncio.create_task(_in_time("store", _store(settings))),
+        asyncio.create_task(_in_time("traces", _traces(settings))),
+    )
+    try:
+        for finished in asyncio.as_completed(looks):
+            for check in await finished:
+                yield check
+    finally:
+        for look in looks:
+            look.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
+
+
+async def _in_time(part: str, look: Awaitable[list[Check]]) -> list[Check]:
+    """Return what one look finds; where that takes too long, a finding which says so."""
+    try:
+        async with asyncio.timeout(_SECONDS):
+            return await look
+    except TimeoutError:
+        return [_failed(part, f"no answer within {_SECONDS:.0f} s: it hangs, or answers slowly")]
 
 
 def _ok(part: str, sentence: str) -> Check:
@@ -64,6 +95,19 @@ def _ok(part: str, sentence: str) -> Check:
 
 def _failed(part: str, sentence: str) -> Check:
     return Check(part=part, state="failed", sentence=sentence)
+
+
+async def _replicas(redis: Redis, settings: Settings) -> Check:
+    """Whether there are as many replicas as WAIT_REPLICAS waits for."""
+    info: dict[str, Any] = await redis.info("replication")
+    have = int(info.get("connected_slaves", 0))
+    if have >= settings.wait_replicas:
+        return _ok("redis", f"{have} replicas, WAIT_REPLICAS={settings.wait_replicas} of them are waited for")
+    return _failed(
+        "redis",
+        f"{have} replicas, fewer than WAIT_REPLICAS={settings.wait_replicas}: nothing is acknowledged until"
+        " there are as many. Start replicas, or set WAIT_REPLICAS lower",
+    )
 
 
 async def _redis(settings: Settings) -> list[Check]:
@@ -86,17 +130,24 @@ async def _redis(settings: Settings) -> list[Check]:
             Check(part="redis", state="ok" if finding.ok else "failed", sentence=finding.sentence)
             for finding in findings
         ]
+        if settings.wait_replicas:
+            checks.append(await _replicas(redis, settings))
         memory = await read_memory(redis, lanes=settings.lanes)
         if memory.nearly_full:
             checks.append(_failed("redis", memory.sentence))
         checks += await _ownerless(redis, settings)
+        up = agent_states(settings)
         status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
-        missing = [agent.agent for agent in status.agents if not agent.processes and not agent.frozen]
+        missing = [
+            agent.agent
+            for agent in status.agents
+            if not agent.processes and not agent.frozen and agent.agent not in up
+        ]
         problems = [
             sentence
             for agent in status.agents
             if agent.agent not in missing
-            for sentence in judge(agent, inf).problems
+            for sentence in judge(agent, inf, up).problems
         ]
         checks += [_failed("agents", sentence) for sentence in problems]
         if missing:
@@ -144,28 +195,40 @@ def _names_redis() -> bool:
 
 
 async def _sharepoint(settings: Settings) -> list[Check]:
-    from console.sharepoint_steps import other_libraries, steps
+    from console.sharepoint_steps import Walk
 
     checks: list[Check] = []
+    walk = Walk(settings)
     try:
-        async with asyncio.timeout(_SECONDS):
-            async for sentence in steps(settings):
+        # a little less than `_in_time` allows: this sentence says more
+        async with asyncio.timeout(_SECONDS - 0.5):
+            async for sentence in walk.steps():
                 checks.append(_ok("sharepoint", sentence))  # noqa: PERF401  # those before a failure count
     except CommandError as error:
         checks.append(_failed("sharepoint", str(error)))
     except TimeoutError:
-        checks.append(_failed("sharepoint", _LATE))
-    if not checks or checks[0].state == "failed":
-        # without a sign-in the other libraries fail alike
-        return checks
+        checks.append(_failed("sharepoint", walk.late))
+    else:
+        if walk.slow:
+            checks.append(_failed("sharepoint", walk.slow))
+    return checks
+
+
+async def _other_libraries(settings: Settings, main: asyncio.Task[list[Check]]) -> list[Check]:
+    """Look at the libraries that no setting names, if the configured one could be looked at."""
+    from console.sharepoint_steps import SLOW, other_libraries
+
+    found = await asyncio.shield(main)
+    signed_in = found and found[0].state == "ok"
+    # where SharePoint is slow for one library, it is slow for all
+    if not signed_in or SLOW in found[-1].sentence:
+        return []
     try:
-        others = await other_libraries(settings, open_store(settings))
+        others = await other_libraries(settings, require_store(settings))
     except (CommandError, StoreError, OSError):
         # the check of the store says it
-        return checks
-    return checks + [
-        _ok("sharepoint", said) if fine else _failed("sharepoint", said) for fine, said in others
-    ]
+        return []
+    return [_ok("sharepoint", said) if fine else _failed("sharepoint", said) for fine, said in others]
 
 
 async def _vision(settings: Settings) -> list[Check]:
@@ -198,9 +261,10 @@ async def _vision_service(settings: Settings, model: str) -> Check:
         version = quote(settings.vision_api_version)
         url = f"{settings.vision_url.rstrip('/')}/openai/models?api-version={version}"
         headers = {"api-key": key}
+    started = time.monotonic()
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS - 0.5)) as session,
             session.get(url, headers=headers) as answer,
         ):
             status = answer.status
@@ -212,6 +276,11 @@ async def _vision_service(settings: Settings, model: str) -> Check:
         return _failed("vision", f"{where} does not let us in (HTTP {status}): check VISION_API_KEY")
     if status >= 500:
         return _failed("vision", f"{where} is unhealthy (HTTP {status}): try again later")
+    if (seconds := time.monotonic() - started) > _SLOW_SECONDS:
+        return _failed(
+            "vision",
+            f"{where} answers slowly: the list of its models took {short(seconds)}. Photos go on, slowly",
+        )
     return _ok("vision", f"{where} answers; model {model}")
 
 
@@ -220,10 +289,11 @@ async def _store(settings: Settings) -> list[Check]:
     key = f"reports/-/doctor-{secrets.token_hex(8)}"
     sample = secrets.token_bytes(64)
     try:
-        store = open_store(settings)
-        reference = await store.put(key, sample)
-        same = await store.get(reference) == sample
-        await store.delete(reference)
+        with leaving_no_folder(settings):
+            store = open_store(settings)
+            reference = await store.put(key, sample)
+            same = await store.get(reference) == sample
+            await store.delete(reference)
     except CommandError as error:
         return [_failed("store", str(error))]
     except (StoreError, OSError) as error:

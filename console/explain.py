@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError as StoreError
 from redis.exceptions import InvalidResponse, NoPermissionError, RedisError
@@ -15,17 +16,19 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from console.addresses import bare
 from console.errors import CommandError
+from console.listening import is_here, listening_process
 from events import keys, topology
 from events.connection import Trouble, call, connect, trouble_of
 from events.identities import InvalidIdError
-from events.publisher import InvalidEventError, PublishRefusedError
+from events.publisher import InvalidEventError, PublishRefusedError, PublishUnknownError
+from events.redis_address import read as read_address
 from events.redis_address import shown, tls_trouble
 from shared import settings as settings_module
 from shared.photo_store import BlobStore, StoreUnhealthyError
 from shared.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from redis.asyncio import Redis
 
@@ -79,6 +82,39 @@ def open_store(settings: Settings) -> BlobStore:
         raise CommandError(store_trouble(error, settings)) from error
 
 
+def require_store(settings: Settings) -> BlobStore:
+    """The photo store, if there is one already: looking at something must not make an empty one.
+
+    Raises CommandError.
+    """
+    if (folder := store_folder(settings)) and not folder.is_dir():
+        raise CommandError(
+            f"there is no photo store in {folder}: type the command in the folder of your `erni up`, or set"
+            " PHOTO_STORE_URL"
+        )
+    return open_store(settings)
+
+
+def store_folder(settings: Settings) -> Path | None:
+    """The folder of the photo store; None where the store is a service."""
+    url = settings.photo_store_url
+    is_folder = urlsplit(url).scheme in ("", "file")
+    return Path(url.removeprefix("file://")).absolute() if is_folder else None
+
+
+@contextmanager
+def leaving_no_folder(settings: Settings) -> Iterator[None]:
+    """Remove the folders of a photo store that was not there before, as far as they are empty."""
+    folder = store_folder(settings)
+    missing = [one for one in (folder, *folder.parents) if not one.exists()] if folder else []
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            for one in missing:
+                one.rmdir()
+
+
 def store_trouble(error: Exception, settings: Settings) -> str:
     """What is wrong with the photo store, and what to do."""
     if isinstance(error, (StoreUnhealthyError, CommandError)):
@@ -92,6 +128,8 @@ def store_trouble(error: Exception, settings: Settings) -> str:
 
 def redis_trouble(error: Exception, settings: Settings) -> str:
     """What is wrong with Redis, at which address, and what to do."""
+    if isinstance(error, PublishUnknownError):
+        return f"{error}. It is safe to run the same command again"
     where = f"Redis at {shown(settings.redis_url)}"
     trouble = trouble_of(error)
     if trouble is None or trouble is Trouble.AWAY:
@@ -108,6 +146,7 @@ _ANSWERED = {
     Trouble.READ_ONLY: "{where} takes no writes ({error}). Set REDIS_URL to the primary.",
     Trouble.OUT_OF_MEMORY: "{where} is at its memory limit ({error}). What fills it: erni doctor.",
     Trouble.NO_PERMISSION: "{where} does not let us in ({error}). Check REDIS_PASSWORD and the rights.",
+    Trouble.NO_PRIMARY: "{where} cannot be found: {error}.",
     Trouble.NO_GROUP: "{where} has no consumer groups yet ({error}). They are made when the agents start.",
     Trouble.NOT_SENT: "{where} refused a command: {error}",
 }
@@ -182,8 +221,14 @@ def _what_to_do(settings: Settings) -> str:
 
 def _frozen(where: str, settings: Settings) -> str:
     """Return the sentence for a server that takes connections and says nothing."""
-    return (
-        f"{where} takes connections and does not answer within {PATIENCE:.0f} s: its process is stopped"
-        " (kill -CONT), or too busy. No photo is lost; agents go on when it answers."
-        f" {_what_to_do(settings)}"
-    )
+    what = f"{where} takes connections and does not answer within {PATIENCE:.0f} s"
+    safe = "No photo is lost; agents go on when it answers."
+    address = read_address(settings.redis_url)
+    found = listening_process(address.port) if is_here(address.host) else None
+    if found and found.stopped:
+        return (
+            f"{what}: its process {found.pid} is stopped (SIGSTOP, or a debugger). Let it go on: kill -CONT"
+            f" {found.pid}. {safe}"
+        )
+    who = f"its process {found.pid}" if found else "its process"
+    return f"{what}: {who} is stopped (kill -CONT), or too busy. {safe} {_what_to_do(settings)}"

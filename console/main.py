@@ -41,6 +41,9 @@ COMMANDS: Final = {
     "key": ("key", "keys for publishing and reading over HTTP: add, list, remove"),
 }
 """Each command, the module of `console.commands` that has it, and what it does in a line."""
+_OURS: Final = ("console", "consumers", "events", "sandbox", "shared")
+_LOCAL: Final = ("demo", "up")
+"""Commands that need the embedded services."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -122,6 +125,18 @@ def _run(options: argparse.Namespace, output: Output) -> int:
     except BrokenPipeError:
         # Whoever read us (`| head`) has gone; Python must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in _OURS:
+            raise
+        extra = "local" if options.command in _LOCAL else "console"
+        missing = (
+            f"{error.name} is not installed: this command needs more than the contract for upstream systems."
+            f" Install it with: pip install 'erni-foto-agency[{extra}]'"
+        )
+        output.answer({"error": missing})
+        # not by the output, whose terminal part may be what is missing
+        sys.stderr.write(f"erni: {missing}\n")
         return 1
     except Exception as error:
         sentence = _sentence(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from console.agent_state import outage
+from console.agent_state import outage, slow_part, works_again
 from console.places import place_of
 from events import codec, keys
 from events.connection import RedisError, call
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from events.keys import Keys
+    from shared.operations.status import AgentStatus, PipelineStatus
     from shared.settings import Settings
 
 _REPORTED: Final = "session.reported"
@@ -61,10 +62,52 @@ class Reported:
         return page
 
 
+class Troubles:
+    """Compares each look at the pipeline with those before: which parts fail, are slow, answer again."""
+
+    def __init__(self) -> None:
+        self._down: dict[tuple[str, str], dict[str, int]] = {}
+        """Agent and part → how many entries each process had done when the part was last seen down."""
+        self._slow: set[tuple[str, str]] = set()
+
+    def news(self, status: PipelineStatus) -> list[str]:
+        """Return a sentence for each change since the last call."""
+        said: list[str] = []
+        for agent in status.agents:
+            done = {process.consumer: process.says.done for process in agent.processes}
+            for part, why in agent.outages.items():
+                if (agent.agent, part) not in self._down:
+                    said.append(outage(agent.agent, part, why))
+                self._down[agent.agent, part] = done
+            said += self._over(agent, done)
+            said += [
+                slow_part(agent.agent, part, calls)
+                for part, calls in agent.slow_parts.items()
+                if (agent.agent, part) not in self._slow
+            ]
+        self._slow = {(agent.agent, part) for agent in status.agents for part in agent.slow_parts}
+        return said
+
+    def _over(self, agent: AgentStatus, done: dict[str, int]) -> list[str]:
+        """Return a sentence for each outage after which an entry went well.
+
+        That no process reports it any more is no proof: the one that did may have ended.
+        """
+        said: list[str] = []
+        for place, before in list(self._down.items()):
+            name, part = place
+            if name != agent.agent or part in agent.outages:
+                continue
+            if any(number > before.get(consumer, 0) for consumer, number in done.items()):
+                del self._down[place]
+                said.append(works_again(name, part))
+        return said
+
+
 async def tell(redis: Redis, settings: Settings, say: Callable[[str], None]) -> None:
     """Report each piece of news in a sentence, until cancelled. The supervisor reports a lost Redis."""
     reported = Reported(redis, lanes=settings.lanes)
-    down: set[tuple[str, str]] = set()
+    troubles = Troubles()
     skipped = False
     while True:
         try:
@@ -72,12 +115,8 @@ async def tell(redis: Redis, settings: Settings, say: Callable[[str], None]) -> 
                 await reported.skip()
                 skipped = True
             status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
-            now = {(a.agent, part): why for a in status.agents for part, why in a.outages.items()}
-            for agent, part in sorted(now.keys() - down):
-                say(outage(agent, part, now[agent, part]))
-            for agent, part in sorted(down - now.keys()):
-                say(f"{agent}: {part.partition('/')[2] or part} answers again, and its photos go on")
-            down = set(now)
+            for sentence in troubles.news(status):
+                say(sentence)
             for event in await reported.new():
                 dead = (
                     f", {event.dead} dead (erni dead list --session {event.session_id})" if event.dead else ""

@@ -49,9 +49,12 @@ class Output:
         """A line for people, as it is: no markup, no colours."""
         _line(sys.stderr if self.as_json else sys.stdout, text)
 
-    def tell(self, text: str, *, style: str, indent: int = 0) -> None:
-        """A sentence with a colour, as it is; on a terminal its lines break between words."""
-        folded = _folded(printable(text), self.width, indent)
+    def tell(self, text: str, *, style: str = "", indent: int = 0, hang: int = 0) -> None:
+        """A sentence, perhaps with a colour; on a terminal its lines break between words.
+
+        The lines after the first stand `hang` cells further in.
+        """
+        folded = _folded(printable(text), self.width, indent, hang)
         self.console.print(folded, style=style, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
@@ -100,7 +103,7 @@ def _json(text: str) -> None:
     sys.stdout.write(text)
 
 
-def _folded(text: str, width: int | None, indent: int = 0) -> str:
+def _folded(text: str, width: int | None, indent: int = 0, hang: int = 0) -> str:
     """The text in lines of that width, if one is given. A word that is longer stays whole, to be copied."""
     margin = " " * indent
     if width is None:
@@ -110,7 +113,7 @@ def _folded(text: str, width: int | None, indent: int = 0) -> str:
             line,
             width,
             initial_indent=margin,
-            subsequent_indent=margin,
+            subsequent_indent=margin + " " * hang,
             break_long_words=False,
             break_on_hyphens=False,
             replace_whitespace=False,

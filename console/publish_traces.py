@@ -68,17 +68,21 @@ def photo_span(
     session_id: str,
     *,
     stream: str,
+    redis_url: str,
     file_name: str | None = None,
 ) -> Iterator[None]:
     """Where a photo's trace begins: a root span of its own, linked to the command's.
 
-    `stream`: the key it is sent to, by the name that the consumer's span has, so that a graph joins the two.
+    `stream`: the key it is sent to, by the name that the consumer's span has, so that a graph joins the two;
+    `redis_url`: the server that it is sent to, likewise.
     """
     if tracer is None or around is None:
         yield
         return
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, SpanKind
+
+    from shared.telemetry.tracing import server_attributes, server_of
 
     with tracer.start_as_current_span(
         "publish photo.submitted",
@@ -92,6 +96,7 @@ def photo_span(
             "messaging.operation.name": "publish",
             "messaging.operation.type": "send",
             "messaging.destination.name": stream,
+            **server_attributes(server_of(redis_url)),
         },
     ):
         yield

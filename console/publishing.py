@@ -73,8 +73,10 @@ class BatchPublisher:
             max_event_bytes=settings.max_event_bytes,
             max_backlog=settings.max_backlog,
             session_ttl=settings.session_ttl,
+            wait_replicas=settings.wait_replicas,
         )
         self._lanes = settings.lanes
+        self._redis_url = settings.redis_url
         self.submitted: list[Submission] = []
         self.failed: list[tuple[str, str]] = []
         """Files that could not be read any more: not published, and not counted."""
@@ -109,7 +111,14 @@ class BatchPublisher:
 
         async def work(around: SpanContext | None) -> None:
             for photo in rest:
-                with photo_span(tracer, around, batch.session_id, stream=stream, file_name=photo.file_name):
+                with photo_span(
+                    tracer,
+                    around,
+                    batch.session_id,
+                    stream=stream,
+                    redis_url=self._redis_url,
+                    file_name=photo.file_name,
+                ):
                     await self._publish_one(photo, batch, on_wait)
                 on_photo()
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from console.errors import CommandError
-from events import topology
+from events import codec, keys, topology
+from events.connection import call
 from events.identities import SessionId
+from events.types import SessionReported
 from shared.sessions.shared_store import SharedSessions
 from shared.sessions.store import SessionStats, SessionStore
 
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
     from shared.sessions.record import Session
     from shared.settings import Settings
+
+_REPORTED: Final = "session.reported"
+_REPORTS: Final = 1000
 
 
 class SessionView(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +66,20 @@ async def read(redis: Redis, session_id: str, settings: Settings) -> SessionView
     """One session, without noting an access; None if it is not there (any more)."""
     found = await shared(redis, settings).get(SessionId(session_id), touch=False)
     return _view(found) if found else None
+
+
+async def needing_person(redis: Redis, session_id: str, settings: Settings) -> int | None:
+    """How many photos of a session need a person, by its newest report; None while it has none.
+
+    Only the newest thousand reports are looked at: what is older belongs to sessions nobody waits for.
+    """
+    stream = keys.lane_of(SessionId(session_id), settings.lanes).stream(_REPORTED)
+    for entry_id, flat in await call(redis, "XREVRANGE", stream, "+", "-", "COUNT", _REPORTS):
+        with contextlib.suppress(codec.UndecodableError):
+            event = codec.decode(_REPORTED, entry_id.decode(), flat).event
+            if isinstance(event, SessionReported) and event.session_id == session_id:
+                return len(event.needs_person)
+    return None
 
 
 async def newest(redis: Redis, settings: Settings, *, most: int) -> tuple[list[SessionView], SessionStats]:

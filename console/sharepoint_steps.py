@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
 from console.addresses import bare
+from console.durations import short
 from console.errors import CommandError
 
 if TYPE_CHECKING:
@@ -24,49 +26,94 @@ _LOOK_SECONDS: Final = 5.0
 """How long the look at one library may take, or at the list of them."""
 _AT_ONCE: Final = 4
 """Libraries that are looked at at once."""
+SLOW: Final = "answers slowly"
+_WHERE_TO_LOOK: Final = (
+    "Photos go on, more slowly. Look at the network between here and there, and at the service health page of"
+    " Microsoft 365"
+)
 
 
-async def steps(settings: Settings) -> AsyncIterator[str]:
-    """A sentence for each step that works. Raises CommandError with what to do at the first that does not.
+class Walk:
+    """The way to the configured library. It notes what it does, so that whoever stops waiting can say it."""
 
-    Nothing is left in the library: the last step begins an upload and drops it.
-    """
-    from shared.sharepoint.auth.contract import authority
-    from shared.sharepoint.client import GraphClient
-    from shared.sharepoint.columns import read_columns
-    from shared.sharepoint.sites import find_library, find_site
-    from shared.sharepoint.uploads import Uploader
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._doing = ""
+        self._started = time.monotonic()
 
-    site_name = settings.sharepoint_site
-    if not site_name:
-        raise CommandError("no site is named: set SHAREPOINT_SITE to host:/sites/Name")
-    client = GraphClient(settings)
-    try:
-        where = authority(settings)
-        with _explained(where, "AZURE_AUTHORITY"):
-            await client.open()
-            await client.sign_in()
-        managed = settings.azure_credential == "managed"
-        yield "signed in with the managed identity" if managed else f"signed in at {bare(where)}"
-        with _explained(settings.graph_url, "GRAPH_URL"):
-            site = await find_site(client, site_name)
-            yield f"the app may see the site {site_name}"
-            library = await find_library(client, site, site_name, settings.sharepoint_library)
-            yield f"library {library.library}: {bare(library.web_url)}"
-            columns = await read_columns(client, library)
-            yield _filled(library.library, columns)
-            if left := [column for column in columns if not column.writable and not column.hidden]:
-                yield f"left alone: {_named(left)}"
-            if odd := [column for column in columns if column.writable and column.name.startswith("_")]:
-                yield (
-                    f"perhaps not writable: {', '.join(column.display_name for column in odd)}. Graph refuses"
-                    " columns whose internal name begins with an escaped letter; create such a column again"
-                    " under a plain name and rename it then"
-                )
-            await Uploader(client).rehearse(library.drive_id)
-            yield "the app may write: an upload was begun and dropped again"
-    finally:
-        await client.close()
+    @property
+    def late(self) -> str:
+        """Say where the walk stands, for whoever waited long enough."""
+        waited = time.monotonic() - self._started
+        return (
+            f"{bare(self._settings.graph_url)} {SLOW}: {self._doing} has not ended {short(waited)} after the"
+            f" first call. {_WHERE_TO_LOOK}"
+        )
+
+    @property
+    def slow(self) -> str:
+        """Say that the calls of a walk that came to its end were slow; '' if they were not."""
+        from shared.retry.call_times import slow_parts
+        from shared.sharepoint.client import DEPENDENCY
+
+        if not (calls := slow_parts().get(DEPENDENCY)):
+            return ""
+        return (
+            f"{bare(self._settings.graph_url)} {SLOW}: a call ({calls.method}) takes"
+            f" {short(calls.seconds_now)}. {_WHERE_TO_LOOK}"
+        )
+
+    async def steps(self) -> AsyncIterator[str]:
+        """Yield a sentence for each step that works.
+
+        Raises CommandError with what to do at the first that does not. Nothing is left in the library: the
+        last step begins an upload and drops it.
+        """
+        from shared.sharepoint.auth.contract import authority
+        from shared.sharepoint.client import GraphClient
+        from shared.sharepoint.columns import read_columns
+        from shared.sharepoint.sites import find_library, find_site
+        from shared.sharepoint.uploads import Uploader
+
+        settings, site_name = self._settings, self._settings.sharepoint_site
+        if not site_name:
+            raise CommandError("no site is named: set SHAREPOINT_SITE to host:/sites/Name")
+        client = GraphClient(settings)
+        try:
+            where = authority(settings)
+            self._doing = "the sign-in"
+            with _explained(where, "AZURE_AUTHORITY"):
+                await client.open()
+                await client.sign_in()
+            managed = settings.azure_credential == "managed"
+            yield "signed in with the managed identity" if managed else f"signed in at {bare(where)}"
+            with _explained(settings.graph_url, "GRAPH_URL"):
+                self._doing = f"the search for the site {site_name}"
+                site = await find_site(client, site_name)
+                yield f"the app may see the site {site_name}"
+                self._doing = f"the search for the library {settings.sharepoint_library}"
+                library = await find_library(client, site, site_name, settings.sharepoint_library)
+                yield f"library {library.library}: {bare(library.web_url)}"
+                self._doing = f"reading the columns of {library.library}"
+                for sentence in _about(library.library, await read_columns(client, library)):
+                    yield sentence
+                self._doing = f"the start of an upload to {library.library}"
+                await Uploader(client).rehearse(library.drive_id)
+                yield "the app may write: an upload was begun and dropped again"
+        finally:
+            await client.close()
+
+
+def _about(library: str, columns: Sequence[Column]) -> Iterator[str]:
+    yield _filled(library, columns)
+    if left := [column for column in columns if not column.writable and not column.hidden]:
+        yield f"left alone: {_named(left)}"
+    if odd := [column for column in columns if column.writable and column.name.startswith("_")]:
+        yield (
+            f"perhaps not writable: {', '.join(column.display_name for column in odd)}. Graph refuses"
+            " columns whose internal name begins with an escaped letter; create such a column again"
+            " under a plain name and rename it then"
+        )
 
 
 async def other_libraries(settings: Settings, store: BlobStore) -> list[tuple[bool, str]]:

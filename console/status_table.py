@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _STYLES: Final = {
     "ok": "green",
+    "slow": "yellow",
     "waiting": "yellow",
     "failing": "bold red",
     "missing": "bold red",

@@ -14,6 +14,7 @@ from console.addresses import bare
 from console.agent_state import judge
 from console.commands.status import rates_between
 from console.explain import redis_client, redis_trouble
+from console.up_state import agent_states
 from events.connection import RedisError
 from shared import settings as settings_module
 from shared.operations.memory import read_memory
@@ -66,6 +67,7 @@ class _View:
 
     async def look(self, redis: Redis, settings: Settings) -> RenderableType:
         """Read the pipeline once more and return its picture."""
+        up = agent_states(settings)
         try:
             status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
             memory = await read_memory(redis, lanes=settings.lanes)
@@ -73,7 +75,7 @@ class _View:
             self._looks, self.wrong = [], [redis_trouble(error, settings)]
             return Text(self.wrong[0], style="red")
         self._looks = [*self._looks[-_WINDOW:], status]
-        judged = [judge(agent, self._max_age) for agent in status.agents]
+        judged = [judge(agent, self._max_age, up) for agent in status.agents]
         self.wrong = [sentence for one in judged for sentence in one.problems]
         self.wrong += [memory.sentence] if memory.nearly_full else []
         notes = [sentence for one in judged for sentence in one.notes] + self._news

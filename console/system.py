@@ -10,6 +10,7 @@ import msgspec
 from console.addresses import bare
 from console.errors import CommandError
 from console.output import Output
+from console.up_state import starting
 from shared import settings as settings_module
 
 if TYPE_CHECKING:
@@ -49,10 +50,14 @@ def find_place() -> Place:
 def load() -> Settings:
     """Return the settings; say on standard error which system that is unless somebody chose it.
 
-    Raises SettingsError.
+    Raises SettingsError, and CommandError while `erni up` of this folder is starting.
     """
     settings = settings_module.load()
     place = find_place()
+    if place.redis is None and place.erni and (who := starting(place.erni)):
+        raise CommandError(
+            f"{who} is starting in {place.erni.parent} and cannot be asked yet. Try again in a few seconds"
+        )
     if line := _sentence(place, settings):
         Output(as_json=False).warn(f"erni: {line}")
     return settings

@@ -144,6 +144,9 @@ def _operations() -> dict[str, Any]:
             found[f"{stage.agent}.reads.{name}"] = _operation("receive", name, "event", stage.agent)
         for name in stage.writes:
             found[f"{stage.agent}.writes.{name}"] = _operation("send", name, "event", stage.agent)
+        found[f"{stage.agent}.writes.{topology.FAILED}"] = _operation(
+            "send", topology.FAILED, "event", stage.agent
+        )
         found[f"{stage.agent}.gives.up"] = _operation("send", f"dead.{stage.agent}", "dead", stage.agent)
     found["session.completes"] = _operation("send", topology.COMPLETED, "event", "session")
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
@@ -24,6 +25,7 @@ from redis.exceptions import (
 )
 
 from . import redis_address
+from .sentinel import Sentinels
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,6 +36,10 @@ BLOCK_SECONDS = 2.0
 """The longest wait of a blocking read. A read is never cancelled in flight; it runs to its end."""
 SOCKET_TIMEOUT = 8.0
 """Seconds without an answer after which a connection counts as dead. Longer than a blocking read."""
+WAIT_SECONDS = 1.0
+"""How long one WAIT waits for replicas: less than the time limits of sockets, so that its answer arrives."""
+SENTINEL_TIMEOUT = 1.0
+"""Seconds after which the next sentinel is asked: they answer from memory."""
 
 
 class Trouble(enum.Enum):
@@ -50,6 +56,8 @@ class Trouble(enum.Enum):
     """The consumer group or its stream is gone (flush, DEL, failover)."""
     NO_PERMISSION = "no_permission"
     """Wrong password, or the ACL forbids the command: needs a person."""
+    NO_PRIMARY = "no_primary"
+    """The sentinels do not know the name in the address, or are none: needs a person."""
     NOT_SENT = "not_sent"
     """Our own mistake: a key of the wrong type, a bad command. Another try does not help."""
 
@@ -83,6 +91,7 @@ _BY_CLASS = {
     "NoPermissionError": Trouble.NO_PERMISSION,
     "AuthenticationError": Trouble.NO_PERMISSION,
     "AuthenticationWrongNumberOfArgsError": Trouble.NO_PERMISSION,
+    "SentinelError": Trouble.NO_PRIMARY,
 }
 
 
@@ -148,6 +157,39 @@ class _Sending(AbstractConnection):
             raise
 
 
+class _OfSet(_Sending):
+    """Connects to the server that the sentinels name as the primary at this moment."""
+
+    host: str
+    port: int
+
+    def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
+        self._sentinels = sentinels
+        super().__init__(**options)
+
+    async def connect_check_health(
+        self,
+        check_health: bool = True,  # noqa: FBT001, FBT002 - redis-py's signature
+        retry_socket_connect: bool = True,  # noqa: FBT001, FBT002
+    ) -> None:
+        if self.is_connected:
+            return
+        self.host, self.port = await self._sentinels.primary()
+        try:
+            await super().connect_check_health(check_health, retry_socket_connect)
+        except (RedisError, OSError):
+            self._sentinels.distrust()
+            raise
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*args, **options)
+        except RedisError:
+            if self.moved:
+                self._sentinels.distrust()
+            raise
+
+
 class _Pool(BlockingConnectionPool):
     """Leaves a server that must not write any more.
 
@@ -206,7 +248,10 @@ def connect(
         # more tasks than connections wait for each other, each wait bounded by the socket's time limit
         "timeout": None,
     }
-    options["connection_class"] = type(plain.__name__, (_Sending, plain), {})
+    if address.sentinels:
+        options["sentinels"] = Sentinels(address, partial(_ask_sentinel, address))
+    kind = _OfSet if address.sentinels else _Sending
+    options["connection_class"] = type(plain.__name__, (kind, plain), {})
     client = Redis.from_pool(_Pool(**options))
     callback: Callable[..., Any] = _as_it_came
     for command in _RAW_REPLIES:
@@ -222,6 +267,37 @@ def _place(address: RedisAddress) -> tuple[type[AbstractConnection], dict[str, A
     return (SSLConnection, where | address.tls) if address.is_tls else (Connection, where)
 
 
+async def _ask_sentinel(address: RedisAddress, host: str, port: int) -> dict[str, str]:
+    """Return what one sentinel knows of the primary. Raises what redis-py raises."""
+    plain = SSLConnection if address.sentinel_tls else Connection
+    pool = _Pool(
+        connection_class=type(plain.__name__, (_Sending, plain), {}),
+        host=host,
+        port=port,
+        username=address.sentinel_username,
+        password=address.sentinel_password,
+        socket_timeout=SENTINEL_TIMEOUT,
+        socket_connect_timeout=SENTINEL_TIMEOUT,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        **(address.tls if address.sentinel_tls else {}),
+    )
+    # asked at each new connection to the server only, which is seldom: none to the sentinels stays open
+    async with Redis.from_pool(pool) as client:
+        callback: Callable[..., Any] = _as_it_came
+        client.set_response_callback("SENTINEL MASTER", callback)
+        words = [word.decode() for word in await call(client, "SENTINEL MASTER", address.master)]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+async def primary_of(url: str) -> tuple[str, int]:
+    """Return host and port of the server an address leads to now. Raises as `Sentinels.primary` does."""
+    address = redis_address.read(url)
+    if not address.sentinels:
+        return address.host, address.port
+    return await Sentinels(address, partial(_ask_sentinel, address)).primary()
+
+
 async def call(redis: Redis, *words: str | bytes | float) -> Any:
     """Send one command and return its reply as it came. Raises what redis-py raises.
 
@@ -232,6 +308,22 @@ async def call(redis: Redis, *words: str | bytes | float) -> Any:
     return await send(*words)
 
 
+async def call_and_wait(redis: Redis, replicas: int, *words: str | bytes | float) -> tuple[Any, int]:
+    """Send one command that writes, then WAIT; return its reply, and how many replicas have what it wrote.
+
+    Both go over one connection, because WAIT speaks of the writes of its own connection. It returns after
+    WAIT_SECONDS at the latest. Raises what redis-py raises; then nobody knows whether the command was run.
+    """
+    pipe = redis.pipeline(transaction=False)
+    pipe.execute_command(*words)
+    pipe.execute_command("WAIT", replicas, int(WAIT_SECONDS * 1000))
+    reply, have = await pipe.execute(raise_on_error=False)
+    for answer in (reply, have):
+        if isinstance(answer, Exception):
+            raise answer
+    return reply, int(have)
+
+
 __all__ = [
     "BLOCK_SECONDS",
     "SOCKET_TIMEOUT",
@@ -240,6 +332,8 @@ __all__ = [
     "RedisError",
     "Trouble",
     "call",
+    "call_and_wait",
     "connect",
+    "primary_of",
     "trouble_of",
 ]

@@ -44,6 +44,10 @@ class Keys:
         """Hash: reason → how many dead letters of the agent have it."""
         return f"{self.prefix}dead-counts:{agent}"
 
+    def dead_causes(self, agent: str) -> str:
+        """Hash: the last id that was counted; each cause → how many dead letters have it, and the newest."""
+        return f"{self.prefix}dead-causes:{agent}"
+
     def delayed(self, agent: str) -> str:
         """The sorted set of an agent's postponed entries, scored by when they are due (ms)."""
         return f"{self.prefix}delayed:{agent}"

@@ -13,7 +13,7 @@ import msgspec
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from . import attributes, codec, identities, intake, keys, scripts, submission, topology
-from .connection import NoScriptError, RedisError, Trouble, trouble_of
+from .connection import NoScriptError, RedisError, Trouble, call, call_and_wait, trouble_of
 from .identities import EntryId, EventId, PhotoId, SessionId
 from .limits import MAX_EVENT_ID
 from .types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
@@ -74,6 +74,13 @@ class PublishRefusedError(Exception):
         self.retry_after = retry_after
 
 
+class PublishUnknownError(RedisError):
+    """Raised when the event is written, but too few replicas have it: a fail-over now would lose it.
+
+    Publish it again with the same `event_id`: if it is still there, that waits for the replicas again.
+    """
+
+
 class Published(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a publish. `fresh` is False for a repetition: the first answer comes again."""
 
@@ -114,8 +121,11 @@ class Publisher:
         max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
         max_backlog: int = DEFAULT_MAX_BACKLOG,
         session_ttl: int = SESSION_TTL,
+        wait_replicas: int = 0,
     ) -> None:
         """`redis` is a client of `events.connection.connect`; `source` is the CloudEvents source, a URI.
+
+        `wait_replicas`: replicas that must have an event before `publish` returns.
 
         Raises InvalidEventError for a source that is no URI reference.
         """
@@ -128,12 +138,13 @@ class Publisher:
         self._max_event_bytes = max_event_bytes
         self._max_backlog = max_backlog
         self._session_ttl = session_ttl
+        self._wait_replicas = wait_replicas
 
     async def publish(self, event: PhotoSubmitted, *, event_id: str | None = None) -> Published:
         """Publish one photo, with the context of the active span; without a span a trace begins here.
 
         Raises InvalidEventError (EventReusedError if the id belongs to other content), PublishRefusedError,
-        or what redis-py raises when Redis is away.
+        PublishUnknownError if too few replicas have it, or what redis-py raises when Redis is away.
         """
         return await self.send(self.prepare(event, event_id=event_id))
 
@@ -196,13 +207,10 @@ class Publisher:
     async def send(self, event: Prepared) -> Published:
         """Publish an event that was prepared. Raises as `publish` does."""
         lane = keys.Keys(event.lane)
-        outcome, value, fresh = await self._run(
+        marker = intake.marker(lane, self._source, event.event_id)
+        (outcome, value, fresh), have = await self._run(
             intake.PUBLISH,
-            [
-                lane.stream(topology.INTAKE),
-                intake.marker(lane, self._source, event.event_id),
-                lane.refused,
-            ],
+            [lane.stream(topology.INTAKE), marker, lane.refused],
             [WINDOW_SECONDS * 1000, self._max_backlog, *event.fields],
         )
         if outcome == b"FULL":
@@ -210,6 +218,9 @@ class Publisher:
         entry_id = EntryId(value.decode())
         if outcome == b"REUSED":
             raise EventReusedError(self._source, event.event_id, entry_id)
+        if not fresh:
+            have = await self._wait_again(marker)
+        self._require(have, f"the event {event.event_id}")
         return _published(event, entry_id, fresh=bool(fresh))
 
     async def send_all(self, events: Sequence[Prepared]) -> list[Published]:
@@ -259,20 +270,20 @@ class Publisher:
         words: list[str | bytes | int | float] = [WINDOW_SECONDS * 1000, self._max_backlog, int(look_only)]
         for number in numbers:
             words += (len(events[number].fields), *events[number].fields)
-        outcome, *values = await self._run(
-            intake.PUBLISH_ALL,
-            [
-                lane.stream(topology.INTAKE),
-                lane.refused,
-                *(intake.marker(lane, self._source, events[number].event_id) for number in numbers),
-            ],
-            words,
+        markers = [intake.marker(lane, self._source, events[number].event_id) for number in numbers]
+        (outcome, *values), have = await self._run(
+            intake.PUBLISH_ALL, [lane.stream(topology.INTAKE), lane.refused, *markers], words
         )
         if outcome == b"FULL":
             raise self._full(values[0], "nothing was published")
         if outcome == b"REUSED":
             wrong = [numbers[int(place) - 1] for place in values[::2]]
             raise EventsReusedError(self._source, {number: events[number].event_id for number in wrong})
+        if not look_only:
+            if not all(values[1::2]):
+                # a replica that has this write has all that were before it
+                have = await self._wait_again(markers[0])
+            self._require(have, f"the batch of {len(events)} events")
         return {
             number: _published(events[number], EntryId(entry.decode()), fresh=bool(fresh))
             for number, entry, fresh in zip(numbers, values[::2], values[1::2], strict=not look_only)
@@ -287,10 +298,13 @@ class Publisher:
 
     async def _run(
         self, script: scripts.Script, keys: list[str], args: list[str | bytes | int | float]
-    ) -> Any:
-        """Run a script that writes. A full server raises PublishRefusedError; other errors are redis-py's."""
+    ) -> tuple[Any, int]:
+        """Run a script that writes; return its reply, and how many replicas have what it wrote.
+
+        A full server raises PublishRefusedError; other errors are redis-py's.
+        """
         try:
-            return await script(self._redis, keys, args)
+            return await script.and_wait(self._redis, keys, args, replicas=self._wait_replicas)
         except NoScriptError as error:
             raise PublishRefusedError(
                 f"Redis does not know the script {script.name} yet, and this user may not load it: agents do,"
@@ -305,6 +319,26 @@ class Publisher:
                     retry_after=15.0,
                 ) from error
             raise
+
+    async def _wait_again(self, marker: str) -> int:
+        """Wait for the replicas of an event that was published before; return how many have it.
+
+        The first publish may not have waited to its end. WAIT counts the writes of its own connection, so the
+        marker is written once more, as it is.
+        """
+        if not self._wait_replicas:
+            return 0
+        value = await call(self._redis, "GET", marker)
+        words = ("SET", marker, value or b"", "XX", "KEEPTTL")
+        _, have = await call_and_wait(self._redis, self._wait_replicas, *words)
+        return have
+
+    def _require(self, have: int, what: str) -> None:
+        if have < self._wait_replicas:
+            raise PublishUnknownError(
+                f"{what} is written, but {have} of {self._wait_replicas} replicas (WAIT_REPLICAS) have it so"
+                " far, and a fail-over now would lose it: publish it again with the same event id"
+            )
 
     async def open_session(
         self, session_id: str, *, expected: int = 0, target: Target | None = None, traceparent: str = ""
@@ -325,7 +359,7 @@ class Publisher:
             )
         session = identities.session_id(session_id)
         lane = keys.lane_of(session, self._lanes)
-        reply = await self._run(
+        reply, have = await self._run(
             _OPEN_SESSION,
             [
                 lane.session(session),
@@ -345,6 +379,7 @@ class Publisher:
                 int(close),
             ],
         )
+        self._require(have, f"the session {session}")
         return int(reply)
 
     async def close_session(self, session_id: str, *, expected: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,10 @@ import msgspec
 from redis.asyncio.connection import URL_QUERY_ARGUMENT_PARSERS
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-_SCHEMES: Final = ("redis", "rediss", "unix")
+_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+_SENTINEL: Final = ("sentinel_username", "sentinel_password", "sentinel_tls")
+_SENTINEL_PORT: Final = 26379
+_PLACE: Final = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]+))(?::([0-9]{1,5}))?")
 _TLS_FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _TLS: Final = (
     *_TLS_FILES,
@@ -45,18 +49,32 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
     """Options of redis-py that are the address's own: time limits, number of connections, name."""
     tls: dict[str, Any] = {}
     """Options of redis-py that begin with ``ssl_`` (``rediss:``)."""
+    sentinels: tuple[tuple[str, int], ...] = ()
+    """Hosts and ports of the sentinels that know the primary; `host` and `port` mean nothing then."""
+    master: str = ""
+    """The name under which the sentinels know the primary and its replicas."""
+    sentinel_username: str | None = None
+    sentinel_password: str | None = None
+    """Of the sentinels themselves; user and password before the ``@`` are for the servers they watch."""
+    sentinel_tls: bool = False
 
     @property
     def is_tls(self) -> bool:
         """Return whether the connection is encrypted."""
-        return self.scheme == "rediss"
+        return self.scheme in ("rediss", "rediss+sentinel")
 
     def __str__(self) -> str:
         """Write the address with its database and without anything that may be secret."""
         if self.scheme == "unix":
             return f"unix://{self.path}" + (f"?db={self.db}" if self.db else "")
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}/{self.db}"
+        if self.sentinels:
+            places = ",".join(_written(host, port) for host, port in self.sentinels)
+            return f"{self.scheme}://{places}/{self.master}/{self.db}"
+        return f"{self.scheme}://{_written(self.host, self.port)}/{self.db}"
+
+
+def _written(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def read(url: str) -> RedisAddress:
@@ -66,9 +84,14 @@ def read(url: str) -> RedisAddress:
     """
     scheme = url.partition(":")[0].lower()
     if scheme not in _SCHEMES or "://" not in url:
-        raise ValueError("expected an address that starts with redis://, rediss:// or unix://")
+        raise ValueError(
+            "expected an address that starts with redis://, rediss:// or unix://, or for sentinels with"
+            " redis+sentinel:// or rediss+sentinel://"
+        )
     if "#" in url:
         raise ValueError(f"a # ends the address: {_ESCAPED}")
+    if scheme.endswith("+sentinel"):
+        return _read_sentinel(url, scheme)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -77,7 +100,7 @@ def read(url: str) -> RedisAddress:
             "expected an address with a host, and a port from 0 to 65535, such as redis://localhost:6379/0;"
             f" {_ESCAPED}"
         ) from None
-    own, tls, db = _parameters(parts.query, scheme)
+    own, tls, db, _ = _parameters(parts.query, scheme)
     common: dict[str, Any] = {
         "scheme": scheme,
         "username": unquote(parts.username) if parts.username else None,
@@ -102,6 +125,46 @@ def read(url: str) -> RedisAddress:
     )
 
 
+def _read_sentinel(url: str, scheme: str) -> RedisAddress:
+    """Read the address of a set that sentinels watch: ``redis+sentinel://host:26379,host2:26379/NAME/0``."""
+    example = f"{scheme}://host:26379,host2:26379/mymaster/0"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(f"expected hosts and ports of sentinels, such as {example}; {_ESCAPED}") from None
+    login, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = login.partition(":")
+    places = []
+    for text in hosts.split(","):
+        found = _PLACE.fullmatch(text.strip())
+        if found is None or not 0 < int(found[3] or _SENTINEL_PORT) <= 65535:
+            raise ValueError(
+                f"expected hosts of sentinels, and ports from 1 to 65535, such as {example}; {_ESCAPED}"
+            )
+        places.append((unquote(found[1] or found[2]), int(found[3] or _SENTINEL_PORT)))
+    master, _, number = parts.path.strip("/").partition("/")
+    if not master or (master.isdigit() and not number):
+        raise ValueError(f"expected the name under which the sentinels know the primary, such as {example}")
+    if number and not (number.isascii() and number.isdigit()):
+        raise ValueError(f"expected a number behind the name of the primary, such as {example}; {_ESCAPED}")
+    own, tls, db, sentinel = _parameters(parts.query, scheme)
+    if tls:
+        _check_files(tls)
+    return RedisAddress(
+        scheme=scheme,
+        sentinels=tuple(dict.fromkeys(places)),
+        master=unquote(master),
+        db=int(number or 0) if db is None else db,
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        connection=own,
+        tls=tls,
+        sentinel_username=sentinel.get("sentinel_username"),
+        sentinel_password=sentinel.get("sentinel_password"),
+        sentinel_tls=sentinel.get("sentinel_tls", scheme == "rediss+sentinel"),
+    )
+
+
 def shown(url: str) -> str:
     """Return an address for people: with its database, without user, password and parameters."""
     try:
@@ -110,35 +173,47 @@ def shown(url: str) -> str:
         return url.partition(":")[0] + ":"
 
 
-def _parameters(query: str, scheme: str) -> tuple[dict[str, Any], dict[str, Any], int | None]:
-    """Read what stands behind the ``?``: options of the connection, of TLS, and the database."""
+def _parameters(query: str, scheme: str) -> tuple[dict[str, Any], dict[str, Any], int | None, dict[str, Any]]:
+    """Read what stands behind the ``?``: options of the connection and TLS, database, sentinels."""
     own: dict[str, Any] = {}
     tls: dict[str, Any] = {}
+    sentinel: dict[str, Any] = {}
     db: int | None = None
+    secure = scheme.startswith("rediss")
+    secured = "rediss+sentinel" if "+" in scheme else "rediss"
+    known = (*_CONNECTION, "db", *(_SENTINEL if "+" in scheme else ()), *(_TLS if secure else ()))
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name in _IGNORED:
             continue
-        if name in _TLS and scheme != "rediss":
-            raise ValueError(f"the parameter {name} is for TLS: write rediss:// instead of {scheme}://")
-        if name not in (*_TLS, *_CONNECTION, "db"):
+        if name in _TLS and not secure:
+            raise ValueError(f"the parameter {name} is for TLS: write {secured}:// instead of {scheme}://")
+        if name not in known:
+            raise ValueError(f"there is no parameter {name[:40]!r}: leave it out, or use {', '.join(known)}")
+        value = _value(name, text)
+        if name == "sentinel_tls" and value and not secure:
             raise ValueError(
-                f"there is no parameter {name[:40]!r}: leave it out, or use"
-                f" {', '.join((*_CONNECTION, 'db', *_TLS) if scheme == 'rediss' else (*_CONNECTION, 'db'))}"
+                f"the parameter sentinel_tls is for TLS: write rediss+sentinel:// instead of {scheme}://"
             )
-        try:
-            value: Any = URL_QUERY_ARGUMENT_PARSERS.get(name, str)(text)
-            if value is None or value == "" or (name == "ssl_cert_reqs" and value not in _CERT_REQS):
-                raise ValueError(name)  # noqa: TRY301 - as if its parser had refused it
-            if name == "ssl_min_version":
-                value = ssl.TLSVersion(value)
-        except (TypeError, ValueError):
-            known = f" (one of {', '.join(_CERT_REQS)})" if name == "ssl_cert_reqs" else ""
-            raise ValueError(f"the parameter {name} has a value that cannot be used{known}") from None
         if name == "db":
             db = int(value)
         else:
-            (tls if name in _TLS else own)[name] = value
-    return own, tls, db
+            (tls if name in _TLS else sentinel if name in _SENTINEL else own)[name] = value
+    return own, tls, db, sentinel
+
+
+def _value(name: str, text: str) -> Any:
+    """Read one parameter. Raises ValueError with its name, and what is allowed if that is a short list."""
+    allowed = {"ssl_cert_reqs": _CERT_REQS, "sentinel_tls": ("yes", "no")}.get(name, ())
+    try:
+        value: Any = URL_QUERY_ARGUMENT_PARSERS.get(name, str)(text)
+        if value is None or value == "" or (allowed and value not in allowed):
+            raise ValueError(name)  # noqa: TRY301 - as if its parser had refused it
+        if name == "ssl_min_version":
+            value = ssl.TLSVersion(value)
+    except (TypeError, ValueError):
+        known = f" (one of {', '.join(allowed)})" if allowed else ""
+        raise ValueError(f"the parameter {name} has a value that cannot be used{known}") from None
+    return value == "yes" if name == "sentinel_tls" else value
 
 
 _CERT_REQS: Final = ("none", "optional", "required")
@@ -193,7 +268,7 @@ def tls_trouble(error: BaseException, url: str) -> str | None:
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__
     if cause is None:
-        if isinstance(error, RedisTimeoutError) and url.startswith("rediss:"):
+        if isinstance(error, RedisTimeoutError) and url.startswith(("rediss:", "rediss+")):
             # a server without TLS waits for the rest of what it takes for a command
             return "it does not answer TLS: write redis:// instead of rediss://, or name its TLS port"
         return None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import NoPermissionError
 
-from .connection import NoScriptError, call
+from .connection import NoScriptError, call, call_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+    from importlib.resources.abc import Traversable
 
     from redis.asyncio import Redis
 
@@ -38,11 +39,32 @@ class Script:
 
         NoScriptError: the server does not know the script, and this user may only run what others loaded.
         """
+        return await self._run(redis, partial(call, redis), keys, args)
+
+    async def and_wait(
+        self, redis: Redis, keys: Sequence[str], args: Sequence[str | bytes | int | float], *, replicas: int
+    ) -> tuple[Any, int]:
+        """Run it, and wait until so many replicas have what it wrote; return its reply, and how many have it.
+
+        A script that wrote nothing waits for nothing. With 0 replicas as `__call__`; raises what that raises.
+        """
+        if not replicas:
+            return await self(redis, keys, args), 0
+        reply: tuple[Any, int] = await self._run(redis, partial(call_and_wait, redis, replicas), keys, args)
+        return reply
+
+    async def _run(
+        self,
+        redis: Redis,
+        send: Callable[..., Awaitable[Any]],
+        keys: Sequence[str],
+        args: Sequence[str | bytes | int | float],
+    ) -> Any:
         try:
-            return await call(redis, "EVALSHA", self.digest, len(keys), *keys, *args)
+            return await send("EVALSHA", self.digest, len(keys), *keys, *args)
         except NoScriptError:
             try:
-                reply = await call(redis, "EVAL", self.text, len(keys), *keys, *args)
+                reply = await send("EVAL", self.text, len(keys), *keys, *args)
             except NoPermissionError:
                 # the NoScriptError is what helps: it ends when somebody loads the script
                 pass
@@ -55,14 +77,19 @@ class Script:
 
 @cache
 def load(package: str, name: str, *parts: str) -> Script:
-    """Load the script `<package>/lua/<name>.lua`, with `parts` (files of our own `lua/`) before its body.
+    """Load the script `<package>/lua/<name>.lua`, with `parts` (beside it, or in our own `lua/`) before it.
 
     A part holds only local functions that several scripts share (how a session's counters move).
     """
     text = files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
     shebang, body = text.split("\n", 1)
-    shared = "".join(files(HERE).joinpath("lua", f"{part}.lua").read_text(encoding="utf-8") for part in parts)
+    shared = "".join(_part(package, part).read_text(encoding="utf-8") for part in parts)
     return Script(name, f"{shebang}\n{shared}{body}")
+
+
+def _part(package: str, name: str) -> Traversable:
+    beside, ours = (files(place).joinpath("lua", f"{name}.lua") for place in (package, HERE))
+    return beside if beside.is_file() else ours
 
 
 def for_publishers() -> tuple[Script, ...]:

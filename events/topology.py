@@ -20,6 +20,7 @@ TYPES: Final[Mapping[str, type[types.Event]]] = MappingProxyType(
         "photo.analyzed": types.PhotoAnalyzed,
         "photo.uploaded": types.PhotoUploaded,
         "photo.validated": types.PhotoValidated,
+        "photo.failed": types.PhotoFailed,
         "session.completed": types.SessionCompleted,
         "session.reported": types.SessionReported,
     }
@@ -88,9 +89,11 @@ INTAKE: Final = "photo.submitted"
 """Where upstream systems publish."""
 VALIDATED: Final = "photo.validated"
 """Where a photo's way ends well."""
+FAILED: Final = "photo.failed"
+"""Written beside each dead letter that names a photo, by the settle of whichever agent gives up."""
 COMPLETED: Final = "session.completed"
 """Written by the settle that ends a session's last photo, not by an agent."""
-PUBLIC: Final = ("photo.validated", "session.reported")
+PUBLIC: Final = ("photo.validated", "photo.failed", "session.reported")
 """Output streams: they belong to their readers, and are trimmed by age only."""
 
 AGENTS: Final = tuple(stage.agent for stage in PIPELINE)

@@ -204,6 +204,33 @@ class PhotoValidated(PhotoUploaded, frozen=True, kw_only=True):
     steps: list[Step] = []
 
 
+class PhotoFailed(Record, frozen=True, kw_only=True):
+    """A photo became a dead letter. Public: other systems listen here.
+
+    The settle that writes the dead letter writes it, too. A replay that ends well brings `photo.validated`
+    later; a replay that fails brings another `photo.failed`.
+    """
+
+    photo_id: PhotoId
+    session_id: SessionId | None = None
+    file_name: str | None = None
+    """The photo's file name, else the last part of its address."""
+    agent: str
+    """The agent that could not process it."""
+    reason: str
+    """``permanent``, ``exhausted``, ``delivery_limit`` or ``undecodable``."""
+    cause: str = ""
+    """A code for what is to blame: file, source, library, vision, filing or readback; empty if unknown."""
+    message: str
+    """What went wrong and what to do, one sentence."""
+    fingerprint: str
+    """Equal for failures of the same kind."""
+    replays: int = 0
+    """How often the photo had been replayed."""
+    failed_at: float
+    """Unix time in seconds."""
+
+
 class SessionCompleted(Record, frozen=True, kw_only=True):
     """Every expected photo of a session is validated or dead. Written by the settle that ended the last."""
 
@@ -245,6 +272,7 @@ Event: TypeAlias = (
     | PhotoAnalyzed
     | PhotoUploaded
     | PhotoValidated
+    | PhotoFailed
     | SessionCompleted
     | SessionReported
 )

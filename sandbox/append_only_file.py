@@ -9,6 +9,7 @@ this does; the bundled server comes without that program.
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import re
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANIFEST: Final = "appendonlydir/appendonly.aof.manifest"
+_BEGIN: Final = re.compile(rb"^\*\d+\r\n", re.MULTILINE)
+_END: Final = re.compile(rb"^EXEC\r\n", re.MULTILINE | re.IGNORECASE)
 _INCREMENT: Final = re.compile(r"file (\S+) seq \d+ type i\b.*$", re.MULTILINE)
 
 
@@ -29,8 +32,8 @@ def repair(folder: Path) -> int:
     """Cut the last file of the log in a server's data folder after its last whole transaction.
 
     Call it while no server uses the folder. Returns the bytes that were cut, 0 where nothing was torn. A file
-    that holds something else than commands is left as it is: the server says what is wrong with it. Raises
-    OSError if the file cannot be read or cut.
+    that is damaged in the middle, so that whole commands follow, is left as it is: a cut would lose them, and
+    the server says what is wrong with it. Raises OSError if the file cannot be read or cut.
     """
     try:
         manifest = (folder / MANIFEST).read_text()
@@ -66,7 +69,18 @@ def _whole(file: Path) -> int:
             pass
         except ValueError:
             return len(data)
-        return whole
+        return len(data) if _goes_on(data, whole, transaction=transaction) else whole
+
+
+def _goes_on(data: mmap.mmap, whole: int, *, transaction: bool) -> bool:
+    """Return whether whole commands follow what looks torn: a damaged length swallows them up to the end.
+
+    A torn transaction has no end, and a torn command begins once. A value that contains such lines is taken
+    for damage too: a person decides then.
+    """
+    if transaction:
+        return _END.search(data, whole) is not None
+    return sum(1 for _ in itertools.islice(_BEGIN.finditer(data, whole), 2)) > 1
 
 
 def _command(data: mmap.mmap, place: int) -> tuple[int, bytes]:

@@ -111,6 +111,8 @@ def command(
         "daemonize": "no",
         "appendonly": "yes",
         "appendfsync": "always",
+        # a torn end was cut before; anything else is damage, which the server must not cut off by itself
+        "aof-load-truncated": "no",
         "save": "",
         "maxmemory-policy": "noeviction",
         **(options or {}),

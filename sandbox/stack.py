@@ -6,6 +6,7 @@ server of ours is started, with GRAPH_URL no emulator, with OTLP_ENDPOINT no tra
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import secrets
@@ -22,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from events import keys, redis_address, topology
+from events.connection import primary_of
 from sandbox import redis_server as valkey
 from shared.settings import Settings, load
 
@@ -323,9 +325,14 @@ def _registered(settings: Settings, agent: str) -> Callable[[int], bool]:
 
     def asked(pid: int) -> bool:
         address = redis_address.read(settings.redis_url)
+        try:
+            # in a thread of its own, which has no loop
+            host, port = asyncio.run(primary_of(settings.redis_url))
+        except (redis.RedisError, OSError):
+            return False
         client = redis.Redis(
-            host=address.host,
-            port=address.port,
+            host=host,
+            port=port,
             unix_socket_path=address.path or None,
             db=address.db,
             username=address.username,

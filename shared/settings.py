@@ -123,6 +123,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grace_seconds: Annotated[float, Meta(ge=0)] = 30.0
     photo_record_hours: Annotated[float, Meta(ge=0)] = 48.0
     allow_volatile_redis: bool = False
+    wait_replicas: Annotated[int, Meta(ge=0, le=9)] = 0
+    """Replicas that must have an event, or a hand-off, before it counts as acknowledged."""
     use_proxy: bool = True
     """Ask SharePoint, its sign-in, the vision service and the collector through the environment's proxy."""
     cache_dir: str = "~/.cache/erni"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _NAMES: Final = (
     *(re.escape(stream) for stream in topology.TYPES),  # an emptied stream stays, for its consumer group
-    r"(beats|dead|dead-counts|delayed|processes):[a-z_]+",
+    r"(beats|dead|dead-counts|dead-causes|delayed|processes):[a-z_]+",
     r"session:(open|lru|stats)",
     r"keys",
     r"paused",

@@ -31,6 +31,8 @@ _NOTHING: Final = ": nothing matches (erni dead list shows what there is)"
 _ID: Final = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
 _MOST: Final = 2**64
 """Both parts of an id are below it."""
+_PIECE: Final = 500
+"""Dead letters written at once."""
 _REASONS: Final = ("exhausted", "permanent", "undecodable", "delivery_limit")
 
 
@@ -206,8 +208,9 @@ def _pieces(total: int, groups: Sequence[tuple[str, _Encoded]]) -> Iterator[byte
         }
         yield b",\n" if place else b"\n"
         yield b"    " + msgspec.json.encode(head)[:-1] + b',\n    "letters": [\n'
-        for number, letter in enumerate(group.letters):
-            yield (b",\n      " if number else b"      ") + letter
+        for start in range(0, len(group.letters), _PIECE):
+            yield b",\n      " if start else b"      "
+            yield b",\n      ".join(group.letters[start : start + _PIECE])
         yield b"\n    ]}"
     yield b"\n  ]\n}\n" if groups else b"]\n}\n"
 

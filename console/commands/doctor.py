@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from console.arguments import describe
 
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from console.checks import Check
     from console.output import Output
+
+_BEFORE: Final = 21
+"""Cells before a sentence."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +61,5 @@ async def doctor(_options: argparse.Namespace, output: Output) -> int:
 
 
 def _tell(output: Output, check: Check) -> None:
-    from rich.text import Text
-
-    style = {"ok": "green", "failed": "bold red", "skipped": "dim"}[check.state]
-    line = Text.assemble((f"{check.state:<8}", style), f" {check.part:<11} {check.sentence}")
-    output.console.print(line, soft_wrap=True)
+    style = {"ok": "", "failed": "bold red", "skipped": "dim"}[check.state]
+    output.tell(f"{check.state:<8} {check.part:<11} {check.sentence}", style=style, hang=_BEFORE)

@@ -80,7 +80,7 @@ def fault(options: argparse.Namespace, output: Output) -> int:
         what = {"reset": "cuts connections", "slow": "answers slowly", "garbage": "answers nonsense"}.get(
             options.kind, f"answers {options.kind}"
         )
-        output.say(
+        output.tell(
             f"{options.part} {what} for {durations.short(options.seconds)}; look at `erni status --watch`,"
             f" end it with `erni fault {options.part} heal`"
         )

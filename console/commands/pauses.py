@@ -40,7 +40,7 @@ async def pause(options: argparse.Namespace, output: Output) -> int:
         await pauses.pause(redis, options.agent, lanes=settings.lanes)
     output.answer({"agent": options.agent, "paused": True})
     if not output.as_json:
-        output.say(f"{options.agent} stops reading within a second; `erni resume {options.agent}` undoes it")
+        output.tell(f"{options.agent} stops reading within a second; `erni resume {options.agent}` undoes it")
     return 0
 
 

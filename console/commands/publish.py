@@ -17,9 +17,10 @@ from events import identities, submission
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from console.output import Output
+    from console.photo_files import PhotoFile
     from console.publishing import Batch, BatchPublisher
     from console.source_libraries import Listed
     from shared.photo_store import BlobStore
@@ -104,10 +105,19 @@ def _words(reader: Callable[[str], str], name: str) -> Callable[[str], str]:
 async def publish(options: argparse.Namespace, output: Output) -> int:
     """Publish everything that was named; exit code 1 if something could not be read."""
     from console import system
+    from console.explain import leaving_no_folder
+
+    settings = system.load()
+    # a publish that is refused leaves no store behind, which would look like a system
+    with leaving_no_folder(settings):
+        return await _listed(options, output, settings)
+
+
+async def _listed(options: argparse.Namespace, output: Output, settings: Settings) -> int:
+    """List the libraries that were named, publish, and remember what was handed over."""
     from console.explain import open_store
     from console.source_libraries import SourceLibraries
 
-    settings = system.load()
     store = open_store(settings)
     async with SourceLibraries(settings, store) as libraries:
         try:
@@ -143,6 +153,11 @@ async def _publish(
         output.warn(f"erni: {one_line(path)} is a link that leads out of the folder: skipped")
     for path, reason in found.unreadable:
         output.warn(f"erni: {one_line(path)} cannot be read: {reason}")
+    for host, trouble in _not_fetched(found.photos, settings).items():
+        output.warn(
+            f"erni: {trouble}. The agents decide by their own SOURCE_HOSTS: where it does not allow"
+            f" {one_line(host)}, its photos become dead letters. After a change, start photo_fetcher again"
+        )
     if not found.photos:
         raise CommandError("there is no photo to publish" + _skipped(found.skipped))
     if options.event_id is not None and len(found.photos) != 1:
@@ -194,9 +209,33 @@ async def _publish(
         output.say(f"{count(fresh)} published{_skipped(found.skipped)}")
         if publisher.expected or settings.session_backend == "memory":
             output.say(f"session  {batch.session_id}")
-            output.say(f"follow   erni status --watch    or    erni session show {batch.session_id}")
+            output.say("follow   erni status --watch")
+            output.say(f"photos   erni session show {batch.session_id}")
     _warn(output, publisher, batch, strange)
     return 1 if failed else 0
+
+
+def _not_fetched(photos: Sequence[PhotoFile], settings: Settings) -> dict[str, str]:
+    """Return the hosts that our own SOURCE_HOSTS does not allow, each with the reason."""
+    from yarl import URL
+
+    from shared.fetching.guard import Hosts
+    from shared.retry.errors import PermanentError
+
+    hosts = Hosts(settings.source_hosts)
+    found: dict[str, str] = {}
+    for photo in photos:
+        if not photo.url.lower().startswith(("http:", "https:")):
+            continue
+        try:
+            address = URL(photo.url)
+            hosts.check(address)
+        except PermanentError as error:
+            found.setdefault(address.host or photo.url, str(error))
+        except ValueError:
+            # the check of the event says what is wrong with such an address
+            continue
+    return found
 
 
 def _warn(output: Output, publisher: BatchPublisher, batch: Batch, strange: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import shutil
 from typing import TYPE_CHECKING, NoReturn
@@ -12,6 +13,7 @@ from console.errors import CommandError
 
 if TYPE_CHECKING:
     from console.output import Output
+    from shared.settings import Settings
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +45,8 @@ def redis_cli(options: argparse.Namespace, _output: Output) -> NoReturn:
     if address.path:
         words += ["-s", address.path]
     else:
-        words += ["-h", address.host, "-p", str(address.port)]
+        host, port = _server(settings)
+        words += ["-h", host, "-p", str(port)]
     words += ["-n", str(address.db)]
     if address.is_tls:
         words.append("--tls")
@@ -54,6 +57,17 @@ def redis_cli(options: argparse.Namespace, _output: Output) -> NoReturn:
     environment = {**os.environ, **({"REDISCLI_AUTH": password} if password else {})}
     given = options.words[1:] if options.words[:1] == ["--"] else options.words
     os.execve(program, [*words, *given], environment)  # noqa: S606 - it becomes that program
+
+
+def _server(settings: Settings) -> tuple[str, int]:
+    """Return host and port of the server. Raises CommandError if the sentinels name none."""
+    from console.explain import redis_trouble
+    from events.connection import RedisError, primary_of
+
+    try:
+        return asyncio.run(primary_of(settings.redis_url))
+    except (RedisError, OSError) as error:
+        raise CommandError(redis_trouble(error, settings)) from error
 
 
 def _program() -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import argparse
 
     from console.output import Output
+    from shared.settings import Settings
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def report(options: argparse.Namespace, output: Output) -> int:
     """Write the report again."""
+    from console import system
+    from console.explain import leaving_no_folder
+
+    settings = system.load()
+    with leaving_no_folder(settings):
+        return await _report(options, output, settings)
+
+
+async def _report(options: argparse.Namespace, output: Output, settings: Settings) -> int:
     from console import sessions, system
     from console.explain import open_store, redis_client, strange_redis
     from console.places import place_of
@@ -36,7 +46,6 @@ async def report(options: argparse.Namespace, output: Output) -> int:
     from shared.reports.facts import PostponedPhoto, SessionFacts
     from shared.reports.session_report import write_session_report
 
-    settings = system.load()
     store = open_store(settings)
     async with redis_client(settings) as redis:
         await system.require_same_store(redis, settings, store)

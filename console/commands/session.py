@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from console import durations
 from console.arguments import checked, describe, subcommands, whole
 from console.errors import CommandError
 from console.photo_files import count
-from console.rows import fitted
+from console.rows import fitted, one_line
 from events import identities, topology
 from events.types import MAX_EXPECTED
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from console.output import Output
     from console.sessions import SessionView
     from shared.sessions.store import SessionStats
+
+_CELL: Final = 6
+"""Characters of a number in the list."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,39 +97,42 @@ async def list_(options: argparse.Namespace, output: Output) -> int:
 
 def _tell_all(output: Output, views: Sequence[SessionView]) -> None:
     """Print the table. A table of rich takes a millisecond for each row, and there may be 10,000."""
-    from rich.text import Text
-
     heads = ("photos", "valid", "dead", "moving")
     used = [durations.clock(view.last_accessed).rstrip("Z") for view in views]
     wide = max(len("session"), *(len(view.session_id) for view in views))
     column = max(map(len, (*used, "last used (UTC)")))
     if output.width is not None:
         wide = max(len("session"), min(wide, output.width - column - len(_cells(heads)) - 2))
-    lines = [Text(f"{'session':<{wide}} {'last used (UTC)':<{column}} " + _cells(heads), style="bold")]
+    rows = [f"{'session':<{wide}} {'last used (UTC)':<{column}} " + _cells(heads)]
     for view, when in zip(views, used, strict=True):
-        name = view.session_id if len(view.session_id) <= wide else view.session_id[: wide - 1] + "…"
-        photos, valid, dead, moving = (
-            _cells((word,))
-            for word in (
-                str(view.expected or view.received),
-                str(view.validated),
-                str(view.dead) if view.dead else "·",
-                str(view.in_flight) if view.in_flight else "·",
-            )
-        )
-        lines.append(
-            Text.assemble(
-                f"{name:<{wide}} {when:<{column}} {photos} {valid} ",
-                (dead, "red" if view.dead else ""),
-                " ",
-                (moving, "cyan" if view.in_flight else ""),
-            )
-        )
-    output.console.print(Text("\n").join(lines), soft_wrap=True)
+        name = one_line(view.session_id)
+        name = name if len(name) <= wide else name[: wide - 1] + "…"
+        numbers = (view.expected or view.received, view.validated, view.dead or "·", view.in_flight or "·")
+        rows.append(f"{name:<{wide}} {when:<{column}} " + _cells(numbers))
+    if output.console.color_system is None:
+        output.say("\n".join(rows))
+    else:
+        _print_coloured(output, rows, views)
 
 
-def _cells(words: Sequence[str]) -> str:
-    return " ".join(f"{word:>6}" for word in words)
+def _print_coloured(output: Output, rows: Sequence[str], views: Sequence[SessionView]) -> None:
+    """Print the rows with what needs a look in colour: the last two cells."""
+    from rich.text import Text
+
+    text = Text("\n".join(rows))
+    text.stylize("bold", 0, len(rows[0]))
+    end = len(rows[0])
+    for row, view in zip(rows[1:], views, strict=True):
+        end += 1 + len(row)
+        if view.dead:
+            text.stylize("red", end - 2 * _CELL - 1, end - _CELL - 1)
+        if view.in_flight:
+            text.stylize("cyan", end - _CELL, end)
+    output.console.print(text, soft_wrap=True)
+
+
+def _cells(words: Sequence[str | int]) -> str:
+    return " ".join(f"{word:>{_CELL}}" for word in words)
 
 
 def _numbers(stats: SessionStats) -> str:
@@ -149,9 +155,11 @@ async def show(options: argparse.Namespace, output: Output) -> int:
         if view is None:
             raise _unknown(options.session, await strange_redis(redis, settings))
         records = await photos.of_session(redis, options.session, lanes=settings.lanes)
+        people = await sessions.needing_person(redis, options.session, settings)
     output.answer(
         {
             "session": view,
+            "needs_person": people,
             "photos": [
                 {"photo_id": record.photo_id, "file_name": record.file_name, "status": record.status}
                 for record in records
@@ -166,7 +174,11 @@ async def show(options: argparse.Namespace, output: Output) -> int:
     output.say(f"last used  {durations.clock(view.last_accessed)}")
     output.say("through    " + "   ".join(f"{_short(a)} {view.counters.get(a, 0)}" for a in topology.AGENTS))
     if view.postponed:
-        output.say(f"postponed  {view.postponed} wait for a part that asked for time")
+        photos_wait = "1 photo waits" if view.postponed == 1 else f"{view.postponed} photos wait"
+        output.say(f"postponed  {photos_wait} for a service that is down or asked for time")
+    if people:
+        need = "1 photo needs" if people == 1 else f"{people} photos need"
+        output.say(f"people     {need} a person, by the last report:  erni report {view.session_id}")
     output.say()
     wide = max((len(record.status) for record in records), default=0)
     for record in records:
@@ -213,7 +225,12 @@ async def close(options: argparse.Namespace, output: Output) -> int:
             raise CommandError(
                 f"no photo of {options.session} has come in yet: say how many with --expected N"
             )
-        publisher = Publisher(redis, lanes=settings.lanes, session_ttl=settings.session_ttl)
+        publisher = Publisher(
+            redis,
+            lanes=settings.lanes,
+            session_ttl=settings.session_ttl,
+            wait_replicas=settings.wait_replicas,
+        )
         counts = await publisher.close_session(options.session, expected=expected)
     output.answer({"session_id": options.session, "expected": counts, "received": view.received})
     if not counts:
@@ -244,9 +261,9 @@ async def forget(options: argparse.Namespace, output: Output) -> int:
     from shared.operations import forgetting
 
     settings = system.load()
-    store = open_store(settings)
     async with redis_client(settings) as redis:
         await system.require_chosen(redis, settings)
+        store = open_store(settings)
         await system.require_same_store(redis, settings, store)
         view = await sessions.read(redis, options.session, settings)
         if view is not None and view.in_flight:

@@ -30,8 +30,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "Show the pipeline, agent by agent: processes, entries in flight (a process has them), backlog "
         "(nobody has them yet), age of the oldest entry, entries per second, postponed entries, dead "
-        "letters, and the state. ok. waiting: for an outside part or for postponed entries. failing: most of "
-        "the last entries died. missing: no process. frozen: a process exists and does nothing. paused. Exit "
+        "letters, and the state. ok. slow: an outside part takes much longer than usual. waiting: for an "
+        "outside part or for postponed entries. failing: most of the last 20 entries died, or the last five "
+        "of one cause. missing: no process. frozen: a process exists and does nothing. paused. Exit "
         "code 1 for failing, missing, frozen, paused, an open breaker, an unhealthy process, an old backlog.",
         "erni status",
         "erni status --watch",
@@ -53,6 +54,7 @@ async def status(options: argparse.Namespace, output: Output) -> int:
     from console import system
     from console.agent_state import judge
     from console.explain import no_trace, redis_client
+    from console.up_state import agent_states
     from shared.operations.memory import read_memory
 
     if options.watch and options.json:
@@ -65,10 +67,12 @@ async def status(options: argparse.Namespace, output: Output) -> int:
     async with redis_client(settings) as redis:
         before = await _look(redis, settings)
         await asyncio.sleep(_BEAT)
+        # asked first: a process that is ready in between is there when Redis is asked
+        up = agent_states(settings)
         now = await _look(redis, settings)
-        strange = await no_trace(redis, settings)
+        strange = "" if up else await no_trace(redis, settings)
         memory = await read_memory(redis, lanes=settings.lanes)
-    judged = [judge(agent, options.max_age) for agent in now.agents]
+    judged = [judge(agent, options.max_age, up) for agent in now.agents]
     wrong = [sentence for one in judged for sentence in one.problems] + [*filter(None, [strange])]
     wrong += [memory.sentence] if memory.nearly_full else []
     rates = rates_between(before, now)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from console.output import Output
     from console.supervisor import Change, Supervisor
+    from console.up_state import UpState
     from sandbox.stack import Stack
 
 FOLDER: Final = Path(".erni")
@@ -50,6 +51,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=whole(1, 65_535),
         help="the port of Redis (default: the one of the last start, at first 6379, if it is free)",
     )
+    parser.add_argument(
+        "--new", action="store_true", help="start a second system here, below the folder of one that runs"
+    )
     parser.add_argument("--logs", action="store_true", help="show what the processes write")
 
 
@@ -66,14 +70,37 @@ def up(options: argparse.Namespace, output: Output) -> int:
     """Run until somebody asks to stop. Returns 1 if a process failed for good."""
     from console.running import claimed
 
+    _look_above(output, new=options.new)
     with claimed(FOLDER / "up.lock", "erni up"):
         return asyncio.run(_up(options, output))
+
+
+def _look_above(output: Output, *, new: bool) -> None:
+    """Refuse a second system that nobody asked for. Raises CommandError.
+
+    Every command in this folder talks to the nearest system above, so `erni up` has to mean that one too.
+    """
+    from console.errors import CommandError
+    from sandbox.claims import holder_of
+    from shared.settings import erni_folder
+
+    above, here = erni_folder(Path.cwd()), FOLDER.absolute()
+    if above is None or above == here:
+        return
+    if (holder := holder_of(above / "up.lock")) and not new:
+        raise CommandError(
+            f"{holder} runs in {above.parent}, and every erni command in this folder uses it. Use that one,"
+            " or start a second system here: erni up --new"
+        )
+    if not holder:
+        output.warn(f"erni: this starts a new system in {here}; the one in {above} is stopped and stays so")
 
 
 async def _up(options: argparse.Namespace, output: Output) -> int:
     from console import news
     from console.explain import redis_client
     from console.running import end, running, write_addresses
+    from console.up_state import UpState
     from sandbox.stack import plan_up
     from shared.settings import merged_environment
 
@@ -86,7 +113,7 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
         processes=dict(options.processes),
         redis_port=options.redis_port,
     )
-    changes = _Changes(output)
+    changes = _Changes(output, UpState(FOLDER, [process.name for process in stack.processes]))
     if "REDIS_URL" not in stack.given:
         # The agents would wait for Redis silently and for ever, while somebody waits for this command.
         async with redis_client(stack.settings) as redis:
@@ -126,14 +153,16 @@ def _no_more_news(telling: asyncio.Task[None], output: Output) -> None:
 class _Changes:
     """Report what happens to the processes; ask to stop when the pipeline cannot continue."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, state: UpState) -> None:
         self._output = output
+        self._state = state
         self.asked: asyncio.Event | None = None
         """The event that stops everything; None while everything starts."""
         self.failed = False
 
     def report(self, change: Change) -> None:
-        """Print a change that people want to know."""
+        """Write a change down, and print it if people want to know it."""
+        self._state.note(change)
         failed = change.state == "failed"
         self.failed = self.failed or failed
         if failed and change.name in _SERVICES and self.asked is not None:

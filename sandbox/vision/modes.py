@@ -165,9 +165,10 @@ _BODIES: Final[Mapping[str, tuple[int, JsonObject]]] = {
 """Modes whose answer is always the same: its status and body."""
 
 _STREAM: Final = "stream"
+_REPEATS: Final = "repeats"
 _FILTER: Final = "content_filter_finish"
 
-MODES: Final = frozenset({*_TEXTS, *_MESSAGES, *_USAGES, *_BODIES, _STREAM, _FILTER})
+MODES: Final = frozenset({*_TEXTS, *_MESSAGES, *_USAGES, *_BODIES, _STREAM, _FILTER, _REPEATS})
 
 
 def answer(mode: str, completion: JsonObject) -> tuple[int, bytes]:
@@ -185,6 +186,11 @@ def answer(mode: str, completion: JsonObject) -> tuple[int, bytes]:
         choice["message"] |= _MESSAGES[mode](text)
     elif mode in _USAGES:
         completion["usage"] = _USAGES[mode]
+    elif mode == _REPEATS:
+        # the end of its last property is said again until the tokens are used up
+        kept = text.rstrip("}")
+        choice["message"]["content"] = kept + kept[-20:] * 50
+        choice["finish_reason"] = "length"
     elif mode == _FILTER:
         choice["message"]["content"] = None
         choice["finish_reason"] = "content_filter"

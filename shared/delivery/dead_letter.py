@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from shared.retry.policy import Attempt
+from events.identities import PhotoId, SessionId
+from events.types import PhotoFailed
+from shared.retry.attempt import Attempt
 from shared.telemetry.redact import scrub
 
 if TYPE_CHECKING:
@@ -164,6 +166,27 @@ def letter_fields(
     return fields
 
 
+def failed_event(letter: Sequence[str | bytes]) -> PhotoFailed:
+    """Return what the public learns of a dead letter that names a photo. `letter`: its fields."""
+    found = {
+        str(name): value if isinstance(value, str) else value.decode()
+        for name, value in zip(letter[::2], letter[1::2], strict=True)
+    }
+    session = found.get("session")
+    return PhotoFailed(
+        photo_id=PhotoId(found["photo"]),
+        session_id=SessionId(session) if session else None,
+        file_name=found.get("file_name"),
+        agent=found["agent"],
+        reason=found["reason"],
+        cause=found.get("cause", ""),
+        message=found["message"],
+        fingerprint=found["fingerprint"],
+        replays=int(found["replays"]),
+        failed_at=float(found["failed_at"]),
+    )
+
+
 def beginnings(fields: Sequence[bytes]) -> list[bytes]:
     """Return the beginning of each field, and of a hundred fields at most, of an entry that is too large."""
     return [part[:KEPT_OF_A_FIELD] for part in fields[: 2 * _KEPT_FIELDS]]
@@ -173,52 +196,91 @@ def _scrubbed(attempt: Attempt) -> Attempt:
     return msgspec.structs.replace(attempt, message=scrub(attempt.message))
 
 
+class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Hold the fields of a dead letter as they stand in its entry; None: it is not there."""
+
+    id: str
+    stream: str | None = None
+    entry: str | None = None
+    consumer: str | None = None
+    reason: str | None = None
+    error_type: str | None = None
+    message: str | None = None
+    fingerprint: str | None = None
+    attempts: str | None = None
+    deliveries: str | None = None
+    first_failed_at: str | None = None
+    failed_at: str | None = None
+    photo: str | None = None
+    session: str | None = None
+    file_name: str | None = None
+    traceparent: str | None = None
+    version: str | None = None
+    replays: str | None = None
+    answer: str | None = None
+    cause: str | None = None
+    cut: str | None = None
+
+
+FIELDS: Final = Row.__struct_fields__[1:]
+"""The fields of the entry, `raw` apart, which holds the original."""
+
+
 def read_letter(dead_id: bytes, flat: Sequence[bytes], *, agent: str, lane: int | None) -> DeadLetter:
     """Read a dead letter from its entry; what others wrote there is read as far as possible."""
     fields = dict(zip(flat[::2], flat[1::2], strict=False))
+    values = [fields.get(name.encode()) for name in FIELDS]
+    return letter_of(row_of([dead_id, *values]), agent=agent, lane=lane)
 
-    def text(name: bytes, otherwise: str = "") -> str:
-        value = fields.get(name)
-        return otherwise if value is None else value.decode("utf-8", "replace")
 
-    millis = int(dead_id.split(b"-")[0]) / 1000
-    reason = text(b"reason")
-    try:
-        attempts = _ATTEMPTS.decode(text(b"attempts", "[]"))
-    except msgspec.MsgspecError:
-        attempts = []
+def row_of(values: Sequence[bytes | None]) -> Row:
+    """Return the row of an id and the values of `FIELDS`, whatever bytes are in them."""
+    dead_id, *rest = (value if value is None else value.decode("utf-8", "replace") for value in values)
+    return Row(dead_id or "", *rest)
+
+
+def letter_of(row: Row, *, agent: str, lane: int | None) -> DeadLetter:
+    """Return the dead letter of a row, with what counts where a field is missing or nonsense."""
+    millis = int(row.id.partition("-")[0]) / 1000
     return DeadLetter(
-        id=dead_id.decode(),
+        id=row.id,
         lane=lane,
         agent=agent,
-        stream=text(b"stream"),
-        entry_id=text(b"entry"),
-        consumer=text(b"consumer"),
-        reason=next((known for known in REASONS if known == reason), "undecodable"),
-        error_type=text(b"error_type", "unknown"),
-        message=text(b"message", "this entry was not written by an agent"),
-        fingerprint=text(b"fingerprint"),
-        attempts=attempts,
-        deliveries=_number(text(b"deliveries"), 0),
-        first_failed_at=_real(text(b"first_failed_at"), millis),
-        failed_at=_real(text(b"failed_at"), millis),
-        photo_id=text(b"photo") if b"photo" in fields else None,
-        session_id=text(b"session") if b"session" in fields else None,
-        file_name=text(b"file_name") if b"file_name" in fields else None,
-        traceparent=text(b"traceparent"),
-        version=text(b"version"),
-        replays=_number(text(b"replays"), 0),
-        answer=text(b"answer"),
-        cause=text(b"cause"),
-        cut=_number(text(b"cut"), 0),
+        stream=row.stream or "",
+        entry_id=row.entry or "",
+        consumer=row.consumer or "",
+        reason=next((known for known in REASONS if known == row.reason), "undecodable"),
+        error_type="unknown" if row.error_type is None else row.error_type,
+        message="this entry was not written by an agent" if row.message is None else row.message,
+        fingerprint=row.fingerprint or "",
+        attempts=[] if row.attempts in (None, "[]") else _attempts(row.attempts or ""),
+        deliveries=_number(row.deliveries, 0),
+        first_failed_at=_real(row.first_failed_at, millis),
+        failed_at=_real(row.failed_at, millis),
+        photo_id=row.photo,
+        session_id=row.session,
+        file_name=row.file_name,
+        traceparent=row.traceparent or "",
+        version=row.version or "",
+        replays=_number(row.replays, 0),
+        answer=row.answer or "",
+        cause=row.cause or "",
+        cut=_number(row.cut, 0),
     )
 
 
-def _number(text: str, otherwise: int) -> int:
+def _attempts(text: str) -> list[Attempt]:
+    try:
+        return _ATTEMPTS.decode(text)
+    except msgspec.MsgspecError:
+        return []
+
+
+def _number(text: str | None, otherwise: int) -> int:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else otherwise
 
 
-def _real(text: str, otherwise: float) -> float:
+def _real(text: str | None, otherwise: float) -> float:
     try:
         return float(text) if text else otherwise
     except ValueError:

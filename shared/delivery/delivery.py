@@ -63,8 +63,8 @@ class Delivery:
         """Its handler was cancelled: the process stops, or the entry is lost."""
         self.lost = False
         """Another process took the entry over, so nothing is settled."""
-        self.unknown: list[str] = []
-        """Names in a submission that no field has."""
+        self.unknown: list[str] | None = None
+        """Names in a submission that no field has; None for what is no submission."""
 
     @property
     def steps(self) -> tuple[Step, ...]:

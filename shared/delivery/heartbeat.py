@@ -15,6 +15,7 @@ from events.keys import RETURNED
 from shared.delivery import postponed, scripts
 from shared.delivery.lane import ReconnectBackoff
 from shared.delivery.news import GroupLost, Neighbours, Paused, Stalled
+from shared.retry.call_times import SlowCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +60,8 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds a delivery takes now."""
     seconds_usual: float = 0.0
     """Seconds a delivery usually takes; 0: not known yet."""
+    slow_parts: dict[str, SlowCalls] = {}
+    """Outside parts whose calls take much longer than usual (`shared.retry.call_times`)."""
 
 
 class Watch:

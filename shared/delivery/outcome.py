@@ -11,7 +11,7 @@ import msgspec
 from events import codec, identities, topology
 from events.types import Event, Step
 from shared.delivery import packing
-from shared.delivery.dead_letter import Reason, beginnings, letter_fields
+from shared.delivery.dead_letter import Reason, beginnings, failed_event, letter_fields
 from shared.delivery.photo_record import record_fields
 from shared.delivery.postponed import delays_of, overdue
 from shared.reports.german import FINAL
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from events.keys import Keys
     from shared.delivery.delivery import Delivery
     from shared.delivery.runtime import Runtime
-    from shared.retry.policy import Attempt, Failed, Succeeded
+    from shared.retry.attempt import Attempt
+    from shared.retry.policy import Failed, Succeeded
 
 _OUR_FIELDS: Final = 1024
 """Bytes, more than `ernidelayed`, `ernireplay` and their names take."""
@@ -56,7 +57,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     what: What
     outputs: Sequence[tuple[str, Fields]] = ()
-    """Key and fields: the output events, or the one dead letter."""
+    """Key and fields: the output events; or the dead letter and, where it names a photo, `photo.failed`."""
     delayed_key: str = ""
     delay_ms: int = 0
     photo: tuple[str, Fields] | None = None
@@ -181,9 +182,13 @@ class Outcomes:
             answer=answer_of(error) if error else "",
             cause=_cause(error) if error and reason == "permanent" else "",
         )
+        outputs: list[tuple[str, Fields]] = [(self._keys.dead(self._stage.agent), fields)]
+        # a report that could not be written is no photo
+        if envelope and envelope.photo_id and stream != topology.COMPLETED:
+            outputs.append((self._keys.stream(topology.FAILED), self._failed(delivery, envelope, fields)))
         return Outcome(
             what="dead",
-            outputs=[(self._keys.dead(self._stage.agent), fields)],
+            outputs=outputs,
             raw=packing.pack(beginnings(delivery.fields)) if cut else None,
             photo=self._photo(delivery, self._step(delivery, attempts), "dead", message),
             # a report that could not be written is no photo
@@ -194,6 +199,21 @@ class Outcomes:
             error=error,
             message=message,
             attempts=attempts,
+        )
+
+    def _failed(self, delivery: Delivery, envelope: Envelope, letter: Sequence[str | bytes]) -> Fields:
+        """Return the public event beside a dead letter; its id is the same however often this is repeated."""
+        agent, span = self._stage.agent, delivery.span
+        return codec.encode(
+            failed_event(letter),
+            event_id=f"dead:{agent}:{delivery.entry_id}:{delivery.deliveries}",
+            source=self._source,
+            photo_id=envelope.photo_id,
+            session_id=envelope.session_id,
+            traceparent=span.traceparent,
+            tracestate=span.tracestate,
+            steps=envelope.steps,
+            extras=envelope.extras,
         )
 
     def _postponed(self, delivery: Delivery, envelope: Envelope, result: Failed, message: str) -> Outcome:
@@ -295,7 +315,8 @@ class Outcomes:
         fields = record_fields(
             step, outcome, message, delivery.traceparent, envelope.session_id, _file_name(envelope), until
         )
-        if delivery.unknown:
+        if delivery.unknown is not None:
+            # an empty value replaces what an earlier submission of the photo left
             fields += ("unknown_fields", ", ".join(delivery.unknown).encode("utf-8", "replace"))
         return self._keys.photo(envelope.photo_id), fields
 

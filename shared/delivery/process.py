@@ -19,6 +19,7 @@ from shared.delivery.dead_letter import VERSION
 from shared.delivery.heartbeat import ProcessInfo
 from shared.delivery.lane_worker import LaneWorker
 from shared.delivery.runtime import Runtime
+from shared.retry.call_times import slow_parts
 from shared.telemetry.server import HealthServer, HealthState
 from shared.telemetry.tracing import DeliverySpans
 
@@ -233,6 +234,7 @@ class AgentProcess:
             recent="".join(one.outcomes for one in recent),
             seconds_now=round(max(one.seconds_now for one in recent), 4),
             seconds_usual=round(max(one.seconds_usual for one in recent), 4),
+            slow_parts=slow_parts(),
         )
 
     def health(self) -> HealthState:

@@ -297,6 +297,10 @@ class Reader:
         """
         if not self._suspects:
             return False
+        if not self._may_read():
+            # a part that is down gets one entry at a time, a suspect too
+            self._slots.want_all_no_more(self)
+            return False
         if not self._slots.want_all(self):
             return False
         if not self._slots.take_all(self):

@@ -20,7 +20,7 @@ import msgspec
 
 from events.identities import Sha256
 from shared.fetching.temporary import TemporaryFiles
-from shared.fetching.web import Web
+from shared.fetching.web import Web, about_host
 from shared.photo_store import SCHEME
 from shared.retry.errors import PermanentError, dependency
 from shared.telemetry.redact import scrub
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     """Streams the bytes of one ``sharepoint:`` address."""
 
 _DEADLINE_SECONDS: Final = 60.0
+_WEB: Final = ("http:", "https:")
 _FILE_CHUNK: Final = 1 << 20
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO})
 
@@ -121,7 +122,11 @@ class Sources:
             if not deadline.expired():
                 raise
             if size == 0:
-                raise TimeoutError(f"{what} sent nothing in {self._deadline:g} s") from error
+                silent = TimeoutError(f"{what} sent nothing in {self._deadline:g} s")
+                if source_url.lower().startswith(_WEB):
+                    with about_host(source_url):
+                        raise silent from error
+                raise silent from error
             raise PermanentError(
                 f"{what} sent {size:,} bytes in {self._deadline:g} s and was not done: publish"
                 " the photo from a faster source"

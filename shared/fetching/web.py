@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin, urlsplit
 
@@ -11,14 +11,16 @@ import aiohttp
 from yarl import URL
 
 from shared.fetching.guard import AddressRefusedError, Hosts, session
-from shared.retry.errors import HttpStatusError, PermanentError, dependency
+from shared.retry.errors import HttpStatusError, PermanentError, aimed_at, dependency
 from shared.retry.retry_after import retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from aiohttp.abc import AbstractResolver
 
+DEPENDENCY: Final = "source"
 MAX_REDIRECTS: Final = 3
 _PRINTABLE: Final = re.compile(r"[!-~]*")
 _CHUNK: Final = 65_536
@@ -58,11 +60,12 @@ class Web:
         """The body at an address, in pieces, decompressed piece by piece if it came compressed.
 
         At most three redirects are followed, each checked like the first address. Raises PermanentError for
-        what is not allowed, HttpStatusError for an answer other than 200; aiohttp's errors pass through.
+        what is not allowed, HttpStatusError for an answer other than 200, PostponeError while the host is
+        known to be down; aiohttp's errors pass through.
         """
         url = _parsed(address)
-        with dependency("source"):
-            for _ in range(MAX_REDIRECTS + 1):
+        for _ in range(MAX_REDIRECTS + 1):
+            with _about(url):
                 self._hosts.check(url)
                 client = self._named if self._hosts.named(url) else self._public
                 try:
@@ -102,6 +105,24 @@ class Web:
                 f"{_shown(url)} has {answer.content_length:,} bytes, more than {self._max_bytes:,}: make the"
                 " photo smaller, or allow more with MAX_PHOTO_BYTES"
             )
+
+
+@contextmanager
+def _about(url: URL) -> Iterator[None]:
+    """Let what fails in this block count for the host alone: the photos of other hosts go on."""
+    host = _host(url)
+    with aimed_at(DEPENDENCY, host, ()), dependency(DEPENDENCY, host):
+        yield
+
+
+def about_host(address: str) -> AbstractContextManager[None]:
+    """Let a failure in this block count for the host of a web address."""
+    return dependency(DEPENDENCY, _host(URL(address)))
+
+
+def _host(url: URL) -> str:
+    """Return the host, with its port if that is not the usual one."""
+    return f"{url.host}" if url.is_default_port() else f"{url.host}:{url.port}"
 
 
 def _parsed(address: str, base: URL | None = None) -> URL:

@@ -12,8 +12,8 @@ from events import keys, topology
 from events.connection import call
 from events.publisher import SESSION_TTL, SESSION_TTL_IN_FLIGHT
 from shared.delivery import packing
-from shared.delivery.dead_letter import DeadLetter, read_letter
-from shared.operations import scripts
+from shared.delivery.dead_letter import DeadLetter, Row, letter_of, read_letter
+from shared.operations import causes, scripts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from events.keys import Keys
 
 _PAGE: Final = 500
-_GROUPED: Final = 500
-"""Dead letters that Redis groups at a time: it serves nobody else meanwhile, some ten milliseconds."""
-EXAMPLES: Final = 3
-"""Dead letters read of each group."""
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +95,7 @@ class DeadLetters:
             topology.stage_of(wanted.agent)
         found, now = 0, time.time()
         agents = topology.AGENTS if wanted.agent is None else (wanted.agent,)
-        last = {(agent, lane): await self._newest(agent, lane) for agent in agents for lane in self._lanes}
+        last = {(agent, lane): await self._newest_id(agent, lane) for agent in agents for lane in self._lanes}
         for agent in agents:
             for lane in self._lanes:
                 async for page in self._pages(agent, lane, last[agent, lane]):
@@ -132,39 +128,51 @@ class DeadLetters:
     async def _group(
         self, found: dict[str, Group], agent: str, lane: Keys, conditions: Sequence[str]
     ) -> None:
-        start, newest = "-", await call(self._redis, "XREVRANGE", lane.dead(agent), "+", "-", "COUNT", 1)
-        ids: dict[str, list[str]] = {}
-        while newest and start != "(":
-            last, page = await scripts.groups(
-                self._redis, lane.dead(agent), start, newest[0][0].decode(), _GROUPED, conditions
-            )
-            for fingerprint, count, these in page:
-                _add(found, fingerprint, count, [])
-                ids[fingerprint] = [*ids.get(fingerprint, []), *these][-EXAMPLES:]
-            start = "(" + last
-        for fingerprint, these in ids.items():
-            read = [await self.get(dead_id, agent=agent) for dead_id in these]
-            # one may have been replayed meanwhile
-            _add(found, fingerprint, 0, [letter for letter in read if letter])
+        if conditions:
+            these: causes.Causes = {}
+            newest = await self._newest_id(agent, lane)
+            if newest:
+                await causes.grouped(self._redis, lane, agent, newest, conditions, into=these)
+        else:
+            these = await causes.of_agent(self._redis, lane, agent)
+        ids = [dead_id for _, newest_ids in these.values() for dead_id in newest_ids]
+        rows = await scripts.letters_at(self._redis, lane, agent, ids) if ids else []
+        # one may have been replayed meanwhile
+        read = {row.id: letter_of(row, agent=agent, lane=lane.lane) for row in rows}
+        for fingerprint, (count, newest_ids) in these.items():
+            _add(found, fingerprint, count, [read[dead_id] for dead_id in newest_ids if dead_id in read])
 
-    async def _newest(self, agent: str, lane: Keys) -> tuple[int, int]:
+    async def _newest_id(self, agent: str, lane: Keys) -> str:
         page = await call(self._redis, "XREVRANGE", lane.dead(agent), "+", "-", "COUNT", 1)
-        return _place(page[0][0]) if page else (0, 0)
+        return str(page[0][0].decode()) if page else ""
 
-    async def _pages(
-        self, agent: str, lane: Keys, last: tuple[int, int]
-    ) -> AsyncIterator[Iterator[DeadLetter]]:
-        """Yield the dead letters of one stream up to the id `last`, one page for each round trip."""
-        start = "-"
-        while True:
-            page = await scripts.letters(self._redis, lane, agent, start, _PAGE)
-            ended = len(page) < _PAGE or _place(page[-1][0]) >= last
-            if ended:
-                page = [(dead_id, flat) for dead_id, flat in page if _place(dead_id) <= last]
-            yield (read_letter(dead_id, flat, agent=agent, lane=lane.lane) for dead_id, flat in page)
-            if ended:
-                return
-            start = "(" + page[-1][0].decode()
+    async def _pages(self, agent: str, lane: Keys, newest: str) -> AsyncIterator[Iterator[DeadLetter]]:
+        """Yield the dead letters of one stream up to an id ('': none), one page for each round trip.
+
+        Redis looks for the next page while this one is read.
+        """
+        if not newest:
+            return
+        last = _place(newest)
+        asked = self._ask(agent, lane, "-")
+        try:
+            ended = False
+            while not ended:
+                page = await asked
+                ended = len(page) < _PAGE or _place(page[-1].id) >= last
+                if ended:
+                    page = [row for row in page if _place(row.id) <= last]
+                else:
+                    asked = self._ask(agent, lane, "(" + page[-1].id)
+                    # the task sends its question now
+                    await asyncio.sleep(0)
+                yield (letter_of(row, agent=agent, lane=lane.lane) for row in page)
+        finally:
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+
+    def _ask(self, agent: str, lane: Keys, start: str) -> asyncio.Task[list[Row]]:
+        return asyncio.create_task(scripts.letters(self._redis, lane, agent, start, _PAGE))
 
     async def get(self, dead_id: str, *, agent: str | None = None) -> DeadLetter | None:
         """Return one dead letter by its id; ids of two agents may be equal, then `agent` says which."""
@@ -244,7 +252,7 @@ class DeadLetters:
 def _add(found: dict[str, Group], fingerprint: str, count: int, newest: list[DeadLetter]) -> None:
     group = found.setdefault(fingerprint, Group(fingerprint=fingerprint))
     group.count += count
-    group.newest = sorted([*group.newest, *newest], key=lambda letter: letter.failed_at)[-EXAMPLES:]
+    group.newest = sorted([*group.newest, *newest], key=lambda letter: letter.failed_at)[-causes.EXAMPLES :]
 
 
 def _conditions(wanted: DeadFilter) -> list[str]:
@@ -258,9 +266,9 @@ def _conditions(wanted: DeadFilter) -> list[str]:
     return [word for name, value in fields.items() if value is not None for word in (name, value)]
 
 
-def _place(dead_id: bytes) -> tuple[int, int]:
+def _place(dead_id: str) -> tuple[int, int]:
     """Return an entry id as the two numbers it sorts by."""
-    millis, _, sequence = dead_id.partition(b"-")
+    millis, _, sequence = dead_id.partition("-")
     return int(millis), int(sequence)
 
 

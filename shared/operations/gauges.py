@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +11,7 @@ import structlog
 
 from events import topology
 from events.connection import RedisError, call
-from shared.operations import scripts, status
+from shared.operations import causes, scripts, status
 from shared.telemetry.metrics import (
     PUBLISH_REFUSED,
     REDIS_MEMORY_LIMIT,
@@ -36,11 +37,16 @@ _log = structlog.get_logger(__name__)
 
 async def keep(redis: Redis, stage: Stage, metrics: AgentMetrics, lanes: Sequence[Keys]) -> None:
     """Keep backlog, age, pending, delayed and dead letters of the agent up to date, until cancelled."""
-    dead = DeadByReason(redis, stage, lanes)
+    dead, due = DeadByReason(redis, stage, lanes), 0.0
     while True:
         try:
             depth = await status.depth_of(redis, stage, lanes)
             reasons = await dead.count()
+            if sum(reasons.values()) >= causes.PAGE and time.monotonic() >= due:
+                # so that `erni dead list` finds nearly all of them counted
+                for lane in lanes:
+                    await causes.of_agent(redis, lane, stage.agent)
+                due = time.monotonic() + RECOUNT_SECONDS
             if topology.INTAKE in stage.reads:
                 PUBLISH_REFUSED.set(sum([int(await redis.get(lane.refused) or 0) for lane in lanes]))
                 await _note_memory(redis)

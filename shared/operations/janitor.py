@@ -32,7 +32,9 @@ async def keep(redis: Redis, stage: Stage, lanes: Sequence[Keys], sessions: Sess
 
     The writer of a public stream trims it, the creator of sessions sweeps them.
     """
-    trims = [lane.stream(name) for lane in lanes for name in stage.writes if name in topology.PUBLIC]
+    # every agent may write `photo.failed`, so every agent trims it
+    public = [name for name in topology.PUBLIC if name == topology.FAILED or name in stage.writes]
+    trims = [lane.stream(name) for lane in lanes for name in public]
     sweeps = topology.INTAKE in stage.reads
     if not trims and not sweeps:
         return

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from events import scripts
+from shared.delivery import packing
+from shared.delivery.dead_letter import FIELDS, Row, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,9 +23,12 @@ _GROUPS = scripts.load(_HERE, "groups")
 _LETTERS = scripts.load(_HERE, "letters")
 _COUNTED = scripts.load(_HERE, "counted")
 _RECOUNTED = scripts.load(_HERE, "recounted")
-_DISCARD = scripts.load(_HERE, "discard")
-_REPLAY = scripts.load(_HERE, "replay", "session")
+_CAUSES = scripts.load(_HERE, "causes")
+_CAUSES_KEPT = scripts.load(_HERE, "causes_kept")
+_DISCARD = scripts.load(_HERE, "discard", "cause")
+_REPLAY = scripts.load(_HERE, "replay", "cause", "session")
 _ADOPT = scripts.load(_HERE, "adopt")
+_DECODER: Final = msgspec.msgpack.Decoder(list[Row])
 _LOOKED_AT: Final = 1000
 """Entries that one call of `adopt` looks at: the server answers others between two calls."""
 
@@ -29,12 +36,29 @@ REPLAY_PAIRS: Final = 3500
 """Pairs one XADD takes from a script: Lua's unpack ends near 4,000 (measured on Redis 7.0 and Valkey 8.1)."""
 
 
-async def letters(
-    redis: Redis, lane: Keys, agent: str, start: str, most: int
-) -> list[tuple[bytes, list[bytes]]]:
-    """A page of an agent's dead letters, each with its id and its fields but `raw`; `start` as for XRANGE."""
-    page: list[tuple[bytes, list[bytes]]] = await _LETTERS(redis, [lane.dead(agent)], [start, most])
-    return page
+async def letters(redis: Redis, lane: Keys, agent: str, start: str, most: int) -> list[Row]:
+    """A page of an agent's dead letters, without the entries they hold; `start` as for XRANGE."""
+    return _rows(await _LETTERS(redis, [lane.dead(agent)], [start, most, *FIELDS]))
+
+
+async def letters_at(redis: Redis, lane: Keys, agent: str, ids: Sequence[str]) -> list[Row]:
+    """The dead letters of these ids that are still there, in one round trip."""
+    async with redis.pipeline(transaction=False) as pipe:
+        # so that no server answers NOSCRIPT in the middle
+        pipe.script_load(_LETTERS.text.decode())
+        for dead_id in ids:
+            pipe.evalsha(_LETTERS.digest, 1, lane.dead(agent), dead_id, 1, *FIELDS)
+        replies: list[bytes] = (await pipe.execute())[1:]
+    found = [row for reply in replies for row in _rows(reply)]
+    return [row for row in found if row.id in ids]
+
+
+def _rows(packed: bytes) -> list[Row]:
+    try:
+        return _DECODER.decode(packed)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # bytes that are no text, which only the slow way reads
+        return [row_of(values) for values in packing.unpack(packed)]
 
 
 async def groups(
@@ -72,6 +96,7 @@ async def replay(
         lane.stream(completed),
         lane.session_stats,
         lane.dead_counts(agent),
+        lane.dead_causes(agent),
     ]
     if session:
         keys.append(lane.session(session))
@@ -81,7 +106,22 @@ async def replay(
 
 async def discard(redis: Redis, lane: Keys, agent: str, dead_id: str) -> bool:
     """Delete one dead letter; returns False if it was gone already."""
-    return bool(await _DISCARD(redis, [lane.dead(agent), lane.dead_counts(agent)], [dead_id]))
+    names = [lane.dead(agent), lane.dead_counts(agent), lane.dead_causes(agent)]
+    return bool(await _DISCARD(redis, names, [dead_id]))
+
+
+async def causes(redis: Redis, lane: Keys, agent: str) -> tuple[int, str, dict[bytes, bytes]]:
+    """Return how many dead letters an agent has, the id of the newest ('' if none), and the causes kept."""
+    length, newest, flat = await _CAUSES(redis, [lane.dead(agent), lane.dead_causes(agent)], [])
+    return length, newest.decode(), dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+async def causes_kept(
+    redis: Redis, lane: Keys, agent: str, last: str, found: Mapping[str, tuple[int, Sequence[str]]]
+) -> bool:
+    """Keep the causes of all dead letters up to the id `last`; returns False if some of them went."""
+    flat = [word for name, (count, ids) in found.items() for word in (name, " ".join((str(count), *ids)))]
+    return bool(await _CAUSES_KEPT(redis, [lane.dead(agent), lane.dead_causes(agent)], [last, *flat]))
 
 
 async def counted(redis: Redis, lane: Keys, agent: str) -> tuple[int, dict[bytes, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 
     from events.keys import Keys
     from events.topology import Stage
+    from shared.retry.call_times import SlowCalls
 
 
 SILENT_SECONDS: Final = 3.0
 """Heartbeats come at least once a second: a process that misses three is frozen, dead, or has no Redis."""
+_DEATHS: Final = 5
+"""Dead letters whose causes are compared."""
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +76,8 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Processes of this machine that were killed: their entries are taken over when the lease is over."""
     last_death: str = ""
     """The message of the newest dead letter; only read where recent entries died."""
+    deaths_alike: int = 0
+    """How many of the newest five dead letters in a row have the same fingerprint as the newest."""
 
     @property
     def in_hand(self) -> int:
@@ -91,6 +97,16 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
             for process in self.processes
             for name in sorted(process.says.breakers_open)
         }
+
+    @property
+    def slow_parts(self) -> dict[str, SlowCalls]:
+        """Outside parts that answer slowly, as the process says for which each is slowest."""
+        slow: dict[str, SlowCalls] = {}
+        for process in self.processes:
+            for part, calls in process.says.slow_parts.items():
+                if part not in slow or calls.seconds_now > slow[part].seconds_now:
+                    slow[part] = calls
+        return slow
 
 
 class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +129,8 @@ async def read_status(redis: Redis, *, lanes: int = 1, alive_within: float = 15.
         processes = [process for process in recent if process not in ended]
         paused = await _paused(redis, stage, all_keys)
         depth = await depth_of(redis, stage, all_keys)
+        some_died = any("x" in process.says.recent for process in processes)
+        message, alike = await _last_deaths(redis, stage, all_keys) if some_died else ("", 0)
         agents.append(
             AgentStatus(
                 agent=stage.agent,
@@ -121,7 +139,8 @@ async def read_status(redis: Redis, *, lanes: int = 1, alive_within: float = 15.
                 paused_since=paused,
                 frozen=[process for process in known if _frozen(process, alive_within)],
                 ended=ended,
-                last_death=await _last_death(redis, stage, all_keys) if _some_died(processes) else "",
+                last_death=message,
+                deaths_alike=alike,
             )
         )
     public = {
@@ -196,18 +215,24 @@ async def _paused(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> float | 
     return min((float(value) for value in since if value), default=None)
 
 
-def _some_died(processes: Sequence[ProcessStatus]) -> bool:
-    return any("x" in process.says.recent for process in processes)
-
-
-async def _last_death(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> str:
-    newest = (b"", "")
+async def _last_deaths(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> tuple[str, int]:
+    """Return the newest dead letter's message, and how many of the newest have its cause."""
+    letters: list[tuple[bytes, str, str]] = []
     for lane in lanes:
-        page = await call(redis, "XREVRANGE", lane.dead(stage.agent), "+", "-", "COUNT", 1)
+        page = await call(redis, "XREVRANGE", lane.dead(stage.agent), "+", "-", "COUNT", _DEATHS)
         for dead_id, flat in page:
             letter = read_letter(dead_id, flat, agent=stage.agent, lane=lane.lane)
-            newest = max(newest, (dead_id, letter.message))
-    return newest[1]
+            letters.append((dead_id, letter.fingerprint, letter.message))
+    letters = sorted(letters, key=lambda letter: _moment(letter[0]), reverse=True)[:_DEATHS]
+    if not letters:
+        return "", 0
+    _, cause, message = letters[0]
+    return message, sum(1 for _ in itertools.takewhile(lambda letter: letter[1] == cause, letters))
+
+
+def _moment(entry_id: bytes) -> tuple[int, int]:
+    millis, _, sequence = entry_id.partition(b"-")
+    return int(millis), int(sequence)
 
 
 def _frozen(process: ProcessStatus, alive_within: float) -> bool:

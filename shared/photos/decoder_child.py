@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import structlog
 
 from shared.photos.decoder_messages import (
     LENGTH,
@@ -32,6 +34,7 @@ _ROOT: Final = Path(__file__).parents[2]
 _NO_ENVIRONMENT: Final[Mapping[str, str]] = {}
 _CHUNK: Final = 1 << 20
 _START_SECONDS: Final = 60.0
+_log = structlog.get_logger(__name__)
 
 
 class DecoderError(OSError):
@@ -96,6 +99,8 @@ class DecoderChild:
         if not isinstance(reply, Ready):
             raise DecoderError(reply.text if isinstance(reply, Failed) else type(reply).__name__)
         self._ready = True
+        if reply.unfiltered:
+            _say_once(reply.unfiltered)
 
     async def ask(self, request: Request, photo: bytes | Path) -> Reply:
         """Have one photo worked on. Raises EndedError if the process ends before it answers."""
@@ -146,6 +151,12 @@ class DecoderChild:
         except subprocess.TimeoutExpired:
             code = 0
         return EndedError(max(0, -code))
+
+
+@cache
+def _say_once(why: str) -> None:
+    """Log, for the first of the processes, that only limits keep it from files and from the network."""
+    _log.warning("the system calls of the photo decoder are not filtered", error=why)
 
 
 def _memory_file() -> int:

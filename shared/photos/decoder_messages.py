@@ -84,6 +84,9 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     """The decoder has given up its rights and waits for photos."""
 
+    unfiltered: str = ""
+    """Why the kernel filters no system calls of it; '' if it does."""
+
 
 Request: TypeAlias = Examine | MakePreview
 Reply: TypeAlias = Examined | Preview | Refused | OutOfMemory | Failed | Ready

@@ -2,8 +2,9 @@
 
 An agent starts it (`shared.photos.decoders`). It has an empty environment and three descriptors that lead
 anywhere, and before the first photo it gives up the right to open another one: no file, no socket. On Linux
-it gains no privileges and ends with its parent. Memory and CPU have limits; past them it is killed, by
-itself or by the kernel, and takes nothing with it but the one photo.
+it gains no privileges, the kernel refuses such calls (`shared.photos.system_calls`), and it ends with its
+parent. Memory and CPU have limits; past them it is killed, by itself or by the kernel, and takes nothing with
+it but the one photo.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from shared.photos.decoder_messages import (
     Request,
     Start,
 )
+from shared.photos.system_calls import refuse_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,11 +57,11 @@ def main() -> None:
     connection = socket.socket(fileno=0)
     try:
         work = _work()
-        _give_up_rights(start)
+        unfiltered = _give_up_rights(start)
     except Exception as error:  # noqa: BLE001 - the agent has the only place to say it
         _send(connection, Failed(text=f"{type(error).__name__}: {error}"))
         return
-    _send(connection, Ready())
+    _send(connection, Ready(unfiltered=unfiltered))
     decode = msgspec.msgpack.Decoder(Request).decode
     while (length := _received(connection, LENGTH.size)) and (
         message := _received(connection, LENGTH.unpack(length)[0])
@@ -114,8 +116,11 @@ def _work() -> Callable[[Request, Data], Reply]:
     return work
 
 
-def _give_up_rights(start: Start) -> None:
-    """Keep the connection and the photo's bytes; nothing else can be opened from here on."""
+def _give_up_rights(start: Start) -> str:
+    """Keep the connection and the photo's bytes; nothing else can be opened from here on.
+
+    Returns why the kernel filters no system calls, '' if it does: then the limit of descriptors must do.
+    """
     if start.photo_file != PHOTO_FILE:
         os.dup2(start.photo_file, PHOTO_FILE)
     os.closerange(PHOTO_FILE + 1, 1024)
@@ -129,6 +134,7 @@ def _give_up_rights(start: Start) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     # one more for the mapping of a photo, which has a descriptor of its own
     resource.setrlimit(resource.RLIMIT_NOFILE, (PHOTO_FILE + 2, PHOTO_FILE + 2))
+    return refuse_calls()
 
 
 def _answer(work: Callable[[Request, Data], Reply], request: Request) -> Reply:

@@ -27,6 +27,7 @@ _CRITICAL: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 # What decoding needs beside these, transparency and colour, and what is small: to leave it out takes a copy.
 _NEEDED: Final = frozenset({b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"pHYs", b"bKGD", b"tIME"})
 _TEXTS: Final = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 _OLD_EXIF: Final = b"Raw profile type exif\0"
 
 
@@ -61,19 +62,20 @@ def layout_of(data: Data) -> PngLayout:
             texts.append((name, data[start + len(_OLD_EXIF) : end]))
     kept.append((first, last))
     return PngLayout(
-        picture=_joined(data, kept),
+        # without its end a decoder takes nothing, although all pixels may be there
+        picture=_joined(data, kept, b"" if done else _END),
         exif=exif or next(_raw_profiles(texts), b""),
         end=done,
     )
 
 
-def _joined(data: Data, parts: list[tuple[int, int]]) -> Pixels:
-    """Return the parts in a row. The longest one, which has the pixels, stays where it is."""
+def _joined(data: Data, parts: list[tuple[int, int]], end: bytes) -> Pixels:
+    """Return the parts in a row, then `end`. The longest part, which has the pixels, stays where it is."""
     longest = max(range(len(parts)), key=lambda number: parts[number][1] - parts[number][0])
     before, after = (
         b"".join(data[start:end] for start, end in some) for some in (parts[:longest], parts[longest + 1 :])
     )
-    return framed(data, before, *parts[longest], after)
+    return framed(data, before, *parts[longest], after + end)
 
 
 def _raw_profiles(texts: list[tuple[bytes, bytes]]) -> Iterator[bytes]:

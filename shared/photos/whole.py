@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pyvips
 
 from shared.photos.facts import called
-from shared.photos.kinds import JPEG
+from shared.photos.kinds import JPEG, PNG
 from shared.photos.preview import shrunk
 from shared.retry.errors import PermanentError
 
 if TYPE_CHECKING:
     from shared.photos.open import OpenPhoto
+
+
+_LAST_PART: Final = 1_000_000
+"""Bytes of a photo without an end that are looked at for a document behind it."""
 
 
 def ensure_whole(photo: OpenPhoto, *, name: str | None = None) -> None:
@@ -22,8 +26,9 @@ def ensure_whole(photo: OpenPhoto, *, name: str | None = None) -> None:
     """
     data, kind, shown = photo.data, photo.kind, called(name)
     end = photo.end
-    if kind is JPEG and end is None and _has_all_pixels(photo):
-        end = len(data)
+    if kind in (JPEG, PNG) and end is None and _has_all_pixels(photo):
+        # where its pixels end is not known: what hides in its last part counts as behind them
+        end = max(0, len(data) - _LAST_PART)
     if end is None:
         raise PermanentError(
             f"the {kind.name} photo{shown} is cut off after {len(data):,} bytes: send the whole file again"
@@ -49,7 +54,7 @@ def ensure_whole(photo: OpenPhoto, *, name: str | None = None) -> None:
 
 
 def _has_all_pixels(photo: OpenPhoto) -> bool:
-    """Decode a photo without an end marker: some programs forget it, and all pixels are there."""
+    """Decode a photo without an end: some programs forget it, and all pixels are there."""
     try:
         shrunk(photo, 64)
     except (pyvips.Error, ValueError):

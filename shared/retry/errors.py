@@ -6,9 +6,12 @@ what to do. It never holds a URL's query or userinfo, a token or a position.
 
 from __future__ import annotations
 
+import ssl
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
+
+import aiohttp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 OF_A_TARGET: Final = frozenset({403, 404, 507})
 """Answers that a target gives to every photo: a missing right, a wrong address, no space left."""
 _OF_A_PART: Final = 401
+CERTIFICATE_ERRORS: Final = (ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError)
 
 
 class PermanentError(Exception):
@@ -150,9 +154,10 @@ def status_of(error: BaseException) -> int | None:
 def refuser_of(error: BaseException) -> str | None:
     """Return the part or target that refused in a way no photo can be blamed for; None for other failures.
 
-    A 401 and a SetupError are about the part, whose credentials or settings are wrong.
+    A 401 and a SetupError are about the part, whose credentials or settings are wrong. So is a certificate
+    that this machine does not trust.
     """
-    if getattr(error, _REFUSED, False) or isinstance(error, SetupError):
+    if getattr(error, _REFUSED, False) or isinstance(error, (SetupError, *CERTIFICATE_ERRORS)):
         return dependency_of(error)
     part = (dependency_of(error) or "").partition("/")[0]
     # sources are many hosts, and their rights are part of the addresses: a 401 is about that photo

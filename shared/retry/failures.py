@@ -1,7 +1,7 @@
 """Lists the answers of every outside part: whom each concerns, whether it passes, and who learns of it.
 
-docs/failures.md is made of this list: ``python -m shared.retry.failures > docs/failures.md``. A test raises
-each answer in the code that reads it, and compares what comes out.
+docs/failures.md is made of this list: ``python -m shared.retry.failures > docs/failures.md``. A test lets a
+server give each answer to the code that reads it, and compares what comes of it.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ FAILURES: Final[tuple[Failure, ...]] = (
     Failure("SharePoint", "400", "photo", "dead letter", "the message names the column"),
     Failure("SharePoint", "413", "photo", "dead letter", "make the photo smaller"),
     Failure("SharePoint", "a value the library rejects", "photo", "left to a person", "find another value"),
+    Failure("SharePoint", "check-out or check-in refused", "photo", "left to a person", "publish it by hand"),
     Failure("vision", "401", "part", "again", "check VISION_API_KEY"),
     Failure("vision", "429", "part", "again", "wait: the service is asked too often"),
     Failure("vision", "500", "part", "again", "wait"),
@@ -71,10 +72,20 @@ FAILURES: Final[tuple[Failure, ...]] = (
     Failure("vision", "budget used up", "part", "postponed", "raise VISION_BUDGET_DAY or _SESSION"),
     Failure("vision", "403", "part", "dead letter", "check key and model, then replay"),
     Failure("vision", "404", "part", "dead letter", "check VISION_URL and VISION_MODEL, then replay"),
-    Failure("vision", "422", "part", "dead letter", "the message names the setting"),
+    Failure("vision", "redirect", "part", "dead letter", "correct VISION_URL, then replay"),
+    Failure("vision", "400 or 422 about a setting", "part", "dead letter", "the message names the setting"),
+    Failure(
+        "vision",
+        "400 or 422 about the schema",
+        "target",
+        "dead letter",
+        "set VISION_SCHEMA_FORM, then replay",
+    ),
+    Failure("vision", "400 or 422 about the picture", "photo", "dead letter", "the message says why"),
     Failure("vision", "413", "photo", "dead letter", "lower VISION_PREVIEW_SIDE"),
     Failure("vision", "content filter", "photo", "dead letter", "the service does not take this photo"),
     Failure("vision", "unreadable", "photo", "left to a person", "use a model that keeps to the schema"),
+    Failure("vision", "cut off", "photo", "left to a person", "raise VISION_MAX_TOKENS"),
     Failure("source", "429", "target", "again", "wait"),
     Failure("source", "500", "target", "again", "wait"),
     Failure("source", "no connection", "target", "again", "check the address and the network"),
@@ -111,12 +122,13 @@ happens to the photo, and where people see it. A **target** is one library, site
 SharePoint, the vision service or a source as a whole. A target that fails makes its own photos wait. A part
 that fails stops the reading of the agents that need it.
 
-- **again**: three attempts, 4 to 10 seconds apart. If the part or target answers nobody, the photo is
-  postponed and no attempt is used up.
+- **again**: three attempts, 4 to 10 seconds apart. If SharePoint, one of its libraries or the vision service
+  answers nobody, the photo is postponed and no attempt is used up. So is a photo whose source's host has
+  failed five times in a row. Any other photo is a dead letter after its third attempt.
 - **postponed**: the photo comes back by itself. `erni photo show` says why it waits, after how many attempts,
   and until when. After 24 hours of postponements it is a dead letter.
-- **dead letter**: the photo waits for a person. If a target refuses several photos in a row alike (403, 404),
-  or a setting is wrong, no photo is to blame: the next ones are postponed, and single ones probe.
+- **dead letter**: the photo waits for a person. If a target or part refuses several photos in a row alike, no
+  photo is to blame: the next ones are postponed, and single ones probe.
 - **released**: another process takes the photo, and this one stops reading for a while.
 - **looked at**: the item is read and decided again in the same attempt.
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential
 
+from shared.retry.attempt import Attempt
 from shared.retry.classify import Kind, classify, retry_after_of, sentence_of
 from shared.retry.errors import (
     PostponeError,
@@ -45,17 +46,6 @@ _REASON: Final = 400
 """Characters of a failure's sentence that its breaker keeps, for the process record."""
 _JITTER: Final = 0.5
 """Seconds added at random, so that entries that failed together do not return together."""
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """Hold one failed attempt."""
-
-    at: float
-    """Unix time in seconds when it failed."""
-    error_type: str
-    message: str
-    wait: float | None = None
-    """Seconds until the next one; None if it was the last."""
 
 
 class Succeeded(msgspec.Struct, Generic[T], frozen=True):

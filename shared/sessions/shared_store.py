@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgpack
 import msgspec
 import structlog
 
 from events import keys, scripts
+from events.identities import SessionId
 from events.publisher import SESSION_TTL_IN_FLIGHT
 from shared.sessions.record import Session, read_session
 from shared.telemetry import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from redis.asyncio import Redis
 
-    from events.identities import SessionId
     from events.keys import Keys
 
 _TOUCH = scripts.load("shared.sessions", "touch", "session")
+_SEVERAL = scripts.load("shared.sessions", "several", "session")
 _PUT = scripts.load("shared.sessions", "put", "session")
 _CANDIDATES = scripts.load("shared.sessions", "candidates")
 _EVICT = scripts.load("shared.sessions", "evict", "session")
 _FORGET = scripts.load("shared.sessions", "forget", "session")
 _AT_ONCE: Final = 64
 """Sessions of a kind looked at by one call of the eviction script: others are served between two calls."""
+_PAGE: Final = 250
+"""Sessions that one call reads: others are served between two calls."""
 _LONG_MS: Final = SESSION_TTL_IN_FLIGHT * 1000
 _log = structlog.get_logger(__name__)
 
@@ -212,20 +216,27 @@ class SharedSessions:
         metrics.SESSIONS_OVER_LIMIT.set(max(0, count.in_flight - self._limit * self._lanes))
         return count
 
-    async def _all(self, session_ids: Any) -> list[Session]:
-        """Read the sessions of some ids in one round trip; ids without a session are left out."""
-        ids: list[SessionId] = list(session_ids)
-        if not ids:
-            return []
-        async with self._redis.pipeline(transaction=False) as pipe:
-            # so that no server answers NOSCRIPT in the middle
-            pipe.script_load(_TOUCH.text.decode())
-            for session_id in ids:
-                names, args = self._call(session_id)
-                pipe.evalsha(_TOUCH.digest, len(names), *names, *args, "0")
-            replies: list[Any] = (await pipe.execute())[1:]
-        sessions = [self._read(i, flat, outcome) for i, (flat, outcome) in zip(ids, replies, strict=True)]
-        return [session for session in sessions if session is not None]
+    async def _all(self, session_ids: Iterable[str]) -> list[Session]:
+        """Read the sessions of some ids, a page for each round trip; ids without a session are left out."""
+        ids = list(session_ids)
+        found: dict[str, Session | None] = {}
+        for lane in keys.all_lanes(self._lanes):
+            here = [name for name in ids if keys.lane_of(name, self._lanes).lane == lane.lane]
+            for start in range(0, len(here), _PAGE):
+                found |= await self._several(lane, here[start : start + _PAGE])
+        return [session for name in ids if (session := found.get(name)) is not None]
+
+    async def _several(self, lane: Keys, ids: Sequence[str]) -> dict[str, Session | None]:
+        names = [lane.session_open, lane.session_lru, lane.session_stats]
+        for session_id in ids:
+            names += (lane.session(session_id), lane.session_photos(session_id))
+        packed = await _SEVERAL(self._redis, names, [self._ttl_ms, _LONG_MS, *ids])
+        # raw: a foreign value need not be UTF-8
+        replies: list[tuple[list[bytes], bytes]] = msgpack.unpackb(packed, raw=True)
+        return {
+            session_id: self._read(SessionId(session_id), flat, state)
+            for session_id, (flat, state) in zip(ids, replies, strict=True)
+        }
 
     def _call(self, session_id: str) -> tuple[list[str], list[str | int]]:
         """Return keys and first arguments for the scripts of one session."""

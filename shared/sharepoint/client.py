@@ -21,6 +21,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from shared.retry.call_times import timed
 from shared.retry.errors import PermanentError, PostponeError, TransientError, dependency
 from shared.retry.retry_after import retry_after
 from shared.settings import proxy_for
@@ -45,6 +46,9 @@ _CONNECT_SECONDS: Final = 10.0
 _SILENCE_SECONDS: Final = 60.0
 """Seconds without a byte after which a connection counts as dead."""
 _LOCKED_SECONDS: Final = 300.0
+_USUAL_SECONDS: Final = 0.25
+"""What a call is compared with (`shared.retry.call_times`) until enough calls were seen. A choice: four times
+this is slow."""
 _CHUNK: Final = 262_144
 
 
@@ -90,6 +94,7 @@ class GraphClient:
             headers={"User-Agent": self._agent},
             # A cookie of SharePoint would be a second permission, which we do not control.
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[timed(DEPENDENCY, expected=_USUAL_SECONDS)],
         )
         try:
             self._tokens = Tokens(self._grants or grants(self._settings, session))

@@ -139,7 +139,9 @@ class Filing:
             if item.checked_out or not (isinstance(cause, GraphError) and cause.status == _LOCKED):
                 raise
             # The library may want a file checked out before it is changed. If a person has it, this says so.
-            await check_out(self._client, photo.library.drive_id, item)
+            if refused := await check_out(self._client, photo.library.drive_id, item):
+                # Its values come when the lock has ended, or a person has changed the library's settings.
+                raise PostponeError(f"{error}; and {refused}", error.seconds) from refused
             later = await read_item(self._client, photo.library.drive_id, item.item_id)
             if later is None:
                 raise ItemChangedError(f"{item.name} was removed meanwhile") from None

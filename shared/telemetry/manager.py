@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import structlog
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 from shared.telemetry.logs import SERVICE
 from shared.telemetry.trace_target import TraceTarget, apply_variables, trace_target
-from shared.telemetry.tracing import REDIS_PORT, SCOPE, DeliverySpans, use_tracer
+from shared.telemetry.tracing import SCOPE, DeliverySpans, server_of, use_tracer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,7 +114,7 @@ class TelemetryManager:
             trace.set_tracer_provider(provider)
         use_tracer(tracer)
         self.deliveries = DeliverySpans(
-            tracer, consumer=self._consumer, server=_server_of(self._settings.redis_url)
+            tracer, consumer=self._consumer, server=server_of(self._settings.redis_url)
         )
         self._provider = provider
 
@@ -160,9 +159,3 @@ class TelemetryManager:
         )
         merged = ours.merge(OTELResourceDetector().detect())
         return ProcessResource(merged.attributes, merged.schema_url)
-
-
-def _server_of(redis_url: str) -> tuple[str, int] | None:
-    """Return host and port of Redis; None for a socket file."""
-    parts = urlsplit(redis_url)
-    return None if parts.scheme == "unix" else (parts.hostname or "localhost", parts.port or REDIS_PORT)

@@ -15,6 +15,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, StatusCode
 
+from events import redis_address
 from shared.telemetry import trace_context
 from shared.telemetry.logs import log_context
 from shared.telemetry.metrics import TRACE_CONTEXT_REJECTED
@@ -259,15 +260,6 @@ class DeliverySpans:
 
         The names are those of OpenTelemetry's conventions for messaging spans (v1.44).
         """
-        where: dict[str, AnyValue] = {}
-        if self._server is not None:
-            host, port = self._server
-            # The conventions want the port only where it is not the usual one.
-            where = (
-                {"server.address": host}
-                if port == REDIS_PORT
-                else {"server.address": host, "server.port": port}
-            )
         return {
             "agent": agent,
             "handoff_type": handoff_type,
@@ -278,8 +270,23 @@ class DeliverySpans:
             "messaging.destination.name": stream,
             "messaging.consumer.group.name": agent,
             "messaging.client.id": self._consumer,
-            **where,
+            **server_attributes(self._server),
         }
+
+
+def server_of(redis_url: str) -> tuple[str, int] | None:
+    """Return host and port of Redis; None for a socket file, or where sentinels say which server it is."""
+    address = redis_address.read(redis_url)
+    return None if address.path or address.sentinels else (address.host, address.port)
+
+
+def server_attributes(server: tuple[str, int] | None) -> dict[str, AnyValue]:
+    """Return where a message goes or comes from, for the span of its producer or consumer."""
+    if server is None:
+        return {}
+    host, port = server
+    # The conventions want the port only where it is not the usual one.
+    return {"server.address": host} if port == REDIS_PORT else {"server.address": host, "server.port": port}
 
 
 def _names(session_id: str | None, photo_id: str | None, file_name: str | None) -> dict[str, AnyValue]:

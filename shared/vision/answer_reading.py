@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from shared.columns.schema import Column
     from shared.vision.answer_schema import Asked
 
+_THOUGHT_START: Final = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _THOUGHT_END: Final = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _FENCED: Final = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)```", re.DOTALL)
 _STARTS: Final = 50
 """How many opening braces are tried in prose; each may be read to the end of the text."""
 _ABSENT: Final = object()
+_CUT: Final = "Die Antwort wurde vorher abgeschnitten."
 # Models put line breaks into their texts, which strict JSON does not allow.
 _DECODER: Final = json.JSONDecoder(strict=False)
 
@@ -55,12 +57,14 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
         return [self.error] if self.error else [f"{key}: {text}" for key, text in self.unread.items()]
 
 
-def read_answer(asked: Sequence[Asked], text: str) -> Reading:
-    """Read an answer, with or without thoughts, prose or fences around its JSON."""
-    document = _document(asked, text)
+def read_answer(asked: Sequence[Asked], text: str, *, cut: bool = False) -> Reading:
+    """Read an answer, with or without thoughts, prose or fences around its JSON.
+
+    `cut`: the service ended it at its limit. Then the properties that are complete are read.
+    """
+    document = _document(asked, text, cut=cut)
     if document is None:
-        error = "Das ist kein gültiges JSON-Objekt." if text.strip() else "Die Antwort ist leer."
-        return Reading(error=error)
+        return Reading(error=_no_document(text, cut=cut))
     fields: dict[str, FieldValue] = {}
     needs: dict[str, NeedsPerson] = {}
     unread: dict[str, str] = {}
@@ -68,6 +72,9 @@ def read_answer(asked: Sequence[Asked], text: str) -> Reading:
     for one in asked:
         key = one.key if one.key in document else one.column.name
         entry = document[key] if key in document else by_word.get(fold(one.column.display_name), _ABSENT)
+        if entry is _ABSENT and cut:
+            unread[one.key] = _CUT
+            continue
         _read(one, {"value": None} if entry is None else entry, fields, needs, unread)
     summary = document.get(SUMMARY)
     return Reading(
@@ -76,6 +83,13 @@ def read_answer(asked: Sequence[Asked], text: str) -> Reading:
         summary=plain(" ".join(summary.split())) if isinstance(summary, str) else "",
         unread=unread,
     )
+
+
+def _no_document(text: str, *, cut: bool) -> str:
+    """Return why a text has no answer, as a German sentence."""
+    if not text.strip():
+        return "Die Antwort ist leer."
+    return "Die Antwort wurde abgeschnitten." if cut else "Das ist kein gültiges JSON-Objekt."
 
 
 def better(first: Reading, second: Reading, asked: Sequence[Asked]) -> Reading:
@@ -165,11 +179,11 @@ def _take(
         )
 
 
-def _document(asked: Sequence[Asked], text: str) -> dict[str, Any] | None:
+def _document(asked: Sequence[Asked], text: str, *, cut: bool) -> dict[str, Any] | None:
     """Return the JSON object that answers most of the questions, None if there is no object."""
     keys = {SUMMARY, *(one.key for one in asked)}
     best: dict[str, Any] | None = None
-    for candidate in _candidates(text):
+    for candidate in _candidates(text, cut=cut):
         known = len(keys & candidate.keys())
         if best is None or known > len(keys & best.keys()):
             best = candidate
@@ -178,12 +192,15 @@ def _document(asked: Sequence[Asked], text: str) -> dict[str, Any] | None:
     return best
 
 
-def _candidates(text: str) -> Iterator[dict[str, Any]]:
+def _candidates(text: str, *, cut: bool) -> Iterator[dict[str, Any]]:
     """Yield the JSON objects of a text: all of it, what stands in fences, then what stands in prose.
 
-    What a model thinks ends with ``</think>``; some servers leave the mark at its beginning away.
+    What a model thinks ends with ``</think>``; some servers leave the mark at its beginning away. A text that
+    was cut inside its thoughts has no answer, only drafts of one.
     """
-    *_, text = _THOUGHT_END.split(text)
+    *before, text = _THOUGHT_END.split(text)
+    if cut and not before and _THOUGHT_START.match(text):
+        return
     for part in (text, *_FENCED.findall(text)):
         yield from _objects(_decoded(part, 0)[0])
     at = text.find("{")
@@ -191,7 +208,7 @@ def _candidates(text: str) -> Iterator[dict[str, Any]]:
         if at < 0:
             return
         value, end = _decoded(text, at)
-        yield from _objects(value)
+        yield from _objects(_complete_part(text, at) if cut and not end else value)
         if end and text[end:].lstrip().startswith(","):
             # A model closed the object too early and went on with its next property.
             yield from _objects(_decoded(text[: end - 1] + text[end:], at)[0])
@@ -205,6 +222,23 @@ def _decoded(text: str, at: int) -> tuple[object, int]:
         return _DECODER.raw_decode(text, start)
     except (ValueError, RecursionError):
         return None, 0
+
+
+def _complete_part(text: str, at: int) -> dict[str, Any]:
+    """Return the complete properties of the object that begins there and is cut off somewhere."""
+    found: dict[str, Any] = {}
+    while at < len(text) and text[at] in "{,":
+        key, end = _decoded(text, at + 1)
+        colon = end + len(text[end:]) - len(text[end:].lstrip())
+        if not isinstance(key, str) or text[colon : colon + 1] != ":":
+            break
+        value, end = _decoded(text, colon + 1)
+        at = end + len(text[end:]) - len(text[end:].lstrip())
+        # a number may go on after the cut, so only a value with something behind it is complete
+        if not end or at >= len(text):
+            break
+        found.setdefault(key, value)
+    return found
 
 
 def _objects(value: object) -> Iterator[dict[str, Any]]:

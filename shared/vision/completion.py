@@ -15,6 +15,8 @@ from shared.vision.contract import Usage
 
 _REASONING: Final = ("reasoning_content", "reasoning", "thinking")
 """Where vLLM and DeepSeek, OpenRouter, and Ollama put what a model thinks, and sometimes all it says."""
+CUT: Final = "length"
+"""The `finish_reason` of an answer that was ended at the limit of its tokens."""
 _TEXT_PARTS: Final = frozenset({"text", "output_text"})
 _STREAM: Final = "data:"
 
@@ -48,13 +50,14 @@ def read_completion(body: bytes) -> Completion:
     message = choice.get("message")
     message = message if isinstance(message, dict) else {}
     content = _text(message.get("content"))
-    if not content:
-        # what a model thinks is its answer only where there is no other
+    finish_reason = _text(choice.get("finish_reason"))
+    if not content and finish_reason != CUT:
+        # what a model thinks is its answer only where there is no other, and where it came to an end
         content = next((found for name in _REASONING if (found := _text(message.get(name)))), "")
     return Completion(
         text=content,
         refusal=_text(message.get("refusal")),
-        finish_reason=_text(choice.get("finish_reason")),
+        finish_reason=finish_reason,
         usage=_usage(document.get("usage")),
         error=_as_error(error) if error and not content else None,
     )

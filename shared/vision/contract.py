@@ -54,7 +54,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     needs_person: list[NeedsPerson] = []
     usage: Usage = Usage()
     usable: bool = True
-    """False if nothing could be read: such an answer is not kept, so that the next submission asks again."""
+    """False if nothing could be read, or if the answer was cut off: it is not kept, and the next submission
+    asks again."""
     description: str = ""
     """What the picture shows, in German, whether or not the library has a column for it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -10,6 +11,7 @@ import msgspec
 import structlog
 
 from shared.retry.breaker import OPEN_AFTER
+from shared.retry.call_times import timed
 from shared.retry.errors import PermanentError, TransientError, aimed_at, answering, dependency
 from shared.settings import SettingsError, proxy_for
 from shared.telemetry.metrics import VISION_COST, VISION_TOKENS
@@ -17,13 +19,13 @@ from shared.vision import prompt
 from shared.vision.answer_reading import Reading, better, left_to_people, read_answer
 from shared.vision.answer_schema import Asked, asked_of, json_schema
 from shared.vision.budget import Budget
-from shared.vision.completion import Completion, read_completion
+from shared.vision.completion import CUT, Completion, read_completion
 from shared.vision.contract import Answer, Usage
 from shared.vision.prices import cost_of
-from shared.vision.refusals import refusal, refusal_inside
+from shared.vision.refusals import SchemaRefusedError, refusal, refusal_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from redis.asyncio import Redis
 
@@ -79,6 +81,7 @@ class OpenAIAnalyzer:
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, connect=10, sock_read=_SILENCE),
             trust_env=False,
+            trace_configs=[timed("vision")],
         )
 
     async def close(self) -> None:
@@ -89,10 +92,12 @@ class OpenAIAnalyzer:
     async def describe(self, preview: bytes, schema: LibrarySchema, context: PhotoContext) -> Answer:
         """Ask, read the answer, and let the model correct once what could not be read.
 
-        A column that cannot be read even then is left to a person, and so are all if nothing can be read.
-        Raises PermanentError for a refusal, a filtered photo or an answer that is cut off; HttpStatusError,
-        TransientError and aiohttp's errors for what may pass; PostponeError while the budget or the account's
-        quota is spent.
+        A column that cannot be read even then is left to a person, and so are all if nothing can be read. An
+        answer that is cut off even with more room is read as far as it goes: a model that repeats itself
+        would do so in a correction, too.
+        Raises PermanentError for a refusal or a filtered photo; SetupError for a refusal that no photo can
+        be blamed for; HttpStatusError, TransientError and aiohttp's errors for what may pass; PostponeError
+        while the budget or the account's quota is spent.
         """
         asked = asked_of(schema)
         if not asked:
@@ -106,23 +111,23 @@ class OpenAIAnalyzer:
             detail=self._settings.vision_detail,
             with_schema=form == "none",
         )
-        # one process asks one deployment, so what that refuses is the part's
-        with aimed_at("vision", ""), dependency("vision"):
-            content, usage = await self._answered(conversation, asked, context.session_id)
-            reading = read_answer(asked, content)
-            if reading.errors:
-                conversation += prompt.repair(content, reading.errors)
-                corrected, more = await self._answered(conversation, asked, context.session_id)
+        with _about(schema.library):
+            first, usage = await self._answered(conversation, asked, context.session_id)
+            reading = _read(first, asked)
+            if reading.errors and first.finish_reason != CUT:
+                conversation += prompt.repair(first.text, reading.errors)
+                second, more = await self._answered(conversation, asked, context.session_id)
                 usage += more
-                reading = better(reading, read_answer(asked, corrected), asked)
-            with answering(content):
-                self._note(usable=_usable(reading, asked), said=content)
-        usable = _usable(reading, asked)
+                reading = better(reading, _read(second, asked), asked)
+            with answering(first.text):
+                self._note(usable=_usable(reading, asked), answer=first)
+        # more room is a setting: what was cut off is asked for again after it was changed
+        usable = _usable(reading, asked) and first.finish_reason != CUT
         if reading.errors:
             # the service works, the model does not: no failure of the part, and the photo goes on
             log.warning(
                 "part of the vision model's answer cannot be read: left to a person",
-                error=f"{self.model}: {' '.join(reading.errors[:_ERRORS_SHOWN])}",
+                error=f"{self.model}: {' '.join(reading.errors[:_ERRORS_SHOWN])}{_advice(first)}",
             )
             reading = left_to_people(reading, asked)
         return Answer(
@@ -133,7 +138,7 @@ class OpenAIAnalyzer:
             description=reading.summary,
         )
 
-    def _note(self, *, usable: bool, said: str) -> None:
+    def _note(self, *, usable: bool, answer: Completion) -> None:
         """Count answers of which nothing can be used. Raises TransientError after several in a row.
 
         The first ones may be the photos' fault, and are left to people. Later ones are the model's.
@@ -142,36 +147,30 @@ class OpenAIAnalyzer:
         if self._unusable >= OPEN_AFTER:
             raise TransientError(
                 f"asking the vision model {self.model}: nothing in its last {self._unusable} answers can be"
-                f" used; the last one begins with «{' '.join(said.split())[:_SHOWN]}»."
-                " Check VISION_MODEL and VISION_SCHEMA_FORM"
+                f" used; the last one begins with «{' '.join(answer.text.split())[:_SHOWN]}»."
+                f" Check VISION_MODEL and VISION_SCHEMA_FORM{_advice(answer)}"
             )
 
     async def _answered(
         self, conversation: list[dict[str, Any]], asked: tuple[Asked, ...], session_id: SessionId | None
-    ) -> tuple[str, Usage]:
-        """Return the text of a complete answer. If one was cut off, ask again with more tokens."""
+    ) -> tuple[Completion, Usage]:
+        """Return an answer and what it took. If it was cut off, ask again with more tokens, once."""
         room = self._settings.vision_max_tokens
         completion = await self._call(conversation, asked, session_id, room)
         usage = completion.usage
-        if completion.finish_reason == "length" and not completion.refusal:
+        if completion.finish_reason == CUT and not completion.refusal:
             completion = await self._call(conversation, asked, session_id, room * _LARGER)
             usage += completion.usage
         with answering(completion.refusal or completion.text):
-            self._check(completion, room)
-        return completion.text, usage
+            self._check(completion)
+        return completion, usage
 
-    def _check(self, completion: Completion, room: int) -> None:
-        """Raise PermanentError for a completion that is no answer. `room`: the tokens it might have."""
+    def _check(self, completion: Completion) -> None:
+        """Raise PermanentError for a completion that is no answer."""
         if completion.refusal:
             raise PermanentError(
                 f"asking the vision model {self.model}: it refused to describe the photo"
                 f" ({' '.join(completion.refusal.split())[:_SHOWN]})"
-            )
-        if completion.finish_reason == "length":
-            self._note(usable=False, said=completion.text)
-            raise PermanentError(
-                f"asking the vision model {self.model}: its answer was cut off even at"
-                f" {room * _LARGER} tokens; raise VISION_MAX_TOKENS"
             )
         if completion.finish_reason == "content_filter":
             raise PermanentError(
@@ -264,6 +263,29 @@ class OpenAIAnalyzer:
             case "flat":
                 request["response_format"] = {"type": "json_schema", "schema": json_schema(asked)}
         return request
+
+
+@contextmanager
+def _about(library: str) -> Iterator[None]:
+    """Name whom a failure in this block concerns.
+
+    One process asks one deployment, so what that refuses is the part's. A schema belongs to its library.
+    """
+    with aimed_at("vision", ""), aimed_at("vision", library, ()), dependency("vision"):
+        try:
+            yield
+        except SchemaRefusedError:
+            with dependency("vision", library):
+                raise
+
+
+def _read(completion: Completion, asked: tuple[Asked, ...]) -> Reading:
+    return read_answer(asked, completion.text, cut=completion.finish_reason == CUT)
+
+
+def _advice(answer: Completion) -> str:
+    """Return what to do, after another sentence, about an answer that was cut off."""
+    return "; it was cut off: raise VISION_MAX_TOKENS" if answer.finish_reason == CUT else ""
 
 
 def _usable(reading: Reading, asked: tuple[Asked, ...]) -> bool:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from shared.retry.errors import HttpStatusError, PermanentError, PostponeError, SetupError, TransientError
+from shared.retry.errors import (
+    OF_A_TARGET,
+    HttpStatusError,
+    PermanentError,
+    PostponeError,
+    SetupError,
+    TransientError,
+)
 from shared.retry.retry_after import bounded, retry_after
 
 if TYPE_CHECKING:
@@ -22,6 +29,9 @@ _ADVICE: Final[Mapping[int, str]] = {
 }
 # Bad request, and what FastAPI answers instead of it.
 _REFUSED: Final = frozenset({400, 422})
+_UNPAID: Final = 402
+"""OpenRouter and DeepSeek where OpenAI answers 429 ``insufficient_quota``."""
+_TOO_LARGE: Final = 413
 _INSIDE: Final[Mapping[str, int]] = {
     "content_filter": 400,
     "invalid_request_error": 400,
@@ -30,9 +40,20 @@ _INSIDE: Final[Mapping[str, int]] = {
 }
 """The status of an error inside a 200 that names itself in words."""
 _PARAMETER: Final = re.compile(
-    r"\b(?:max_completion_tokens|max_tokens|temperature|response_format|json_schema|detail)\b"
+    r"\b(?:max_completion_tokens|max_tokens|temperature|response_format|json_schema|response_schema"
+    r"|additionalProperties|grammar|detail)\b"
 )
-_ALIASES: Final[Mapping[str, str]] = {"json_schema": "response_format"}
+_ALIASES: Final[Mapping[str, str]] = dict.fromkeys(
+    ("json_schema", "response_schema", "additionalProperties", "grammar"), "response_format"
+)
+"""Gemini and llama.cpp use words of their own for the schema."""
+_PICTURE: Final = re.compile(r"image|picture|photo|prompt|content|safety|policy|block", re.IGNORECASE)
+"""A 400 with one of these words may be about what this photo shows or how its preview is made."""
+_CONTEXT: Final = re.compile(r"context[ _](?:length|size|window)", re.IGNORECASE)
+_NO_ROOM: Final = (
+    "the request is longer than the model's context: lower VISION_PREVIEW_SIDE or VISION_MAX_TOKENS, or raise"
+    " the context at the service"
+)
 _TOO_MANY: Final = re.compile(r"too large|too high|at most|maximum|exceed|less than", re.IGNORECASE)
 # Azure through a gateway (LiteLLM) has no code of its own any more.
 _FILTERED: Final = re.compile(
@@ -40,10 +61,11 @@ _FILTERED: Final = re.compile(
 )
 _BLIND: Final = re.compile(
     r"required for image input|does not (?:support|accept) (?:images?\b|image input|vision)"
-    r"|not a (?:vision|multimodal) model|image input is not supported",
+    r"|not a (?:vision|multimodal) model|image input is not supported|at most 0 images?"
+    r"|unknown variant `?image_url|image_url is only supported by",
     re.IGNORECASE,
 )
-"""Ollama, OpenAI, vLLM, llama.cpp and OpenRouter about a model that sees nothing; Ollama as a 500."""
+"""Ollama (as a 500), OpenAI, vLLM, llama.cpp, OpenRouter and DeepSeek about a model that sees nothing."""
 # Timeout and conflict: OpenAI's own clients try these again as well.
 _AGAIN: Final = frozenset({408, 409})
 # Somebody has to pay a bill first, so look every hour. It is not the photo's fault.
@@ -52,6 +74,10 @@ _MAX_SAID: Final = 300
 _RESETS: Final = ("requests", "tokens")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class SchemaRefusedError(SetupError):
+    """Report that the service does not take the schema of a library: every photo for it is refused."""
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +90,12 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     """The request's parameter that the service names, whether in a field of its own or in its sentence."""
     filtered: bool = False
     """Whether the content filter refused the photo or its hints."""
+    blind: bool = False
+    """Whether the model takes no pictures."""
+    of_picture: bool = False
+    """Whether it speaks of a picture, or of what it shows."""
+    no_room: bool = False
+    """Whether the request is longer than the model's context."""
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
@@ -73,13 +105,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
     ``retry-after-ms``, then ``Retry-After`` in seconds or as a date, then the reset of the exhausted limit.
     """
     found = _read(body)
-    sentence = f"asking the vision model: the service answered {status}"
-    if found.code or found.kind:
-        sentence += f" {found.code or found.kind}"
-    # what a service writes about a key may quote from it
-    if found.message and status not in (401, 403):
-        sentence += f" ({found.message})"
-    if "insufficient_quota" in (found.code, found.kind):
+    sentence = _sentence_of(status, found)
+    if "insufficient_quota" in (found.code, found.kind) or status == _UNPAID:
         return PostponeError(
             f"{sentence}; the account's quota is used up: raise it or pay the bill, the photo waits",
             _UNPAID_WAIT,
@@ -88,25 +115,58 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
         return PermanentError(
             f"{sentence}; the service's content filter does not take this photo or its hints"
         )
-    if _BLIND.search(found.message):
+    if found.blind:
         return SetupError(f"{sentence}; the model takes no pictures: name one that does in VISION_MODEL")
-    advice = _setting(found) if status in _REFUSED else None
-    if advice := advice or _ADVICE.get(status):
+    if advice := _advice(status, found):
         sentence += f"; {advice}"
     if status == 401:
         # it concerns every photo alike and is put right outside: the photos wait behind the breaker
         return TransientError(sentence)
     wanted = headers.get("x-should-retry", "").lower()
     if wanted == "false":
-        final = PermanentError(f"{sentence}; it asks not to be tried again")
-        # the status says whether every photo is refused alike (`shared.retry.errors.aimed_at`)
-        final.__cause__ = HttpStatusError(sentence, status=status)
-        return final
-    if status == 429 or status >= 500 or (wanted != "true" and status not in _AGAIN):
+        return _final(f"{sentence}; it asks not to be tried again", status, found)
+    passes = status == 429 or status >= 500
+    if status in _AGAIN or (wanted == "true" and not passes):
+        return TransientError(sentence)
+    if passes or status in OF_A_TARGET or _may_be_the_photo(status, found):
         return HttpStatusError(
             sentence, status=status, retry_after=wait_of(headers), code=found.code or found.kind or None
         )
-    return TransientError(sentence)
+    return _final(sentence, status, found)
+
+
+def _sentence_of(status: int, found: _Body) -> str:
+    """Return what the service answered, in its own words."""
+    sentence = f"asking the vision model: the service answered {status}"
+    if found.code or found.kind:
+        sentence += f" {found.code or found.kind}"
+    # what a service writes about a key may quote from it
+    return f"{sentence} ({found.message})" if found.message and status not in (401, 403) else sentence
+
+
+def _advice(status: int, found: _Body) -> str | None:
+    """Return what to do about it; None if we do not know."""
+    if 300 <= status < 400:
+        # a redirect is not followed: it would send the key to another address
+        return "check VISION_URL: it leads to another address"
+    return (_setting(found) if status in _REFUSED else None) or _ADVICE.get(status)
+
+
+def _final(sentence: str, status: int, found: _Body) -> PermanentError:
+    """Return the error for a refusal that no other attempt changes. Its status stays readable."""
+    about_all = 300 <= status < 500 and status != 429 and status not in OF_A_TARGET
+    error = PermanentError(sentence)
+    if about_all and not _may_be_the_photo(status, found):
+        error = (SchemaRefusedError if found.parameter == "response_format" else SetupError)(sentence)
+    error.__cause__ = HttpStatusError(sentence, status=status)
+    return error
+
+
+def _may_be_the_photo(status: int, found: _Body) -> bool:
+    """Return whether a refusal may be about this photo. A refused setting, model or address is about all."""
+    if status == _TOO_LARGE:
+        return True
+    return status in _REFUSED and _setting(found) is None and found.of_picture
 
 
 def refusal_inside(headers: Mapping[str, str], error: Mapping[str, Any]) -> Exception:
@@ -118,7 +178,9 @@ def refusal_inside(headers: Mapping[str, str], error: Mapping[str, Any]) -> Exce
 
 
 def _setting(found: _Body) -> str | None:
-    """Return which setting changes the parameter that the service names; None if it names none of ours."""
+    """Return which setting changes what the service names; None if it names nothing that we set."""
+    if found.no_room:
+        return _NO_ROOM
     match found.parameter:
         case "max_tokens" | "max_completion_tokens" if _TOO_MANY.search(found.message):
             return "lower VISION_MAX_TOKENS"
@@ -184,6 +246,9 @@ def _read(body: bytes) -> _Body:
         kind=_word(error.get("type")),
         code=_word(code) if isinstance(code, str) and not code.isdigit() else "",
         parameter=_parameter(f"{_word(error.get('param'))} {path}") or _parameter(message),
+        blind=bool(_BLIND.search(message)),
+        of_picture=bool(_PICTURE.search(f"{message} {code} {_word(error.get('param'))}")),
+        no_room=bool(_CONTEXT.search(f"{message} {code} {error.get('type')}")),
         filtered=code == "content_filter" or bool(_FILTERED.search(whole)),
     )
 

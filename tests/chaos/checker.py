@@ -65,6 +65,7 @@ def check(evidence: Evidence) -> Verdict:
         book.unexpected,
         book.disjoint,
         book.hand_offs,
+        book.failures,
         book.steps,
         book.effects,
         book.fates,
@@ -154,6 +155,24 @@ class _Book:
                 if found != wanted:
                     problems.append(f"{photo.photo_id} was added to {stream} {found} times, not {wanted}")
         return Check(name="hand-offs once", looked_at=f"{count} hand-offs in its files", problems=problems)
+
+    def failures(self) -> Check:
+        """By the server's own files: each dead letter of a photo was said in public, once."""
+        problems, handed = [], self.e.handed.handed
+        old = tuple(f"-{process.pid}-" for process in self.e.herd if process.earlier)
+        count = 0
+        for photo in self.e.photos.values():
+            died = sum(handed[f"dead:{agent}", photo.photo_id] for agent in topology.AGENTS)
+            # the code of an earlier commit did not say it
+            silent = sum(
+                any(mark in buried.letter.consumer for mark in old)
+                for buried in self.letters.get(photo.photo_id, ())
+            )
+            said = handed[topology.FAILED, photo.photo_id]
+            count += said
+            if said != died - silent:
+                problems.append(f"{photo.photo_id} died {died - silent} times, photo.failed says {said}")
+        return Check(name="every failure said once", looked_at=f"{count} failures", problems=problems)
 
     def _passed(self, photo: Photo) -> int | None:
         """How many agents a photo passed; None if that cannot be told (lost or given up)."""

@@ -31,6 +31,8 @@ class Process:
     slot: int
     newer: bool
     log: Path
+    earlier: bool = False
+    """Whether it runs the code of an earlier commit."""
     pid: int = 0
     started: float = 0.0
     ended: float | None = None
@@ -114,7 +116,9 @@ class Herd:
         assert self._zygote.stdin is not None
         number = len(self.all)
         newer = self.mixed and slot % 2 == 1
-        process = Process(agent, slot, newer, self.folder / f"{number:05d}-{agent}.log")
+        process = Process(
+            agent, slot, newer, self.folder / f"{number:05d}-{agent}.log", self.tree is not None
+        )
         self.all.append(process)
         order = Order(
             number=number,

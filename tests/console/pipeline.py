@@ -15,7 +15,7 @@ from shared.delivery import packing
 from shared.delivery.dead_letter import letter_fields
 from shared.delivery.heartbeat import ProcessInfo
 from shared.delivery.photo_record import record_fields
-from shared.retry.policy import Attempt
+from shared.retry.attempt import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

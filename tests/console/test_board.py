@@ -68,7 +68,7 @@ def test_photos_under_way_are_shown_before_those_that_are_through() -> None:
 
 def test_an_outage_is_said() -> None:
     lines = _lines(_picture(_row("a.jpg", 0), trouble="sharepoint"))
-    assert lines[-1].strip().startswith("sharepoint fails or throttles")
+    assert lines[-1].strip().startswith("sharepoint cannot be used now")
 
 
 def test_a_terminal_without_unicode_gets_plain_marks() -> None:
@@ -80,4 +80,4 @@ def test_a_terminal_without_unicode_gets_plain_marks() -> None:
 def test_the_plain_line_counts_what_each_agent_has_done() -> None:
     line = plain_line(_picture(_row("a.jpg", 2), _row("b.jpg", 1, dead=True), trouble="vision"))
     assert line.startswith("1 of 2 done, 1 dead   12 s   extractor 2  fetcher 2  analyzer 0")
-    assert "(vision fails or throttles)" in line
+    assert "(vision cannot be used now)" in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -94,3 +95,22 @@ def test_a_library_that_does_not_answer_hides_no_other_finding(
     looks = [check["sentence"] for check in ran.document["checks"] if check["part"] == "sharepoint"]
     assert looks[0].startswith("signed in"), "the configured library comes first"
     assert [look.split()[1] for look in looks[-2:]] == ["Ablage", "Fotos"]
+
+
+@pytest.mark.parametrize(
+    ("delay", "named"), [(1.0, "a call (GET) takes 1.0s"), (60.0, "the search for the site")]
+)
+def test_a_slow_sharepoint_is_named_within_ten_seconds_and_delays_no_other_part(
+    erni: Callable[..., Ran], emulator: Emulator, delay: float, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.retry.call_times._PARTS", {})
+    asyncio.run(emulator.fault(kind="slow", delay=delay))
+    started = time.monotonic()
+    ran = erni("doctor", "--json")
+    assert time.monotonic() - started < 12, "parts that are looked at one after the other take their sum"
+    checks = ran.document["checks"]
+    [late] = [one["sentence"] for one in checks if one["part"] == "sharepoint" and one["state"] == "failed"]
+    assert " answers slowly: " in late
+    assert named in late
+    parts = [check["part"] for check in checks]
+    assert parts.index("store") < len(parts) - 1 - parts[::-1].index("sharepoint")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,8 @@ from events.connection import call, connect
 from events.keys import Keys
 from shared.delivery.dead_letter import letter_fields
 from shared.operations.dead_letters import _PAGE, DeadFilter, DeadLetters
+from shared.sessions.shared_store import _PAGE as _SESSIONS
+from shared.sessions.shared_store import SharedSessions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -81,6 +85,44 @@ async def test_large_entries_are_read_few_at_a_time(client: Redis) -> None:
     assert (await client.info("commandstats"))["cmdstat_xrange"]["calls"] >= 10
     # all 40 at once would take 10 MB more
     assert (await client.info("memory"))["used_memory_peak"] - before < 6_000_000
+
+
+async def test_a_list_of_sessions_takes_one_round_trip_for_each_page(client: Redis) -> None:
+    sessions = SharedSessions(client, lanes=1, limit=COUNT, ttl=3600.0)
+    async with client.pipeline(transaction=False) as pipe:
+        for number in range(COUNT):
+            name = f"bau-{number}"
+            pipe.hset(
+                Keys().session(name),
+                mapping={
+                    "session_id": name,
+                    "created_at": 1764012345000,
+                    "last_accessed": 1764012345000,
+                    "access_count": 1,
+                },
+            )
+            pipe.pexpire(Keys().session(name), 3_600_000)
+            pipe.zadd(Keys().session_lru, {name: time.time() * 1000 + number})
+        await pipe.execute()
+    await client.config_resetstat()
+    found = await sessions.newest(COUNT)
+    assert [session.session_id for session in found[:2]] == [f"bau-{COUNT - 1}", f"bau-{COUNT - 2}"]
+    assert len(found) == COUNT
+    stats = await client.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] <= COUNT / _SESSIONS + 1
+    assert "cmdstat_hgetall" in stats
+
+
+@pytest.mark.parametrize("command", ["dead", "session"])
+def test_a_command_that_lists_loads_no_http_client(command: str) -> None:
+    """It takes a third of the time in which a list is there."""
+    program = (
+        f"import console.main, console.commands.{command}, console.explain, console.system\n"
+        "import console.sessions\n"
+        "import shared.operations.dead_letters, sys\n"
+        "sys.exit('aiohttp' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 async def test_the_json_costs_little_more_than_reading_the_stream(client: Redis) -> None:

@@ -133,6 +133,18 @@ def test_what_is_known_of_the_photos_goes_along(
     assert (event.target.library, event.target.site) == ("Archiv", None)
 
 
+def test_a_host_that_no_setting_allows_is_said_before_its_photos_die(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [f"https://photos.example.com/{name}.jpg" for name in ("a", "b")]
+    ran = erni("publish", *photos)
+    assert ran.code == 0
+    assert ran.err.count("add it to SOURCE_HOSTS if it is trusted") == 1
+    assert "photos may not be fetched from 'photos.example.com'" in ran.err
+    monkeypatch.setenv("SOURCE_HOSTS", "*.example.com")
+    assert "SOURCE_HOSTS" not in erni("publish", *photos).err
+
+
 def test_an_address_is_published_as_it_is(erni: Callable[..., Ran], redis_server: Valkey) -> None:
     assert erni("publish", "https://example.com/x/a.jpg?sig=1").code == 0
     ((_, event),) = _events(redis_server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -38,4 +39,7 @@ async def test_the_destination_is_the_stream_that_the_entry_is_in(
     (sent,) = [span for span in spans.get_finished_spans() if span.name == "publish photo.submitted"]
     assert sent.attributes is not None
     assert await redis.xlen(str(sent.attributes["messaging.destination.name"])) == 1
+    server = urlsplit(redis_url)
+    assert sent.attributes["server.address"] == server.hostname
+    assert sent.attributes["server.port"] == server.port
     await redis.aclose()

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from events import topology
+from events.identities import SessionId, StoreUrl
 from events.keys import lane_of
-from events.types import Step
+from events.types import PhotoInShort, SessionReported, Step
 from shared.delivery.photo_record import record_fields
 from tests.console.pipeline import KEYS, TRACEPARENT, dies, pairs, went
 
@@ -42,6 +43,28 @@ def test_sessions_are_listed_last_used_first(erni: Callable[..., Ran], photo: st
     text = erni("session", "list", "--limit", "2").out
     assert "1 more; --limit shows more of them" in text
     assert text.index("s3") < text.index("s2")
+
+
+def test_a_session_says_how_many_photos_need_a_person(
+    erni: Callable[..., Ran], client: Redis, photo: str
+) -> None:
+    erni("publish", photo, "--session", "s1")
+    assert erni("session", "show", "s1", "--json").document["needs_person"] is None
+    for session, needed in (("s1", 2), ("s1", 1), ("s2", 3)):
+        reported = SessionReported(
+            session_id=SessionId(session),
+            completion=1,
+            report_ref=StoreUrl("store:reports/s1/report.html"),
+            validated=4,
+            dead=0,
+            needs_person=[PhotoInShort(file_name="a.jpg", reason="Titel: empty")] * needed,
+        )
+        client.xadd("erni:session.reported", {"data": msgspec.json.encode(reported)})
+    assert erni("session", "show", "s1", "--json").document["needs_person"] == 1
+    assert (
+        "people     1 photo needs a person, by the last report:  erni report s1"
+        in erni("session", "show", "s1").out
+    )
 
 
 def test_without_a_session_it_says_how_to_make_one(erni: Callable[..., Ran]) -> None:

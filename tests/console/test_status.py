@@ -17,6 +17,7 @@ from rich.console import Console
 from console.output import Output
 from console.status_watch import watch
 from events import topology
+from shared.retry.call_times import SlowCalls
 from tests.console.pipeline import KEYS, beats, dies
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def test_an_open_breaker_is_wrong(erni: Callable[..., Ran], running: Redis) -> N
     beats(running, "sharepoint_uploader", breakers_open=["sharepoint"])
     ran = erni("status", "--json")
     assert ran.code == 1
-    assert "sharepoint_uploader: sharepoint fails, or throttles us" in ran.document["problems"][0]
+    assert "sharepoint_uploader: SharePoint cannot be used now" in ran.document["problems"][0]
 
 
 def test_a_library_that_refuses_every_photo_is_named_with_its_answer(
@@ -133,6 +134,30 @@ def test_an_agent_whose_entries_die_is_failing_and_says_why(erni: Callable[..., 
     ]
 
 
+@pytest.mark.parametrize(("messages", "state"), [(["one"] * 5, "failing"), (["one"] * 4 + ["two"], "ok")])
+def test_five_deaths_in_a_row_of_one_cause_are_failing_whatever_went_well_before(
+    erni: Callable[..., Ran], running: Redis, messages: list[str], state: str
+) -> None:
+    beats(running, "sharepoint_uploader", recent="............xxxxx", done=12)
+    for message in messages:
+        dies(running, "sharepoint_uploader", "photo.analyzed", message=message)
+    ran = erni("status", "--json")
+    assert (ran.document["agents"][3]["state"], ran.code) == (state, state == "failing")
+    if state == "failing":
+        assert ran.document["problems"][0].startswith(
+            "sharepoint_uploader: the last 5 entries died of the same cause: one. Look at them"
+        )
+
+
+def test_three_deaths_after_twelve_good_entries_are_photos_and_no_failing_agent(
+    erni: Callable[..., Ran], running: Redis
+) -> None:
+    beats(running, "sharepoint_uploader", recent="............xxx", done=12)
+    for _ in range(3):
+        dies(running, "sharepoint_uploader", "photo.analyzed")
+    assert erni("status", "--json").document["agents"][3]["state"] == "ok"
+
+
 def test_an_agent_that_works_again_is_not_failing_any_more(erni: Callable[..., Ran], running: Redis) -> None:
     beats(running, "sharepoint_uploader", recent="xxxxxxxx...", done=3)
     dies(running, "sharepoint_uploader", "photo.analyzed")
@@ -156,7 +181,7 @@ def test_a_killed_process_does_not_count_as_running(erni: Callable[..., Ran], ru
     ran = erni("status", "--json")
     assert ran.code == 0
     assert len(ran.document["agents"][2]["processes"]) == 1
-    assert f"vision_analyzer: process {gone.pid} was killed (no heartbeat for 4" in " ".join(
+    assert f"vision_analyzer: process {gone.pid} was killed (no heartbeat for " in " ".join(
         erni("status").out.split()
     )
     running.hdel(KEYS.processes("vision_analyzer"), "vm-1-a")
@@ -200,6 +225,21 @@ def test_a_slow_part_is_said_and_is_no_failure(erni: Callable[..., Ran], running
     ran = erni("status", "--json")
     assert ran.code == 0
     assert ran.document["notes"] == [f"sharepoint_uploader: slow: {slow}"]
+
+
+def test_a_part_whose_calls_are_slow_is_named_with_both_durations(
+    erni: Callable[..., Ran], running: Redis
+) -> None:
+    calls = {"sharepoint": SlowCalls(method="GET", seconds_now=1.02, seconds_usual=0.05)}
+    beats(running, "sharepoint_uploader", slow_parts=calls, seconds_now=4.1, seconds_usual=0.2)
+    ran = erni("status", "--json")
+    assert (ran.code, ran.document["agents"][3]["state"]) == (0, "slow")
+    assert ran.document["notes"] == [
+        (
+            "sharepoint_uploader: SharePoint answers slowly: a call (GET) takes 1.0s, usually 50ms. Photos go"
+            " on, more slowly"
+        )
+    ]
 
 
 def test_a_pause_is_an_exit_code_of_one(erni: Callable[..., Ran], running: Redis) -> None:

@@ -12,6 +12,9 @@ from redis.asyncio import Redis
 
 from console import system
 from console.running import claimed
+from console.supervisor import Change
+from console.up_state import UpState
+from events.topology import AGENTS
 from shared.operations import systems
 from shared.settings import load, merged_environment
 from tests.console.pipeline import KEYS, beats, dies
@@ -58,6 +61,7 @@ def test_what_changes_a_system_refuses_one_that_nobody_chose(
     assert ran.code == 2
     assert "no setting says which Redis is meant" in ran.err
     assert "set REDIS_URL=redis://localhost:6379/0" in ran.err
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
 
 def test_a_default_is_said_with_its_reason(
@@ -143,7 +147,75 @@ def test_a_frozen_redis_names_itself_within_five_seconds(
         os.kill(own_redis_server.pid, signal.SIGCONT)
     assert ran.code == 1
     assert "takes connections and does not answer" in ran.err
-    assert "its process is stopped" in ran.err
+    pid = own_redis_server.pid
+    assert f"its process {pid} is stopped (SIGSTOP, or a debugger). Let it go on: kill -CONT {pid}" in ran.err
+
+
+def test_a_system_that_is_starting_is_no_default_and_no_missing_agent(
+    erni: Callable[..., Ran], redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REDIS_URL")
+    (tmp_path / ".erni").mkdir()
+    with claimed(tmp_path / ".erni" / "up.lock", "erni up"):
+        ran = erni("status")
+        assert ran.code == 1
+        assert f"is starting in {tmp_path} and cannot be asked yet. Try again" in ran.err
+        (tmp_path / ".erni" / "env").write_text(f"REDIS_URL={redis_url}\n")
+        state = UpState(tmp_path / ".erni", ["redis", *AGENTS[:2], f"{AGENTS[2]}.1", *AGENTS[3:]])
+        state.note(Change(name="redis", state="running", text=""))
+        state.note(Change(name=AGENTS[0], state="failed", text=""))
+        ran = erni("status", "--json")
+        states = [agent["state"] for agent in ran.document["agents"]]
+        assert (ran.code, states) == (1, ["missing", *["waiting"] * 4])
+        problems = ran.document["problems"]
+        assert "its log in .erni/logs says why" in problems[0]
+        assert problems[2] == (f"{AGENTS[2]}: `erni up` is starting its process. Wait for a moment")
+        said = [
+            one["sentence"] for one in erni("doctor", "--json").document["checks"] if one["part"] == "agents"
+        ]
+        assert said == problems
+    # whoever was killed left its file behind
+    assert "no process runs" in erni("status").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("doctor",),
+        ("dead", "list"),
+        ("session", "list"),
+        ("session", "show", "s1"),
+        ("photo", "list", "--session", "s1"),
+        ("photo", "show", "a.jpg"),
+        ("report", "s1"),
+    ],
+)
+def test_looking_at_a_system_creates_nothing(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("PHOTO_STORE_URL")
+    monkeypatch.setenv("VISION_BACKEND", "openai")
+    monkeypatch.setenv("VISION_URL", "http://127.0.0.1:1/v1")
+    erni(*words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_system_below_one_that_runs_has_to_be_asked_for(
+    erni: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".erni").mkdir()
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path / "photos")
+    with claimed(tmp_path / ".erni" / "up.lock", "erni up"):
+        ran = erni("up")
+        assert ran.code == 1
+        assert f"runs in {tmp_path}, and every erni command in this folder uses it." in ran.err
+        assert "erni up --new" in ran.err
+        assert not (tmp_path / "photos" / ".erni").exists()
+        # asked for, it comes as far as this wrong setting
+        monkeypatch.setenv("LANES", "0")
+        assert "LANES" in erni("up", "--new").err
 
 
 def test_the_advice_for_a_dead_redis_of_erni_up_is_no_circle(

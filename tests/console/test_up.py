@@ -140,10 +140,10 @@ def test_an_outage_of_sharepoint_is_shown_and_waited_for(tmp_path: Path) -> None
     with _up(tmp_path) as running:
         assert _erni(tmp_path, "fault", "sharepoint", "503", "--for", "10m")[0] == 0
         _erni(tmp_path, "publish", str(photos), "--session", "s1")
-        _hear(running, "sharepoint fails, or throttles us")
+        _hear(running, "SharePoint cannot be used now")
         assert _erni(tmp_path, "status")[0] == 1
         assert _erni(tmp_path, "fault", "sharepoint", "heal")[0] == 0
-        _hear(running, "sharepoint answers again")
+        _hear(running, "SharePoint works again")
         _hear(running, "s1 is through: 30 validated, 1 dead")
     assert running.returncode == 0
 

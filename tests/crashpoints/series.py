@@ -38,9 +38,9 @@ def run_all(
 ) -> list[Result]:
     """Do the runs, agent by agent, as many at once as the world has slots.
 
-    None begins after `seconds`; what does not happen within `longest` seconds counts as stuck.
+    A slot begins none after its first `seconds`, and at least one. What does not happen within `longest`
+    seconds counts as stuck.
     """
-    deadline = time.monotonic() + seconds
     results: list[Result] = []
     for agent in dict.fromkeys(run.agent for run in runs):
         waiting: SimpleQueue[Coordinates] = SimpleQueue()
@@ -50,7 +50,10 @@ def run_all(
 
         def work(number: int, agent: str = agent, waiting: SimpleQueue[Coordinates] = waiting) -> None:
             with Slot(world, number, agent, mutation=mutation, longest=longest) as slot:
-                while time.monotonic() < deadline:
+                # from here: on a busy machine its processes may need longer than that to start
+                deadline, first = time.monotonic() + seconds, True
+                while first or time.monotonic() < deadline:
+                    first = False
                     try:
                         at = waiting.get_nowait()
                     except Empty:

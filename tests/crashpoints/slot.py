@@ -123,7 +123,9 @@ class Slot:
         self._number = number
         self._agent = agent
         self._mutation = mutation
-        self._longest, self._patience = LONGEST, longest
+        self._longest = LONGEST
+        self._patience = longest
+        """Seconds that a run waits; the start of the other agents' process may take longer."""
         self._log = world.folder / f"slot{number}.log"
         self._settings = world.settings(number)
         self._redis = Redis.from_url(
@@ -140,6 +142,7 @@ class Slot:
         self._redis.close()
 
     def _start(self) -> None:
+        self._longest = LONGEST
         self._redis.flushdb()
         others = tuple(name for name in topology.AGENTS if name != self._agent)
         settings = self._world.settings(self._number, lease=_CREW_LEASE)
@@ -271,9 +274,8 @@ class Slot:
 
     def _finished(self, before: State) -> bool:
         now = look(self._redis)
-        return now.waiting() == 0 and all(
-            now.added(name) > before.added(name) for name in (*topology.PUBLIC, topology.INTAKE)
-        )
+        ends = {topology.INTAKE, *topology.PUBLIC} - {topology.FAILED}
+        return now.waiting() == 0 and all(now.added(name) > before.added(name) for name in ends)
 
     def _alone(self, living: Agent) -> bool:
         """Whether nothing of a dead process is left beside the one that lives."""

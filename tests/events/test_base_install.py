@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
 from tests.tools import ROOT
 
 if TYPE_CHECKING:
@@ -73,3 +75,33 @@ def test_the_hook_forbids_what_it_should() -> None:
     for name in ("structlog", "hiredis", "opentelemetry.sdk", "shared.settings"):
         done = python(f"import {name}")
         assert "not in the base install" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        (["status"], "console"),
+        (["publish", "."], "console"),
+        (["doctor"], "console"),
+        (["demo"], "local"),
+        (["up"], "local"),
+    ],
+)
+def test_a_command_that_needs_an_extra_names_it_in_a_sentence(words: list[str], extra: str) -> None:
+    done = python(
+        "ALLOWED |= {'console', 'consumers', 'sandbox', 'shared'}\n"
+        f"sys.argv = ['erni', *{words!r}]\nfrom console.main import run\nrun()"
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"Install it with: pip install 'erni-foto-agency[{extra}]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_needs_no_extra() -> None:
+    done = python(
+        "ALLOWED |= {'console', 'consumers', 'sandbox', 'shared'}\n"
+        "sys.argv = ['erni', '--help']\nfrom console.main import run\nrun()"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "publish" in done.stdout

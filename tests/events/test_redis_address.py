@@ -39,6 +39,23 @@ if TYPE_CHECKING:
         ("http://localhost:6379", "starts with redis://, rediss:// or unix://"),
         ("localhost:6379", "starts with redis://"),
         ("unix://", "expected the path of a socket"),
+        ("sentinel://localhost:26379/erni", "or for sentinels with redis\\+sentinel://"),
+        ("redis+sentinel://a:26379,b:26379", "expected the name under which the sentinels know the primary"),
+        (
+            "redis+sentinel://a:26379,b:26379/0",
+            "expected the name under which the sentinels know the primary",
+        ),
+        ("redis+sentinel://a:26379,b:26379/erni/zero", "expected a number behind the name"),
+        ("redis+sentinel://a:26379,b:99999/erni/0", "expected hosts of sentinels, and ports from 1"),
+        ("redis+sentinel://a:26379,,b/erni/0", "expected hosts of sentinels"),
+        ("redis+sentinel:///erni/0", "expected hosts of sentinels"),
+        ("redis+sentinel://:geh/eim@a/erni/0", "expected hosts of sentinels.*write %23 for #, %2F for /"),
+        ("redis+sentinel://[::1/erni/0", "expected hosts and ports of sentinels"),
+        ("redis+sentinel://a/erni/0?sentinel_tls=yes", "sentinel_tls is for TLS: write rediss\\+sentinel://"),
+        ("rediss+sentinel://a/erni/0?sentinel_tls=2", "sentinel_tls has a value .*one of yes, no"),
+        ("redis+sentinel://a/erni/0?ssl_cert_reqs=none", "for TLS: write rediss\\+sentinel:// instead of"),
+        ("redis://a/0?sentinel_password=geheim", "there is no parameter 'sentinel_password'"),
+        ("redis://a:26379,b:26379/0", "expected an address with a host"),
     ],
 )
 def test_what_is_wrong_is_a_sentence_for_every_process(url: str, says: str) -> None:
@@ -58,6 +75,12 @@ def test_what_is_wrong_is_a_sentence_for_every_process(url: str, says: str) -> N
         ("redis://:geh%23eim@[::1]:6379/?db=4&protocol=3", 4, "redis://[::1]:6379/4"),
         ("rediss://redis.example/2?ssl_cert_reqs=none", 2, "rediss://redis.example:6379/2"),
         ("unix://u:geheim@/run/redis.sock?db=5", 5, "unix:///run/redis.sock?db=5"),
+        (
+            "redis+sentinel://erni:geheim@a.example,[::1]:5000/erni/6?sentinel_password=geheim",
+            6,
+            "redis+sentinel://a.example:26379,[::1]:5000/erni/6",
+        ),
+        ("rediss+sentinel://:geh%40eim@a:1,b:2/erni?db=7", 7, "rediss+sentinel://a:1,b:2/erni/7"),
     ],
 )
 async def test_the_database_stays_in_the_address_that_is_shown(
@@ -106,3 +129,16 @@ def test_a_mistake_in_a_tls_file_is_named_with_the_file(tmp_path: Path) -> None:
 
 def test_an_error_that_is_not_about_tls_is_none_of_it() -> None:
     assert tls_trouble(ConnectionError("refused"), "redis://localhost") is None
+
+
+def test_user_and_password_are_the_servers_and_the_parameters_are_the_sentinels() -> None:
+    address = read(
+        "rediss+sentinel://worker:arb%23eit@a,b:5/erni?sentinel_username=w&sentinel_password=p%26w"
+    )
+    assert (address.username, address.password) == ("worker", "arb#eit")
+    assert (address.sentinel_username, address.sentinel_password) == ("w", "p&w")
+    assert (address.sentinels, address.master) == ((("a", 26379), ("b", 5)), "erni")
+    assert address.is_tls
+    assert address.sentinel_tls
+    assert not read("rediss+sentinel://a/erni?sentinel_tls=no").sentinel_tls
+    assert not read("redis+sentinel://a/erni").sentinel_tls

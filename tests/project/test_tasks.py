@@ -35,6 +35,24 @@ def test_help_lists_every_task() -> None:
     assert make(ROOT).stdout == listed
 
 
+@pytest.mark.parametrize(
+    ("version", "code", "said"),
+    [
+        ("v2.24.0", 0, "Docker Compose 2.24.0 is new enough"),
+        ("2.31.0-desktop.2", 0, "is new enough"),
+        ("2.9.1", 2, "Docker Compose 2.9.1 is too old: install version 2.24.0 or newer"),
+        ("", 2, "there is no Docker Compose here"),
+    ],
+)
+def test_the_version_of_compose_is_checked(tmp_path: Path, version: str, code: int, said: str) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\n[ "$*" = "compose version --short" ] && echo "{version}"\n')
+    docker.chmod(0o755)
+    ran = make(ROOT, "compose", f"PATH={tmp_path}:{os.environ['PATH']}")
+    assert ran.returncode == code
+    assert said in ran.stdout + ran.stderr
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A fresh checkout, as far as the Makefile looks at it."""

@@ -158,6 +158,16 @@ async def test_a_model_that_says_nothing_leaves_all_to_a_person(stand: Stand, mo
     assert {need.column for need in answer.needs_person} == {"Beschreibung", "Geschoss"}
 
 
+async def test_a_model_that_repeats_itself_until_its_limit_is_read_as_far_as_it_goes(stand: Stand) -> None:
+    usual = await stand.remote.describe(CLOCK, library(), CONTEXT)
+    await stand.fault(kind="repeats", times=2)
+    answer = await stand.remote.describe(CLOCK, library(), CONTEXT)
+    read = {name for name, field in answer.fields.items() if usual.fields.get(name) == field}
+    assert read
+    assert {need.column for need in answer.needs_person} - {need.column for need in usual.needs_person}
+    assert not answer.usable
+
+
 @pytest.mark.parametrize(
     ("mode", "advice"),
     [
@@ -179,7 +189,7 @@ async def test_a_refusal_names_what_to_change(stand: Stand, mode: str, advice: s
     with pytest.raises((HttpStatusError, PermanentError)) as raised:
         await stand.remote.describe(CLOCK, library(), CONTEXT)
     assert advice in str(raised.value)
-    # another photo would not open the breaker either
+    # the first ones are not tried again; several alike stop the reading (tests of shared.vision)
     assert classify(raised.value) is Kind.PERMANENT
 
 

@@ -7,7 +7,8 @@
 --           session with photos in flight), lowest, highest: entry ids, entries {entry…}}
 --           entry   = {id, n: deliveries, what, and by that:
 --                      done       outputs {{key, fields}…}              the output events
---                      dead       outputs {{key, fields}}, reason, counts: key   the dead letter beside its raw entry,
+--                      dead       outputs {{key, fields}}, reason, counts: key   the dead letter beside its raw entry and,
+--                                                               if it names a photo, the event that says so,
 --                                 raw: packed, in place of the entry   of an entry that is too large
 --                                                               and the hash that counts dead letters by reason
 --                      postponed  delayed: key, wait (ms)               the delayed set
@@ -85,9 +86,20 @@ end
 function what.dead(e)
   local key, fields = KEYS[e.outputs[1][1]], e.outputs[1][2]
   if not is(key, 'stream') then return wrong .. key end
+  local told = e.outputs[2]
+  if told and not is(KEYS[told[1]], 'stream') then return wrong .. KEYS[told[1]] end
   local raw = e.raw or cmsgpack.pack((body(e.id, false)))
   local r = redis.pcall('XADD', key, '*', 'raw', raw, unpack(fields))
   if type(r) == 'table' and r.err then return r.err end
+  types[key] = 'stream'
+  if told then
+    local t = redis.pcall('XADD', KEYS[told[1]], '*', unpack(told[2]))
+    if type(t) == 'table' and t.err then
+      redis.call('XDEL', key, r)
+      return t.err
+    end
+    types[KEYS[told[1]]] = 'stream'
+  end
 end
 function what.postponed(e)
   local key = KEYS[e.delayed]

@@ -63,6 +63,20 @@ async def test_a_field_that_does_not_exist_is_said_and_stops_nothing(redis: Redi
         assert record is not None
         assert record.unknown_fields == ["file_nmae", "hints.projekt"]
         assert process.metrics.unknown_fields._value.get() == before + 1
+        # published again without them, the photo has none any more
+        again = b'{"source_url": "https://example.org/a", "file_name": "a.jpg", "photo_id": "%s"}'
+        await redis.xadd(
+            "erni:photo.submitted", {"data": again % str(event.photo_id).encode(), "id": "again"}
+        )
+        # the record is written in the same step as the output
+        await until(lambda: _two(redis))
+        record = await photos.show(redis, str(event.photo_id))
+        assert record is not None
+        assert record.unknown_fields == []
+
+
+async def _two(redis: Redis) -> bool:
+    return await redis.xlen("erni:schema.extracted") == 2
 
 
 async def test_a_permanent_error_is_one_dead_letter_that_says_why(redis: Redis, redis_url: str) -> None:

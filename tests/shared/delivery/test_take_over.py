@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from events.connection import call
@@ -12,6 +13,8 @@ from tests.shared.delivery.harness import entries, extracted, publisher, running
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+    from shared.delivery.reader import Reader
 
 GROUP = "schema_extractor"
 STREAM = "erni:photo.submitted"
@@ -196,6 +199,36 @@ async def test_an_orphan_that_is_a_suspect_is_handled_alone_too(redis: Redis, re
         busy.set()
         await until(lambda: _outputs(redis, 2))
     assert together == [1, 1]
+
+
+async def test_a_suspect_waits_while_a_part_is_down(redis: Redis, redis_url: str) -> None:
+    now = 1000.0
+    settings = settings_for(redis_url)
+    async with running(settings) as (process, agent):
+        breakers = process.runtime.breakers
+        breakers._stops_reading = frozenset({"sharepoint"})
+        breakers._clock = lambda: now
+        for _ in range(20):
+            breakers.failed("sharepoint", "no answer")
+        assert breakers.reading_stopped
+        reader = process._lanes[0].reader
+        # it was seen before the part went down
+        async with redis.pipeline(transaction=True) as left:
+            left.xadd(STREAM, {"data": '{"source_url": "https://example.org/suspect"}'})
+            left.xreadgroup(GROUP, "returned", {STREAM: ">"})
+            _, [(_, [(entry_id, _)])] = await left.execute()
+        await redis.xclaim(STREAM, GROUP, "returned", 0, [entry_id], retrycount=2, justid=True)
+        reader._suspects = True
+        for _ in range(3):
+            turned = reader.turned
+            await until(partial(_turned, reader, turned))
+        assert agent.handled == []
+        now += 3600
+        await until(lambda: _outputs(redis, 1))
+
+
+async def _turned(reader: Reader, before: float) -> bool:
+    return reader.turned > before
 
 
 async def _outputs(redis: Redis, count: int) -> bool:

@@ -37,6 +37,10 @@ class Site:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Close the socket: whoever connects is refused."""
         self._server.close()
         for task in self._tasks:
             task.cancel()

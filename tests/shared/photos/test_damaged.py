@@ -94,6 +94,8 @@ WHOLE: Final[Mapping[str, Callable[[], bytes]]] = {
     "a revision of JFIF that does not exist": lambda: old_jfif(plain()),
     "odd parameters of the scan": lambda: scan_parameters(plain()),
     "PNG, a keyword in Latin-1": lambda: png_with_text("Größe"),
+    "PNG, no end": lambda: saved(scene(), "PNG")[:-12],
+    "PNG, half of its end": lambda: saved(scene(), "PNG")[:-5],
     "PNG, bytes behind it": lambda: saved(scene(), "PNG") + bytes(100),
     "HEIC, zeros behind it": lambda: heic(scene()) + bytes(1_000),
     "HEIC, random bytes behind it": lambda: heic(scene()) + random.Random(7).randbytes(2_000),
@@ -113,6 +115,15 @@ def test_an_odd_photo_with_all_its_pixels_is_whole(make: Callable[[], bytes]) ->
     shown = Image.open(io.BytesIO(make_preview(data, quality=95))).convert("RGB")
     assert shown.size == SIZE
     assert max(ImageStat.Stat(ImageChops.difference(shown, scene())).mean) < 12
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_page_that_hides_behind_a_photo_without_an_end_is_found(kind: str) -> None:
+    whole = saved(scene(), kind)
+    without_end = whole[:-2] if kind == "JPEG" else whole[:-12]
+    page = b"<html><script>alert(1)</script></html>"
+    with opened(without_end + page) as photo, pytest.raises(PermanentError):
+        ensure_whole(photo)
 
 
 def cut(share: float, *, progressive: bool = False) -> bytes:

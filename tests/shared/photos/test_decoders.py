@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 import pytest
+import structlog
 from PIL import Image
 
 from sandbox.heic import heic
-from shared.photos import decoder_child
+from shared.photos import decoder_child, system_calls
 from shared.photos.decoder_child import DecoderError
 from shared.photos.decoders import Decoders, Limits
 from shared.retry.classify import Kind, classify
@@ -102,7 +104,124 @@ async def test_the_process_has_no_secrets_no_files_and_no_way_to_open_any(
     assert process.rlimit(resource.RLIMIT_NOFILE) == (5, 5)
     assert process.rlimit(resource.RLIMIT_FSIZE) == (0, 0)
     assert process.rlimit(resource.RLIMIT_AS)[1] < 600_000_000
-    assert "NoNewPrivs:\t1" in (folder / "status").read_text()
+    status = (folder / "status").read_text()
+    assert "NoNewPrivs:\t1" in status
+    # 2: the kernel filters its calls
+    assert "Seccomp:\t2" in status
+
+
+_ATTEMPTS: Final = """
+import os, socket, sys, threading
+from shared.photos import decoder_process
+from shared.photos.decoder_messages import Failed
+
+AGENT = os.getppid()
+
+def tries():
+    os.close(2)  # so that no limit of descriptors is in the way
+    yield "socket", lambda: socket.socket()
+    yield "pair", lambda: socket.socketpair()
+    yield "file", lambda: open("/etc/passwd")
+    yield "environment of the agent", lambda: open(f"/proc/{AGENT}/environ")
+    yield "program", lambda: os.execv("/bin/true", ["true"])
+    yield "signal", lambda: os.kill(AGENT, 0)
+
+def attempt(_request, _photo):
+    said = []
+    def run():
+        for name, call in tries():
+            try:
+                call()
+                said.append(f"{name}: it went")
+            except OSError as error:
+                said.append(f"{name}: {error.strerror}")
+    # a thread from before the filter has it too
+    go.set()
+    done.wait()
+    run()
+    return Failed(text="; ".join(said + [f"in a thread, {line}" for line in early]))
+
+go, done, early = threading.Event(), threading.Event(), []
+
+def of_a_thread():
+    go.wait()
+    try:
+        socket.socket()
+        early.append("socket: it went")
+    except OSError as error:
+        early.append(f"socket: {error.strerror}")
+    done.set()
+
+def work():
+    threading.Thread(target=of_a_thread, daemon=True).start()
+    return attempt
+
+decoder_process._work = work
+decoder_process.main()
+"""
+
+
+@needs_linux
+async def test_code_in_the_process_reaches_no_network_no_file_and_no_other_process(
+    decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_child, "COMMAND", (sys.executable, "-B", "-c", _ATTEMPTS))
+    with pytest.raises(RuntimeError) as caught:
+        await decoders.examine(PHOTO)
+    names = ("socket", "pair", "file", "environment of the agent", "program", "signal", "in a thread, socket")
+    refused = "; ".join(f"{name}: Operation not permitted" for name in names)
+    assert str(caught.value) == f"the photo decoder failed: {refused}"
+
+
+@needs_linux
+async def test_a_kernel_that_filters_nothing_is_said_once_and_photos_are_decoded(
+    decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = (
+        "from shared.photos import decoder_process\n"
+        "decoder_process.refuse_calls = lambda: 'Function not implemented'\n"
+        "decoder_process.main()"
+    )
+    monkeypatch.setattr(decoder_child, "COMMAND", (sys.executable, "-B", "-c", refusing))
+    decoder_child._say_once.cache_clear()
+    with structlog.testing.capture_logs() as lines:
+        await decoders.examine(PHOTO)
+        for process in psutil.Process().children():
+            if "-B" in process.cmdline():
+                process.kill()
+        await decoders.examine(PHOTO)
+    assert lines == [
+        {
+            "event": "the system calls of the photo decoder are not filtered",
+            "error": "Function not implemented",
+            "log_level": "warning",
+        }
+    ]
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_is_a_program_that_the_kernel_takes(machine: str) -> None:
+    steps = [struct.unpack("HBBI", step) for step in system_calls._steps(system_calls._MACHINES[machine])]
+    ends = {len(steps) - 1: "refused", len(steps) - 2: "allowed", 2: "killed"}
+
+    def verdict(architecture: int, number: int) -> str:
+        at, loaded = 0, 0
+        while at not in ends:
+            code, if_true, if_false, value = steps[at]
+            if code == 0x20:
+                loaded = {0: number, 4: architecture}[value]
+                at += 1
+            else:
+                holds = loaded == value if code == 0x15 else loaded >= value
+                at += 1 + (if_true if holds else if_false)
+        return ends[at]
+
+    known = system_calls._MACHINES[machine]
+    assert {verdict(known.audit, number) for number in known.refused} == {"refused"}
+    others = set(range(600)) - set(known.refused)
+    assert {verdict(known.audit, number) for number in others} == {"allowed"}
+    assert verdict(known.audit, 0x40000000) == verdict(known.audit, 0x40000000 + 41) == "refused"
+    assert verdict(0x40000003, 1) == "killed"
 
 
 @needs_linux

@@ -18,6 +18,8 @@ from events import topology
 from events.identities import SessionId
 from events.publisher import Publisher
 from events.types import PhotoSubmitted
+from shared.operations import causes
+from shared.operations import scripts as operation_scripts
 from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.operations.gauges import DeadByReason
 from shared.retry.errors import PermanentError, PostponeError
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 ROOTS: Final = [Path(package.__path__[0]) for package in (events, shared)]
-SCRIPTS: Final = {path.stem for root in ROOTS for path in root.rglob("lua/*.lua")} - {"session"}
-"""All there are; `session` is a part of others."""
+SCRIPTS: Final = {path.stem for root in ROOTS for path in root.rglob("lua/*.lua")} - {"session", "cause"}
+"""All there are; these two are parts of others."""
 WORDS: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -96,7 +98,8 @@ async def watch(place: Place) -> AsyncIterator[Watch]:
     for name in SCRIPTS:
         path = next(path for root in ROOTS for path in root.rglob(f"lua/{name}.lua"))
         package = ".".join(path.parent.parent.relative_to(ROOTS[0].parent).parts)
-        for parts in ((), ("session",)):
+        ours = (("cause",), ("cause", "session")) if package == "shared.operations" else ()
+        for parts in ((), ("session",), *ours):
             script = event_scripts.load(package, name, *parts)
             names[script.digest] = name
     watch = Watch(names)
@@ -147,8 +150,12 @@ async def _use_everything(client: Redis, place: Place) -> None:
         await until(lambda: call(client, "ZCARD", place.lane("s1").delayed("vision_analyzer")))
         free.append(True)
         assert await dead.groups(DeadFilter())
+        assert await dead.groups(DeadFilter(session="s1"))
         [agent] = [one for one in topology.PIPELINE if one.agent == "photo_fetcher"]
         lane = place.lane("s1")
+        _, newest, _ = await operation_scripts.causes(client, lane, agent.agent)
+        found = await causes.of_agent(client, lane, agent.agent)
+        assert await operation_scripts.causes_kept(client, lane, agent.agent, newest, found)
         await client.delete(lane.dead_counts(agent.agent))
         assert (await DeadByReason(client, agent, [lane]).count())["permanent"] == 1
         await call(client, "XADD", lane.dead(agent.agent), "*", "reason", "permanent")
@@ -162,6 +169,7 @@ async def _use_everything(client: Redis, place: Place) -> None:
     for name in place.one_lane(6):
         await store.set(name)
         await store.get(name)
+    assert (await store.page())[1]
     await age(client, place, place.one_lane(6)[-1], 7200)
     await store.get(place.one_lane(6)[-1])
     await store.set("gone")

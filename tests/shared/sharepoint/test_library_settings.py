@@ -295,6 +295,45 @@ async def test_a_draft_that_may_not_be_published_is_not_left_checked_out(desk: D
         assert filed.item.etag == item.fields_etag, "the read-back must see it as untouched"
 
 
+@pytest.mark.parametrize("status", [400, 403, 405, 409, 422, 501])
+async def test_a_draft_that_may_not_be_checked_out_is_stored_and_a_person_is_asked(
+    desk: Desk, status: int
+) -> None:
+    async with library(desk, f"Ohne-Auschecken-{status}", PLACE, minor_versions=True) as there:
+        await desk.emulator.fault(kind=str(status), method="POST", match="checkout")
+        filed = await there.filing.file(await there.photo({"Ort": "Seewen"}))
+        await desk.emulator.admin("DELETE", "/fault")
+        assert [need.code for need in filed.needs_person] == [needs.DRAFT]
+        item = await there.item(filed.item.item_id)
+        assert (item.checked_out, item.draft, item.fields["Ort"]) == ("", True, "Seewen")
+
+
+@pytest.mark.parametrize("status", [400, 403, 409])
+async def test_fields_that_are_locked_and_may_not_be_checked_out_wait_with_both_reasons(
+    desk: Desk, status: int
+) -> None:
+    async with library(desk, f"Verriegelt-{status}", PLACE) as there:
+        await desk.emulator.fault(kind="423", method="PATCH", match="/fields")
+        await desk.emulator.fault(kind=str(status), method="POST", match="checkout")
+        photo = await there.photo({"Ort": "Seewen"})
+        with pytest.raises(
+            PostponeError, match=rf"answered 423 .*\(checkout\): SharePoint answered {status}"
+        ):
+            await there.filing.file(photo)
+        await desk.emulator.admin("DELETE", "/fault")
+        filed = await there.filing.file(photo)
+        assert await there.stored(filed.item.item_id) == {"Ort": "Seewen"}
+        assert effects(desk, filed).count("upload") == 1
+
+
+async def test_a_draft_that_is_removed_before_it_is_published_is_stored_again(desk: Desk) -> None:
+    async with library(desk, "Entfernt", PLACE, minor_versions=True) as there:
+        await desk.emulator.fault(kind="404", method="POST", match="checkout", times=1)
+        filed = await there.filing.file(await there.photo({"Ort": "Seewen"}))
+        assert not (await there.item(filed.item.item_id)).draft
+        assert filed.needs_person == []
+
+
 async def test_a_check_out_of_a_person_is_never_discarded(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

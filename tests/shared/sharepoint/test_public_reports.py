@@ -9,8 +9,11 @@ import pytest
 from shared.retry.classify import Kind, classify, retry_after_of
 from shared.retry.errors import PostponeError
 from shared.sharepoint.answers import GraphError
+from shared.sharepoint.items import as_item
 from shared.sharepoint.names import clean
+from shared.sharepoint.publication import publish
 from shared.sharepoint.uploads import ItemChangedError, NameTakenError
+from shared.sharepoint.wire import DriveItem, ListItem
 from tests.shared.sharepoint.stub import Reply, Stub, refusal
 from tests.shared.sharepoint.test_uploads import CREATE, DATA, uploader, wants
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from tests.shared.sharepoint.desk import Desk
 
 __all__ = ["uploader"]
+
+DRAFT = ListItem(fields={"_UIVersionString": "0.1"})
 
 
 def test_a_full_width_space_at_the_ends_of_a_name_is_removed() -> None:
@@ -93,7 +98,35 @@ async def test_a_503_without_retry_after_is_tried_again(graph: Stub, client: Gra
 
 
 async def test_a_file_in_use_is_waited_for(graph: Stub, client: GraphClient) -> None:
-    """OneDrive/onedrive-api-docs issue 800 and others: a file that SharePoint still works on is locked."""
-    graph.on("PATCH", "/v1.0/x", refusal(423, "resourceLocked"))
+    """OneDrive/onedrive-api-docs issue 912: 423 has the code accessDenied, which is no missing right."""
+    graph.on("PATCH", "/v1.0/x", refusal(423, "accessDenied", message="Lock token does not match"))
     with pytest.raises(PostponeError):
         await client.send("PATCH", "/x", doing="writing", json={})
+
+
+async def test_a_file_that_somebody_took_meanwhile_is_left_to_them(graph: Stub, client: GraphClient) -> None:
+    """microsoft-graph-docs-contrib issue 222: the check-out of a file that another has is answered 500."""
+    taken = {
+        "id": "i",
+        "name": "a.jpg",
+        "publication": {"level": "checkout", "checkedOutBy": {"user": {"displayName": "x"}}},
+    }
+    graph.on("POST", "/v1.0/drives/d/items/i/checkout", refusal(500, "generalException"))
+    graph.on("GET", "/v1.0/drives/d/items/i", Reply(body=taken))
+    shown = await publish(client, "d", as_item(DriveItem(id="i", name="a.jpg", list_item=DRAFT)))
+    assert shown.checked_out == "somebody"
+    graph.on("GET", "/v1.0/drives/d/items/i", Reply(body={"id": "i", "name": "a.jpg"}))
+    with pytest.raises(GraphError, match="answered 500"):
+        await publish(client, "d", as_item(DriveItem(id="i", name="a.jpg", list_item=DRAFT)))
+
+
+async def test_a_check_out_that_does_not_exist_there_is_a_person_s_to_do(
+    graph: Stub, client: GraphClient
+) -> None:
+    """microsoft-graph-docs-contrib issue 583: some drives answer 400 "API not found"."""
+    graph.on(
+        "POST", "/v1.0/drives/d/items/i/checkout", refusal(400, "invalidRequest", message="API not found")
+    )
+    graph.on("GET", "/v1.0/drives/d/items/i", Reply(body={"id": "i", "name": "a.jpg"}))
+    shown = await publish(client, "d", as_item(DriveItem(id="i", name="a.jpg", list_item=DRAFT)))
+    assert shown.checked_out == ""

@@ -88,6 +88,10 @@ class Recorded:
         status, headers, body = self._answers.pop(0)
         return web.Response(status=status, headers=headers, body=body)
 
+    def forget(self) -> None:
+        """Drop the queued answers: nobody has to ask for them any more."""
+        self._answers.clear()
+
     @property
     def unused(self) -> int:
         """How many queued answers nobody asked for."""

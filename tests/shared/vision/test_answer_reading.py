@@ -279,3 +279,33 @@ def test_an_object_that_a_model_closed_too_early_is_read_to_its_end(ending: str)
     assert reading.summary == "Ein Rohbau."
     assert reading.fields["Bauphase"].value == "Rohbau"
     assert reading.fields["Geschoss"].value == 2
+
+
+CUT_OFF = (
+    f'{{"{SUMMARY}": "Ein Rohbau.", "Bauphase": {json.dumps(_said("Rohbau"))}, "Geschoss": {{"value": "E'
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [CUT_OFF, f"Hier ist das JSON:\n```json\n{CUT_OFF}", f'{{"antwort": {CUT_OFF}', f"</think>{CUT_OFF}"],
+    ids=["alone", "in a fence", "wrapped", "after thoughts"],
+)
+def test_of_an_answer_that_was_cut_off_the_complete_properties_are_read(text: str) -> None:
+    asked = _asked(PHASE, STOREY)
+    reading = read_answer(asked, text, cut=True)
+    assert reading.fields == {"Bauphase": FieldValue(value="Rohbau", source="vision", confidence=0.9)}
+    assert reading.summary == "Ein Rohbau."
+    assert reading.unread == {asked[1].key: "Die Antwort wurde vorher abgeschnitten."}
+
+
+@pytest.mark.parametrize("end", range(len(CUT_OFF)))
+def test_no_cut_makes_a_value_that_the_model_did_not_say(end: int) -> None:
+    reading = read_answer(_asked(PHASE, STOREY), CUT_OFF[:end], cut=True)
+    assert {field.value for field in reading.fields.values()} <= {"Rohbau"}
+    assert reading.summary in ("", "Ein Rohbau.")
+
+
+def test_a_draft_inside_thoughts_that_were_cut_off_is_no_answer() -> None:
+    reading = read_answer(_asked(PHASE), f"<think>Vielleicht {GOOD}, aber", cut=True)
+    assert reading.error == "Die Antwort wurde abgeschnitten."
