@@ -69,6 +69,7 @@ async def examine(settings: Settings) -> AsyncIterator[Check]:
         ),
         asyncio.create_task(_in_time("store", _store(settings))),
         asyncio.create_task(_in_time("traces", _traces(settings))),
+        asyncio.create_task(_in_time("decoder", _decoder(settings))),
     )
     try:
         for finished in asyncio.as_completed(looks):
@@ -325,6 +326,15 @@ async def _traces(settings: Settings) -> list[Check]:
             f" on without traces. ({trouble.splitlines()[0][:200]})",
         )
     ]
+
+
+async def _decoder(_: Settings) -> list[Check]:
+    """Say it only where the kernel does not help; agents may run on another machine."""
+    from shared.photos.system_calls import refusal_possible
+
+    why = refusal_possible()
+    sentence = f"on this machine only limits keep a photo decoder from files and the network ({why})"
+    return [Check(part="decoder", state="skipped", sentence=sentence)] if why else []
 
 
 def _short(error: BaseException) -> str:

@@ -279,14 +279,15 @@ class Publisher:
         if outcome == b"REUSED":
             wrong = [numbers[int(place) - 1] for place in values[::2]]
             raise EventsReusedError(self._source, {number: events[number].event_id for number in wrong})
-        if not look_only:
-            if not all(values[1::2]):
-                # a replica that has this write has all that were before it
-                have = await self._wait_again(markers[0])
-            self._require(have, f"the batch of {len(events)} events")
+        if look_only:
+            return {}
+        if not all(values[1::2]):
+            # a replica that has this new write has every earlier one too, those of the first publish included
+            have = await self._wait_again(markers[0])
+        self._require(have, f"{len(numbers)} events: each of them")
         return {
             number: _published(events[number], EntryId(entry.decode()), fresh=bool(fresh))
-            for number, entry, fresh in zip(numbers, values[::2], values[1::2], strict=not look_only)
+            for number, entry, fresh in zip(numbers, values[::2], values[1::2], strict=True)
         }
 
     def _full(self, entries: bytes, so_far: str) -> PublishRefusedError:
@@ -329,7 +330,10 @@ class Publisher:
         if not self._wait_replicas:
             return 0
         value = await call(self._redis, "GET", marker)
-        words = ("SET", marker, value or b"", "XX", "KEEPTTL")
+        if value is None:
+            # it expired just now: nothing is left to wait for
+            return self._wait_replicas
+        words = ("SET", marker, value, "XX", "KEEPTTL")
         _, have = await call_and_wait(self._redis, self._wait_replicas, *words)
         return have
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from console.checks import _decoder
 from events.topology import AGENTS
 from sandbox.redis_server import Valkey
+from shared.settings import Settings
 from tests.console.pipeline import beats
 
 if TYPE_CHECKING:
@@ -191,3 +193,17 @@ def test_entries_that_belong_to_nobody_are_a_finding(erni: Callable[..., Ran], c
     assert "2 entries of vision_analyzer were read and belong to no process" in erni("doctor").out
     # looking takes nothing
     assert client.xpending("erni:photo.fetched", "vision_analyzer")["pending"] == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel of Linux")
+async def test_a_kernel_that_filters_no_system_calls_of_the_decoder_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert await _decoder(Settings()) == []
+    monkeypatch.setattr("shared.photos.system_calls.refusal_possible", lambda: "Function not implemented")
+    [check] = await _decoder(Settings())
+    assert (check.part, check.state) == ("decoder", "skipped")
+    assert check.sentence == (
+        "on this machine only limits keep a photo decoder from files and the network"
+        " (Function not implemented)"
+    )

@@ -206,9 +206,7 @@ async def test_a_batch_waits_for_replicas_also_when_it_was_published_before(
     try:
         async with connect(own_redis_server.url) as redis, connect(replica.url) as other:
             publisher = Publisher(redis, source="urn:a", wait_replicas=1)
-            with pytest.raises(
-                PublishUnknownError, match="the batch of 2 events is written, but 0 of 1 replicas"
-            ):
+            with pytest.raises(PublishUnknownError, match="2 events: each of them is written, but 0 of 1"):
                 await publisher.send_all(prepared(publisher, "1", "2"))
             assert await redis.xlen(INTAKE) == 2
             await call(other, "REPLICAOF", "127.0.0.1", own_redis_server.port)
