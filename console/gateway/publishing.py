@@ -71,6 +71,7 @@ class Intake:
             max_event_bytes=settings.max_event_bytes,
             max_backlog=settings.max_backlog,
             session_ttl=settings.session_ttl,
+            wait_replicas=settings.wait_replicas,
         )
 
     def prepare(

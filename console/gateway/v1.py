@@ -96,10 +96,11 @@ class V1:
 
     def _trouble(self, error: Exception) -> Problem:
         if isinstance(error, RedisError):
+            trouble = redis_trouble(error, self._settings).rstrip(".")
             return Problem(
                 problems.REDIS_AWAY,
-                f"{redis_trouble(error, self._settings)} If this request publishes, it may be done or not:"
-                " send it again as it is, and nothing is published twice.",
+                f"{trouble}. If this request publishes, it may be done or not: send it again as it is, and"
+                " nothing is published twice.",
                 headers={"Retry-After": "5"},
             )
         return Problem(problems.STORE_AWAY, str(error), headers={"Retry-After": "15"})

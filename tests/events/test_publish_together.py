@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from events import codec
+from events.connection import call, connect
 from events.identities import SessionId
 from events.keys import lane_of
 from events.publisher import (
@@ -16,11 +17,15 @@ from events.publisher import (
     InvalidEventError,
     Publisher,
     PublishRefusedError,
+    PublishUnknownError,
 )
 from events.types import PhotoSubmitted
-from tests.shared.delivery.harness import entries
+from sandbox.redis_server import Valkey
+from tests.shared.delivery.harness import entries, until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from redis.asyncio import Redis
 
     from events.publisher import Prepared
@@ -192,3 +197,26 @@ def test_an_event_that_is_too_large_has_an_error_of_its_own(client: Redis) -> No
     publisher = Publisher(client, max_event_bytes=1024)
     with pytest.raises(EventTooLargeError, match="1024 are allowed"):
         publisher.prepare(PhotoSubmitted(source_url="store:originals/" + "ä" * 600))
+
+
+async def test_a_batch_waits_for_replicas_also_when_it_was_published_before(
+    own_redis_server: Valkey, tmp_path: Path
+) -> None:
+    replica = Valkey(tmp_path / "replica").start()
+    try:
+        async with connect(own_redis_server.url) as redis, connect(replica.url) as other:
+            publisher = Publisher(redis, source="urn:a", wait_replicas=1)
+            with pytest.raises(PublishUnknownError, match="2 events: each of them is written, but 0 of 1"):
+                await publisher.send_all(prepared(publisher, "1", "2"))
+            assert await redis.xlen(INTAKE) == 2
+            await call(other, "REPLICAOF", "127.0.0.1", own_redis_server.port)
+            await until(lambda: _has(other, 2))
+            again = await publisher.send_all(prepared(publisher, "1", "2", "3"))
+            assert [one.fresh for one in again] == [False, False, True]
+            assert await other.xlen(INTAKE) == 3
+    finally:
+        replica.stop()
+
+
+async def _has(redis: Redis, entries_: int) -> bool:
+    return bool(await redis.xlen(INTAKE) == entries_)

@@ -89,3 +89,11 @@ def test_a_library_that_cannot_be_installed_is_left_out_with_a_sentence(
     assert said.startswith("dramatiq is left out, its environment ")
     assert "No matching distribution found for dramatiq" in said
     assert not (tmp_path / "dramatiq" / "installed").exists()
+
+
+def test_a_quick_run_of_the_gateway_compares_events_and_batches_with_an_empty_answer(tmp_path: Path) -> None:
+    run("benchmarks.gateway", "--quick", "--output", str(tmp_path / "gateway.json"))
+    figures = json.loads((tmp_path / "gateway.json").read_text(encoding="utf-8"))
+    assert figures["events_per_second"].keys() == {"single", "batches", "empty"}
+    assert all(figure > 0 for figure in numbers(figures))
+    assert figures["cpu_to_an_empty_answer"]["batches"] < figures["cpu_to_an_empty_answer"]["single"]
