@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- Notes that photos were published over HTTP: by whom, before the first agent has seen them.
---   KEYS  for each photo: its record, and the owner of its session (twice the record if it has none)
---   ARGV  1 how long a record stays (ms; 0: no records)   2 the same of an owner   3 the source   4… for each photo: the
+--   KEYS  1 2… of each photo its record, and the owner of its session (twice the record if it has none)
+--   ARGV  1 how long a record stays (ms; 0: no records)   2 the same of an owner   3 the source   4… of each photo the
 --         note (JSON), its session or '', its file name or ''
---   ->    for each photo: the note of its record, which is the one of the first event
+--   ->    of each photo the note of its record, which is the one of the first event
 -- The first one stays: another source that names a photo or a session does not take it over.
 local reply = {}
 for i = 1, #KEYS, 2 do

@@ -18,7 +18,7 @@ from events import topology
 from events.identities import SessionId
 from events.publisher import Publisher
 from events.types import PhotoSubmitted
-from shared.operations import causes
+from shared.operations import causes, submissions
 from shared.operations import scripts as operation_scripts
 from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.operations.gauges import DeadByReason
@@ -142,6 +142,16 @@ async def _use_everything(client: Redis, place: Place) -> None:
                 source_url=f"https://bau.invalid/s1/{number}", session_id=SessionId("s1"), expected=3
             )
             await publisher.publish(event)
+        together = [
+            publisher.prepare(
+                PhotoSubmitted(source_url=f"https://bau.invalid/s2/{number}", session_id=SessionId("s2"))
+            )
+            for number in (2, 3)
+        ]
+        await publisher.send_all(together)
+        await submissions.note(
+            client, "urn:a", [(event, "a.jpg", True) for event in together], record_hours=1.0
+        )
         by_hand = b'{"source_url": "https://bau.invalid/by-hand/9", "session_id": "by-hand"}'
         intake = place.lane("by-hand").stream("photo.submitted")
         await call(client, "XADD", intake, "*", "id", "1", "source", "urn:a", "data", by_hand)
