@@ -276,15 +276,17 @@ def _skipped(number: int) -> str:
 
 def _so_far(publisher: BatchPublisher, batch: Batch, options: argparse.Namespace) -> str:
     number = len(publisher.submitted)
-    known = f"{count(number)} {'is' if number == 1 else 'are'}" if number else "nothing is"
-    if publisher.unanswered:
-        # those that were under way may have come in
-        known = f"at least {known}" if number else f"at most {count(publisher.unanswered)} are"
+    open_ = publisher.unanswered
+    # those without an answer may have come in
+    most = number or open_
+    known = f"{count(most)} {'is' if most == 1 else 'are'}" if most else "nothing is"
+    if open_:
+        known = f"at least {known}" if number else f"at most {known}"
     same = "The same command" + ("" if options.session else f" with --session {batch.session_id}")
     return (
         f"{known} published. {same} publishes the others, and none"
         " twice"
-        + (f"; if there are none, `erni session close {batch.session_id}` ends it" if number else "")
+        + (f"; if there are none, `erni session close {batch.session_id}` ends it" if most else "")
         + "."
     )
 
