@@ -163,9 +163,9 @@ def _files(root: Path, unreadable: list[tuple[str, str]]) -> Iterator[tuple[Path
 
 
 def new_session_id(words: Sequence[str]) -> SessionId:
-    """Make an id that people recognise: what was published, the day, and a random part."""
+    """Make an id that people recognise: what was published, the day on this machine, and a random part."""
     first = words[0]
     name = urlsplit(first).netloc.rpartition("@")[2] if _ADDRESS.match(first) else Path(first).resolve().name
     plain = unicodedata.normalize("NFKD", name.translate(_UMLAUTS)).encode("ascii", "ignore").decode()
     stem = re.sub(r"[^A-Za-z0-9_.]+", "-", plain).strip("-._")[:60] or "photos"
-    return SessionId(f"{stem}-{time.strftime('%Y-%m-%d', time.gmtime())}-{secrets.token_hex(3)}")
+    return SessionId(f"{stem}-{time.strftime('%Y-%m-%d')}-{secrets.token_hex(3)}")

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -420,3 +421,19 @@ def test_a_link_that_leads_out_of_the_folder_is_told_and_skipped(
     assert f"erni: {photos}/z.jpg is a link that leads out of the folder: skipped" in ran.err
     stored = (tmp_path / "store" / "originals").iterdir()
     assert b"nobody meant this" not in [path.read_bytes() for path in stored]
+
+
+@pytest.mark.parametrize("zone", ["<+14>-14", "<-12>12"])
+def test_the_name_of_a_session_has_the_day_of_this_machine(zone: str) -> None:
+    # two zones in which it is never the same day
+    words = "import sys; from console.photo_files import new_session_id; print(new_session_id(sys.argv[1:]))"
+    day = (datetime.now(UTC) + timedelta(hours=14 if "14" in zone else -12)).date()
+    ran = subprocess.run(
+        [sys.executable, "-c", words, "Fotos"],
+        env={**os.environ, "TZ": zone},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    later = (datetime.now(UTC) + timedelta(hours=14 if "14" in zone else -12)).date()
+    assert ran.stdout.startswith((f"Fotos-{day}-", f"Fotos-{later}-"))
