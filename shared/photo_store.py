@@ -66,6 +66,8 @@ class StoreUnhealthyError(OSError, StoreError):
 
 _SECRET: Final = re.compile(r"(?<=//)[^/@\s]+(?=@)|\?\S+")
 """What may be secret in an address: userinfo and query."""
+_UNREADABLE: Final = re.compile(r'failed to parse "([^"]*)"')
+_PROVIDERS: Final = ("AWS_", "AZURE_", "GOOGLE_")
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 _REMEDIES: Final = {
     errno.ENOSPC: "free some space there",
@@ -100,12 +102,26 @@ def _unhealthy(error: Exception, url: str) -> StoreUnhealthyError:
         remedy = _REMEDIES.get(number, "check PHOTO_STORE_URL and its disk")
     else:
         cause = _SECRET.sub("…", (text.strip().splitlines() or [type(error).__name__])[0])[:200]
-        remedy = "check PHOTO_STORE_URL, its credentials and the way to it"
+        remedy = f"check {_wrong_variables(text) or 'PHOTO_STORE_URL, its credentials and the way to it'}"
     free = _free_space(url) if number in (errno.ENOSPC, errno.EDQUOT) else ""
     return StoreUnhealthyError(
         number if number in _REMEDIES and number not in (errno.EACCES, errno.EPERM) else errno.EIO,
         f"the photo store {where} cannot be used ({cause}{free}): {remedy}. Photos wait meanwhile",
     )
+
+
+def _wrong_variables(text: str) -> str:
+    """Return the provider's variables that hold the value which a sentence calls unreadable; '' if none does.
+
+    The store's client reads AWS_*, AZURE_* and GOOGLE_* itself, and names the value but not the variable.
+    """
+    value = _UNREADABLE.search(text)
+    names = [
+        name
+        for name in sorted(os.environ)
+        if name.startswith(_PROVIDERS) and value and os.environ[name] == value[1]
+    ]
+    return ", ".join(names)
 
 
 def _bare(url: str) -> str:

@@ -249,3 +249,9 @@ async def test_each_error_of_a_store_has_its_cause_and_its_remedy(
     assert classify(raised.value) is Kind.UNHEALTHY
     assert "Debug" not in str(raised.value)
     assert "geheim" not in str(raised.value)
+
+
+def test_a_variable_that_the_stores_client_cannot_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "maybe")
+    with pytest.raises(StoreUnhealthyError, match=r'"maybe" as boolean\): check AWS_ALLOW_HTTP\.'):
+        BlobStore("s3://bucket/photos")
