@@ -315,11 +315,13 @@ def _tell_letter(output: Output, letter: DeadLetter, fields: Sequence[bytes], li
     output.tell(letter.message, style="bold red")
     output.say()
     for name, value in rows:
-        output.say(f"{name:<12} {value}")
+        output.tell(f"{name:<12} {value}", hang=13)
     for number, attempt in enumerate(letter.attempts, 1):
-        output.say(f"{'attempt ' + str(number):<12} {durations.clock(attempt.at)}  {attempt.message}")
+        output.tell(
+            f"{'attempt ' + str(number):<12} {durations.clock(attempt.at)}  {attempt.message}", hang=13
+        )
     if letter.answer:
-        output.say(f"{'it answered':<12} {one_line(letter.answer)}")
+        output.tell(f"{'it answered':<12} {one_line(letter.answer)}", hang=13)
     output.say()
     output.say("the entry as it came:")
     for field, content in zip(fields[: 2 * _FIELDS : 2], fields[1 : 2 * _FIELDS : 2], strict=False):

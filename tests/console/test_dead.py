@@ -85,6 +85,20 @@ def test_one_is_shown_with_its_entry_and_where_its_trace_is(erni: Callable[..., 
     assert f"erni dead replay --fingerprint {document['letter']['fingerprint']}" in text
 
 
+def test_one_fits_into_80_columns(
+    erni: Callable[..., Ran], client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = "SharePoint answered 503 for the library Referenzfotos of the site Bau: " + "try it later " * 8
+    dead_id = dies(client, *_UPLOADER, message=message, deliveries=3, attempts=2, answer="Das Foto " * 30)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = erni("dead", "show", dead_id).out
+    about, entry = shown.split("the entry as it came:")
+    # the entry stays as it is, for who copies it
+    lines = about.splitlines() + entry.splitlines()[-3:]
+    assert [line for line in lines if len(line) > 80 and "grep" not in line] == []
+    assert " ".join(about.split()).count(" ".join(message.split())) == 3
+
+
 def test_more_deliveries_than_attempts_are_explained(erni: Callable[..., Ran], client: Redis) -> None:
     once, thrice = (dies(client, *_UPLOADER, deliveries=number, attempts=1) for number in (1, 3))
     said = "at delivery 3; the attempts below were made in that one, the others ended in a postponement"
