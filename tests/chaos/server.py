@@ -149,6 +149,9 @@ class Server:
             # rewritten when we say so: the files tell every hand-off there ever was
             "auto-aof-rewrite-percentage": "0",
         }
+        if not self._repairs:
+            # as a server does that nobody configured: it cuts what it takes for the end, and goes on
+            options["aof-load-truncated"] = "yes"
         environment = {
             **os.environ,
             "LD_PRELOAD": " ".join(map(str, self._shims)),
