@@ -38,6 +38,8 @@ def erni(
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("PHOTO_STORE_URL", str(tmp_path / "store"))
     monkeypatch.setenv("ENABLE_TRACING", "0")
+    # workers of pytest-xdist have it, and lines are whole without it
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def run(*words: str) -> Ran:
         capsys.readouterr()
