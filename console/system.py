@@ -32,8 +32,14 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stopped(self) -> Path | None:
-        """The folder whose `erni up` does not run, if there is one."""
-        return self.erni.parent if self.erni and not (self.erni / "env").is_file() else None
+        """The folder whose `erni up` does not run, if there is one.
+
+        A default store alone, which any command may have made there, is no such folder.
+        """
+        if self.erni is None or (self.erni / "env").is_file():
+            return None
+        only_a_store = [path.name for path in self.erni.glob("*")] == ["store"]
+        return None if only_a_store else self.erni.parent
 
 
 def find_place() -> Place:
@@ -93,7 +99,7 @@ async def require_chosen(redis: Redis, settings: Settings) -> None:
     place, where = find_place(), bare(settings.redis_url)
     if place.redis is None:
         there = (
-            f"`erni up` does not run in {place.stopped}: start it there"
+            f"start `erni up` again in {place.stopped}, where it does not run now"
             if place.stopped
             else "type the command in the folder of your `erni up`, or below it"
         )

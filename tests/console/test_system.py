@@ -56,10 +56,15 @@ def test_what_changes_a_system_refuses_one_that_nobody_chose(
     erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     monkeypatch.delenv("REDIS_URL")
+    monkeypatch.delenv("PHOTO_STORE_URL")
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff")
     ran = erni(*words)
     assert ran.code == 2
     assert "no setting says which Redis is meant" in ran.err
+    # not that `erni up` has to be started here, where there never was one
+    assert "Either type the command in the folder of your `erni up`, or below it, or set" in " ".join(
+        ran.err.split()
+    )
     assert "set REDIS_URL=redis://localhost:6379/0" in ran.err
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
