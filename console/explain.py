@@ -185,7 +185,7 @@ async def no_trace(redis: Redis, settings: Settings) -> str:
     Raises what redis-py raises.
     """
     for lane in keys.all_lanes(settings.lanes):
-        streams = (lane.stream(name) for name in topology.TYPES)
+        streams = (lane.stream(name) for name in topology.STREAMS)
         agents = (key for name in topology.AGENTS for key in (lane.processes(name), lane.dead(name)))
         try:
             found = await call(redis, "EXISTS", *streams, *agents, lane.session_open, lane.session_lru)

@@ -58,6 +58,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     target: Target | None = None
     event_id: str | None = None
     """Only for a single photo."""
+    bulk: bool = False
+    """They wait while there are other photos."""
 
 
 class BatchPublisher:
@@ -158,7 +160,7 @@ class BatchPublisher:
             source_url = stored
         event, event_id = _event(photo, source_url, batch)
         try:
-            published = await _with_room(lambda: self._send(event, event_id), on_wait)
+            published = await _with_room(lambda: self._send(event, event_id, bulk=batch.bulk), on_wait)
         except EventReusedError as error:
             self.reused.append((photo.name or photo.url, _other_content(error, batch)))
             return
@@ -175,10 +177,10 @@ class BatchPublisher:
             )
         )
 
-    async def _send(self, event: PhotoSubmitted, event_id: str) -> Published:
+    async def _send(self, event: PhotoSubmitted, event_id: str, *, bulk: bool) -> Published:
         self.unanswered += 1
         try:
-            published = await self._publisher.publish(event, event_id=event_id)
+            published = await self._publisher.publish(event, event_id=event_id, bulk=bulk)
         except (PublishRefusedError, EventReusedError):
             self.unanswered -= 1
             raise

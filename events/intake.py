@@ -51,6 +51,11 @@ def marker(lane: Keys, source: str, event_id: str) -> str:
     return lane.published(f"{quote(source, safe='')}:{event_id}")
 
 
+def counter(lane: Keys, source: str, session_id: str) -> str:
+    """Return the key that counts what a source published into a session: ``sent:<source>:<session>``."""
+    return lane.sent(quote(source, safe=""), session_id)
+
+
 def fingerprint(data: bytes) -> str:
     """Return the fingerprint of an event's data, as `events.codec.encode` writes it.
 
@@ -60,16 +65,24 @@ def fingerprint(data: bytes) -> str:
 
 
 async def take_in(
-    redis: Redis, lane: Keys, lanes: int, entry_id: str, fields: Sequence[bytes], envelope: Envelope
+    redis: Redis,
+    lane: Keys,
+    lanes: int,
+    entry_id: str,
+    fields: Sequence[bytes],
+    envelope: Envelope,
+    *,
+    bulk: bool = False,
 ) -> Admission:
     """Decide what becomes of an entry of the first stream of `lane`. Raises RedisError.
 
+    `bulk`: it came from the stream with bulk work.
     Only an entry without marker costs a request: one that was written by hand or by an older publisher.
     """
     if lanes > 1:
         own = lane_of(envelope.session_id or envelope.photo_id or "", lanes)
         if own.lane != lane.lane:
-            return await _move(redis, lane, own, entry_id, fields, envelope)
+            return await _move(redis, lane, own, entry_id, fields, envelope, bulk=bulk)
     if envelope.marked:
         return "first"
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
@@ -84,7 +97,14 @@ async def take_in(
 
 
 async def _move(
-    redis: Redis, lane: Keys, own: Keys, entry_id: str, fields: Sequence[bytes], envelope: Envelope
+    redis: Redis,
+    lane: Keys,
+    own: Keys,
+    entry_id: str,
+    fields: Sequence[bytes],
+    envelope: Envelope,
+    *,
+    bulk: bool,
 ) -> Admission:
     """Publish an entry into its own lane, because a session has one lane. Repeated calls move it once."""
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
@@ -97,7 +117,12 @@ async def _move(
         moved += (ONCE, _fingerprints(pairs, envelope)[0])
     outcome, _, _ = await PUBLISH(
         redis,
-        [own.stream(topology.INTAKE), marker(own, source_of(fields), event_id), own.refused],
+        [
+            own.stream(topology.INTAKE),
+            marker(own, source_of(fields), event_id),
+            own.refused,
+            *([own.stream(topology.bulk_of(topology.INTAKE))] if bulk else ()),
+        ],
         [WINDOW_SECONDS * 1000, _NO_LIMIT, *moved],
     )
     return "reused" if outcome == b"REUSED" else "moved"

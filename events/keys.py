@@ -92,6 +92,13 @@ class Keys:
         """The address of an upload session that is open (a secret); expires with the session."""
         return f"{self.prefix}upload:{name}"
 
+    def sent(self, source: str, session_id: str) -> str:
+        """How many photos the source published into the session without a longer pause; expires.
+
+        The source is percent-encoded, as in the markers.
+        """
+        return f"{self.prefix}sent:{source}:{session_id}"
+
     def published(self, event: str) -> str:
         """The marker of an event already published (`events.intake.marker`); expires with the window."""
         return f"{self.prefix}published:{event}"

@@ -16,6 +16,14 @@ from . import attributes, codec, identities, intake, keys, scripts, submission, 
 from .connection import NoScriptError, RedisError, Trouble, call, call_and_wait, trouble_of
 from .identities import EntryId, EventId, PhotoId, SessionId
 from .limits import MAX_EVENT_ID
+from .publish_errors import (
+    EventReusedError,
+    EventsReusedError,
+    EventTooLargeError,
+    InvalidEventError,
+    PublishRefusedError,
+    PublishUnknownError,
+)
 from .types import MAX_EXPECTED, Hints, PhotoSubmitted, Target
 
 if TYPE_CHECKING:
@@ -31,54 +39,21 @@ SESSION_TTL: Final = 3600
 SESSION_TTL_IN_FLIGHT: Final = 7 * 24 * 3600
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
+__all__ = [
+    "EventReusedError",
+    "EventTooLargeError",
+    "EventsReusedError",
+    "InvalidEventError",
+    "Prepared",
+    "PublishRefusedError",
+    "PublishUnknownError",
+    "Published",
+    "Publisher",
+    "parse_submission",
+]
+
 _OPEN_SESSION = scripts.load(scripts.HERE, "open_session", "session")
 _PROPAGATOR = TraceContextTextMapPropagator()
-
-
-class InvalidEventError(ValueError):
-    """Raised for an event that cannot be published as it is; the message says what to change."""
-
-
-class EventReusedError(InvalidEventError):
-    """Raised when the source has published the event id before with other content. Nothing was published.
-
-    `entry_id` is the entry of the first event.
-    """
-
-    def __init__(self, source: str, event_id: EventId, entry_id: EntryId) -> None:
-        super().__init__(intake.reused(source, event_id))
-        self.source = source
-        self.event_id = event_id
-        self.entry_id = entry_id
-
-
-class EventsReusedError(InvalidEventError):
-    """Raised when some of several events have ids that belong to other content. Nothing was published."""
-
-    def __init__(self, source: str, reused: Mapping[int, EventId]) -> None:
-        """`reused`: the ids by the numbers of the events in the list, from 0."""
-        self.sentences = {number: intake.reused(source, event_id) for number, event_id in reused.items()}
-        """By the number of the event: what is wrong with it."""
-        super().__init__("; ".join(self.sentences.values()))
-
-
-class EventTooLargeError(InvalidEventError):
-    """Raised for an event whose entry would have more bytes than are allowed. Nothing was published."""
-
-
-class PublishRefusedError(Exception):
-    """Raised when there is no room now. Nothing was published; try again after `retry_after` seconds."""
-
-    def __init__(self, message: str, retry_after: float) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class PublishUnknownError(RedisError):
-    """Raised when the event is written, but too few replicas have it: a fail-over now would lose it.
-
-    Publish it again with the same `event_id`: if it is still there, that waits for the replicas again.
-    """
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +77,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """The fingerprint of its content."""
     traceparent: str
     """Of the photo's trace."""
+    bulk: bool = False
+    """It waits while there is other work."""
     fields: list[str | bytes]
     """The entry: `ernionce` first, `data` last."""
 
@@ -140,13 +117,17 @@ class Publisher:
         self._session_ttl = session_ttl
         self._wait_replicas = wait_replicas
 
-    async def publish(self, event: PhotoSubmitted, *, event_id: str | None = None) -> Published:
+    async def publish(
+        self, event: PhotoSubmitted, *, event_id: str | None = None, bulk: bool = False
+    ) -> Published:
         """Publish one photo, with the context of the active span; without a span a trace begins here.
 
+        `bulk`: it may wait while there is other work, as photos of past years may. What a session has beyond
+        its first 50 photos is bulk work in any case.
         Raises InvalidEventError (EventReusedError if the id belongs to other content), PublishRefusedError,
         PublishUnknownError if too few replicas have it, or what redis-py raises when Redis is away.
         """
-        return await self.send(self.prepare(event, event_id=event_id))
+        return await self.send(self.prepare(event, event_id=event_id, bulk=bulk))
 
     def check(self, event: PhotoSubmitted, *, event_id: str | None = None) -> None:
         """Raise InvalidEventError where `publish` would; nothing is sent."""
@@ -159,6 +140,7 @@ class Publisher:
         event_id: str | None = None,
         made_at: str = "",
         extras: Mapping[str, str] = _NOTHING,
+        bulk: bool = False,
     ) -> Prepared:
         """Check an event and make its entry, with the context of the active span; nothing is sent.
 
@@ -201,6 +183,7 @@ class Publisher:
             lane=keys.lane_of(session or photo, self._lanes).lane,
             once=once,
             traceparent=traceparent,
+            bulk=bulk,
             fields=fields,
         )
 
@@ -210,7 +193,12 @@ class Publisher:
         marker = intake.marker(lane, self._source, event.event_id)
         (outcome, value, fresh), have = await self._run(
             intake.PUBLISH,
-            [lane.stream(topology.INTAKE), marker, lane.refused],
+            [
+                lane.stream(topology.INTAKE),
+                marker,
+                lane.refused,
+                *self._bulk_keys(lane, event),
+            ],
             [WINDOW_SECONDS * 1000, self._max_backlog, *event.fields],
         )
         if outcome == b"FULL":
@@ -267,13 +255,29 @@ class Publisher:
     ) -> dict[int, Published]:
         """Publish the events with these numbers, which belong to one lane; results by number."""
         lane = keys.Keys(events[numbers[0]].lane)
-        words: list[str | bytes | int | float] = [WINDOW_SECONDS * 1000, self._max_backlog, int(look_only)]
-        for number in numbers:
-            words += (len(events[number].fields), *events[number].fields)
+        words: list[str | bytes | int | float] = [
+            WINDOW_SECONDS * 1000,
+            self._max_backlog,
+            int(look_only),
+            len(numbers),
+        ]
         markers = [intake.marker(lane, self._source, events[number].event_id) for number in numbers]
-        (outcome, *values), have = await self._run(
-            intake.PUBLISH_ALL, [lane.stream(topology.INTAKE), lane.refused, *markers], words
-        )
+        names = [
+            lane.stream(topology.INTAKE),
+            lane.refused,
+            lane.stream(topology.bulk_of(topology.INTAKE)),
+            *markers,
+        ]
+        places: dict[str, int] = {}
+        for number in numbers:
+            event = events[number]
+            what: str | int = "bulk" if event.bulk else 0
+            if event.session_id and not event.bulk:
+                counter = intake.counter(lane, self._source, event.session_id)
+                what = places.setdefault(counter, len(names) + len(places) + 1)
+            words += (what, len(event.fields), *event.fields)
+        names += places
+        (outcome, *values), have = await self._run(intake.PUBLISH_ALL, names, words)
         if outcome == b"FULL":
             raise self._full(values[0], "nothing was published")
         if outcome == b"REUSED":
@@ -289,6 +293,15 @@ class Publisher:
             number: _published(events[number], EntryId(entry.decode()), fresh=bool(fresh))
             for number, entry, fresh in zip(numbers, values[::2], values[1::2], strict=True)
         }
+
+    def _bulk_keys(self, lane: keys.Keys, event: Prepared) -> list[str]:
+        """Return the keys by which publish.lua decides whether an event is bulk work."""
+        if not event.bulk and not event.session_id:
+            return []
+        stream = lane.stream(topology.bulk_of(topology.INTAKE))
+        if event.bulk or not event.session_id:
+            return [stream]
+        return [stream, intake.counter(lane, self._source, event.session_id)]
 
     def _full(self, entries: bytes, so_far: str) -> PublishRefusedError:
         return PublishRefusedError(

@@ -32,6 +32,9 @@ NAMES: Final[Mapping[type[types.Event], str]] = MappingProxyType(
 )
 
 
+_BULK: Final = ".bulk"
+
+
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """Describes an agent's streams: it reads some as a consumer group of its own name, and writes others."""
 
@@ -43,7 +46,30 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     handoff_type: str
     """The value of the span attribute of that name."""
     reads: tuple[str, ...]
+    """Event types."""
     writes: tuple[str, ...]
+    bulk: tuple[str, ...] = ()
+    """Those of `reads` that have a second stream, for bulk work."""
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The event type of each of `streams`."""
+        return self.reads + self.bulk
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Every stream it reads. Those with bulk work come last: it waits while there is other work."""
+        return self.reads + tuple(map(bulk_of, self.bulk))
+
+
+def bulk_of(name: str) -> str:
+    """Return the stream with the bulk work of an event type."""
+    return name + _BULK
+
+
+def type_of(stream: str) -> str:
+    """Return the event type that a stream holds."""
+    return stream.removesuffix(_BULK)
 
 
 PIPELINE: Final[tuple[Stage, ...]] = (
@@ -52,6 +78,7 @@ PIPELINE: Final[tuple[Stage, ...]] = (
         does="reads the target library's columns",
         handoff_type="schema_extraction",
         reads=("photo.submitted",),
+        bulk=("photo.submitted",),
         writes=("schema.extracted",),
     ),
     Stage(
@@ -59,6 +86,7 @@ PIPELINE: Final[tuple[Stage, ...]] = (
         does="brings the bytes in, hashes them, reads EXIF",
         handoff_type="photo_fetch",
         reads=("schema.extracted",),
+        bulk=("schema.extracted",),
         writes=("photo.fetched",),
     ),
     Stage(
@@ -66,6 +94,7 @@ PIPELINE: Final[tuple[Stage, ...]] = (
         does="describes the photo in the library's own terms",
         handoff_type="vision_analysis",
         reads=("photo.fetched",),
+        bulk=("photo.fetched",),
         writes=("photo.analyzed",),
     ),
     Stage(
@@ -73,6 +102,7 @@ PIPELINE: Final[tuple[Stage, ...]] = (
         does="stores photo and metadata",
         handoff_type="sharepoint_upload",
         reads=("photo.analyzed",),
+        bulk=("photo.analyzed",),
         writes=("photo.uploaded",),
     ),
     Stage(
@@ -81,6 +111,7 @@ PIPELINE: Final[tuple[Stage, ...]] = (
         does_too="writes the session's report, dead photos too",
         handoff_type="validation_report",
         reads=("photo.uploaded", "session.completed"),
+        bulk=("photo.uploaded",),
         writes=("photo.validated", "session.reported"),
     ),
 )
@@ -97,6 +128,11 @@ PUBLIC: Final = ("photo.validated", "photo.failed", "session.reported")
 """Output streams: they belong to their readers, and are trimmed by age only."""
 
 AGENTS: Final = tuple(stage.agent for stage in PIPELINE)
+BULK: Final = frozenset(name for stage in PIPELINE for name in stage.bulk)
+"""The event types whose streams have a second one beside them. What was bulk work stays bulk work."""
+
+STREAMS: Final = (*TYPES, *map(bulk_of, sorted(BULK)))
+"""The names of all streams except those of the dead letters."""
 
 
 def stage_of(agent: str) -> Stage:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import redis
 
 _NAMES: Final = (
-    *(re.escape(stream) for stream in topology.TYPES),  # an emptied stream stays, for its consumer group
+    *(re.escape(stream) for stream in topology.STREAMS),  # an emptied stream stays, for its consumer group
     r"(beats|dead|dead-counts|dead-causes|delayed|processes):[a-z_]+",
     r"session:(open|lru|stats)",
     r"keys",

@@ -58,6 +58,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="of a SharePoint library all photos, also those that were published before",
     )
+    parser.add_argument(
+        "--bulk",
+        action="store_true",
+        help="for photos that can wait, such as those of past years: while other photos wait, at most one "
+        "photo in ten is one of these",
+    )
     parser.add_argument("--event-id", metavar="ID", help="the event's id, for a single photo")
     hints = parser.add_argument_group("what you know about all of them")
     hints.add_argument("--project", type=_said("hints.project"), metavar="TEXT", help="building project")
@@ -167,6 +173,7 @@ async def _publish(
     batch = Batch(
         session_id=options.session or photo_files.new_session_id(options.what),
         event_id=options.event_id,
+        bulk=options.bulk,
         hints=Hints(
             project=options.project,
             place=options.place,

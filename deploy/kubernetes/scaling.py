@@ -57,7 +57,7 @@ def streams(stage: topology.Stage, lanes: int) -> dict[str, str]:
     """
     return {
         name.replace(".", "_") + (f"_{lane.lane}" if lane.lane else ""): lane.stream(name)
-        for name in stage.reads
+        for name in stage.streams
         for lane in keys.all_lanes(lanes)
     }
 

@@ -1,11 +1,16 @@
 #!lua
 -- Publishes an event once within the window. No allow-oom flag: a full server refuses intake, and drains.
 --   KEYS  1 stream   2 marker of the event's source and id   3 counter of refusals
---   ARGV  1 window (ms)   2 limit of entries in the stream   3… fields, name and value in turn
+--         4 stream with the bulk work, where this one may go   5 counter of the photos that its source published into its
+--         session: this one is bulk work if there are many; without it, it is bulk work in any case
+--   ARGV  1 window (ms)   2 limit of entries in these streams   3… fields, name and value in turn
 --   ->    {'OK', entry id, 1 fresh | 0 published before}   {'REUSED', entry id of the other content, 0}
 --         {'FULL', entries, 0}
 -- The marker is `<entry id> <fingerprint>`. The field `ernionce` holds the fingerprint of the content; without it the
 -- script adds the SHA-1 of `data`. A marker without fingerprint is one of an older script: its content is not compared.
+-- So many photos that a source publishes into a session are no bulk work: a session of a few photos need not wait for one of
+-- thousands. After a pause of so long (ms) they are counted from the beginning.
+local AHEAD, PAUSE = 50, 600000
 local fields, once, data = { unpack(ARGV, 3) }, nil, ''
 for i = 1, #fields, 2 do
   if fields[i] == 'ernionce' then once = fields[i + 1] elseif fields[i] == 'data' then data = fields[i + 1] end
@@ -21,11 +26,17 @@ if seen then
   local same = of == '' or of == once or of == 'sha1:' .. redis.sha1hex(data)
   return { same and 'OK' or 'REUSED', id, 0 }
 end
-local backlog = redis.call('XLEN', KEYS[1])
+local backlog = redis.call('XLEN', KEYS[1]) + (KEYS[4] and redis.call('XLEN', KEYS[4]) or 0)
 if backlog >= tonumber(ARGV[2]) then
   redis.call('INCR', KEYS[3])
   return { 'FULL', tostring(backlog), 0 }
 end
-local id = redis.call('XADD', KEYS[1], '*', unpack(fields))
+local to = KEYS[4] or KEYS[1]
+if KEYS[5] then
+  local sent = (tonumber(redis.pcall('GET', KEYS[5]) or 0) or 0) + 1
+  redis.call('SET', KEYS[5], sent, 'PX', PAUSE)
+  if sent <= AHEAD then to = KEYS[1] end
+end
+local id = redis.call('XADD', to, '*', unpack(fields))
 redis.call('SET', KEYS[2], id .. ' ' .. once, 'PX', ARGV[1])
 return { 'OK', id, 1 }

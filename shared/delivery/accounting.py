@@ -28,6 +28,8 @@ class Accounting:
     def __init__(self, runtime: Runtime, in_flight: InFlight) -> None:
         self._runtime = runtime
         self._in_flight = in_flight
+        self._bulk = len(runtime.stage.reads)
+        """The index of the first stream with bulk work."""
         self.done = 0
         """Entries handed on since the start: no dead letter and nothing postponed is progress."""
         self.recent = Recent()
@@ -62,7 +64,9 @@ class Accounting:
     def release(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries out of flight and give their slots back."""
         self._in_flight.release(deliveries)
-        self._runtime.slots.give(sum([delivery.slots for delivery in deliveries]))
+        slots = self._runtime.slots
+        slots.bulk -= sum([delivery.stream >= self._bulk for delivery in deliveries])
+        slots.give(sum([delivery.slots for delivery in deliveries]))
 
     def _end_otherwise(self, delivery: Delivery, label: str) -> None:
         """Account for deliveries that did not end as they should."""
@@ -93,7 +97,7 @@ class Accounting:
         }
         with delivery.span:
             if label in _NOT_OURS:
-                _log.warning("fenced", outcome=label, stream=self._runtime.stage.reads[delivery.stream])
+                _log.warning("fenced", outcome=label, stream=self._runtime.stage.streams[delivery.stream])
                 details["error"] = _DROPPED
             elif outcome.message:
                 details["error"] = outcome.message[:500]

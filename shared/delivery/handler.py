@@ -51,11 +51,11 @@ class Handler:
         self._outcomes = Outcomes(runtime, lane.keys)
         self._settlers = settlers
         self._accounting = accounting
-        self._reads = runtime.stage.reads
+        self._types = runtime.stage.types
         self._first = topology.INTAKE in runtime.stage.reads
         self._max_deliveries = runtime.settings.max_deliveries
         self._lanes = runtime.settings.lanes
-        self._streams = [lane.keys.stream(name) for name in self._reads]
+        self._streams = [lane.keys.stream(name) for name in runtime.stage.streams]
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Delivery] = deque()
         self._idle: list[asyncio.Future[None]] = []
@@ -128,7 +128,7 @@ class Handler:
 
     async def _outcome_of(self, delivery: Delivery, limit: TimeLimit) -> Outcome:
         delivery.started = time.time()
-        stream, entry_id, failure = self._reads[delivery.stream], delivery.entry_id, None
+        stream, entry_id, failure = self._types[delivery.stream], delivery.entry_id, None
         try:
             delivery.envelope = codec.decode(stream, entry_id, delivery.fields)
         except codec.UndecodableError as error:
@@ -195,7 +195,13 @@ class Handler:
         while True:
             try:
                 admission = await intake.take_in(
-                    lane.writing, lane.keys, self._lanes, delivery.entry_id, delivery.fields, envelope
+                    lane.writing,
+                    lane.keys,
+                    self._lanes,
+                    delivery.entry_id,
+                    delivery.fields,
+                    envelope,
+                    bulk=delivery.stream > 0,
                 )
             except (RedisError, OSError) as error:
                 await lane.trouble_with(error, "taking an entry in")

@@ -158,7 +158,7 @@ class Heartbeat:
         lane, stage, consumer = self._lane, self._runtime.stage, self._runtime.consumer
         record = msgspec.json.encode(self._info())
         beat = await scripts.beat(
-            lane.writing, lane.keys, stage.agent, stage.reads, consumer, record, look=not self._many
+            lane.writing, lane.keys, stage.agent, stage.streams, consumer, record, look=not self._many
         )
         self.paused = self._noted(paused=beat.paused_since is not None)
         beats, owners = beat.beats, beat.owners
@@ -166,7 +166,7 @@ class Heartbeat:
         if self._many and self._last_chance:
             try:
                 beats, owners = await scripts.look(
-                    lane.writing, lane.keys, stage.agent, stage.reads, consumer
+                    lane.writing, lane.keys, stage.agent, stage.streams, consumer
                 )
             except RedisError as error:
                 # a stream that is missing is an error without a name of its own

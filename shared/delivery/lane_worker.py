@@ -52,7 +52,7 @@ class LaneWorker:
         news: News = deque()
         self.accounting = Accounting(runtime, self.in_flight)
         self._settlers = [
-            Settler(runtime, self.lane, stream, self.accounting, news) for stream in stage.reads
+            Settler(runtime, self.lane, stream, self.accounting, news) for stream in stage.streams
         ]
         self._handler = Handler(runtime, self.lane, self._settlers, self.accounting)
         self.heartbeat = Heartbeat(runtime, self.lane, info, news)
@@ -88,7 +88,7 @@ class LaneWorker:
                 self.lane.writing,
                 self.lane.keys,
                 runtime.stage.agent,
-                runtime.stage.reads,
+                runtime.stage.streams,
                 taker=keys.RETURNED,
                 whose=runtime.consumer,
                 seen="*",

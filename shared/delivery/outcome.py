@@ -108,6 +108,7 @@ class Outcomes:
         step = self._step(delivery, attempts)
         steps = codec.with_step(envelope.steps, step)
         span, keys = delivery.span, self._keys
+        bulk = delivery.stream >= len(self._stage.reads)
         outputs = []
         for event, name in zip(events, names, strict=True):
             fields = codec.encode(
@@ -121,7 +122,10 @@ class Outcomes:
                 steps=steps,
                 extras=envelope.extras,
             )
-            outputs.append((keys.prefix + str(name), fields))
+            stream = str(name)
+            if bulk and stream in topology.BULK:
+                stream = topology.bulk_of(stream)
+            outputs.append((keys.prefix + stream, fields))
         return Outcome(
             what="done",
             outputs=outputs,
@@ -156,7 +160,7 @@ class Outcomes:
         failures: Sequence[Attempt] = (),
     ) -> Outcome:
         """Make the outcome that sends the entry to the dead letters."""
-        envelope, stream = delivery.envelope, self._stage.reads[delivery.stream]
+        envelope, stream = delivery.envelope, self._stage.streams[delivery.stream]
         session_id = envelope.session_id if envelope else getattr(error, "session_id", None)
         replays = _replays(delivery)
         size = sum(map(len, delivery.fields))

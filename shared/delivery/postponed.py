@@ -90,7 +90,7 @@ def _counted_in(keys: Keys, entry_id: str, fields: Sequence[bytes], stream: str)
     Read as the delivery read it: a session may stand in the data alone, and a session's report is no photo.
     """
     try:
-        envelope = codec.decode(stream.removeprefix(keys.prefix), entry_id, fields)
+        envelope = codec.decode(topology.type_of(stream.removeprefix(keys.prefix)), entry_id, fields)
     except (UndecodableError, KeyError):
         return None
     return envelope.session_id if envelope.photo_id else None

@@ -188,7 +188,7 @@ class AgentProcess:
         self.ready.set()
         _log.info(
             "agent reads",
-            streams=[key.stream(name) for key in self.keys for name in self.runtime.stage.reads],
+            streams=[key.stream(name) for key in self.keys for name in self.runtime.stage.streams],
             concurrency=self.runtime.settings.concurrency,
         )
 

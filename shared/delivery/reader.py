@@ -16,6 +16,7 @@ from events.connection import BLOCK_SECONDS, RedisError, Trouble, trouble_of
 from events.keys import RETURNED
 from events.scripts import load_for_publishers
 from shared.delivery import scripts
+from shared.delivery.bulk_share import BulkShare
 from shared.delivery.delivery import Delivery
 from shared.delivery.news import GroupLost, Neighbours, Paused, Stalled
 
@@ -47,8 +48,11 @@ class Reader:
         self._handler = handler
         self._news = news
         self._stage = runtime.stage
-        self._keys = [lane.keys.stream(name) for name in runtime.stage.reads]
+        self._keys = [lane.keys.stream(name) for name in runtime.stage.streams]
+        self._others = self._keys[: len(runtime.stage.reads)]
+        self._bulk = self._keys[len(runtime.stage.reads) :]
         self._slots = runtime.slots
+        self._share = BulkShare(runtime.slots)
         self._lease = runtime.settings.lease_seconds
         self.begun = asyncio.Event()
         """Set when the groups are there and the first read is due."""
@@ -60,6 +64,8 @@ class Reader:
         self._paused = False
         self._suspects = False
         self._turn = 0
+        self._filled = False
+        """Whether the last read got all the entries it asked a stream for, which then may have more."""
         self._ends: list[str] = []
         """Newest entries before the last read; empty when they have to be looked up again."""
 
@@ -167,8 +173,7 @@ class Reader:
         try:
             if not alone and not self._ends:
                 self._ends = await self._newest()
-            for _ in self._keys if slots < len(self._keys) else (0,):
-                taken = taken or await self._read_streams(slots, block=False)
+            taken = await self._read_waiting(slots)
             if taken == 0 and not alone:
                 self._slots.give(slots)
                 slots = 0
@@ -179,9 +184,29 @@ class Reader:
                 self._slots.give(slots - 1)
                 slots = 1
             if taken == 0:
-                taken = await self._read_streams(1, block=True)
+                taken = await self._read_streams(self._keys, 1, block=True)
         finally:
             self._slots.give(slots - min(taken, slots))
+
+    async def _read_waiting(self, slots: int) -> int:
+        """Read what waits, bulk work after all other work except for its share; return how many entries."""
+        bulk = 0
+        if self._bulk and (count := min(slots, self._share.before_others())):
+            bulk = await self._read_streams(self._bulk, count)
+            self._share.note_bulk(bulk, share=True)
+            if bulk >= slots:
+                return bulk
+        left, others = slots - bulk, 0
+        for _ in self._others if left < len(self._others) else (0,):
+            others = others or await self._read_streams(self._others, left)
+        more = self._filled
+        self._share.note_others(others, more=more)
+        count = 0 if more or not self._bulk else self._share.after_others(left - others, only=others == 0)
+        if count:
+            read = await self._read_streams(self._bulk, count)
+            self._share.note_bulk(read)
+            bulk += read
+        return bulk + others
 
     async def _newest(self) -> list[str]:
         """Return the ids of the newest entries, in the order of the streams; an empty stream has 0-0.
@@ -202,19 +227,19 @@ class Reader:
         if await call("XREAD", "COUNT", 1, "BLOCK", milliseconds, "STREAMS", *self._keys, *self._ends):
             self._ends = []
 
-    async def _read_streams(self, slots: int, *, block: bool) -> int:
-        """Send one XREADGROUP over the agent's streams; return how many entries it took.
+    async def _read_streams(self, keys: list[str], slots: int, *, block: bool = False) -> int:
+        """Send one XREADGROUP over these streams of the agent; return how many entries it took.
 
         COUNT counts per stream: slots are divided over the streams, and with fewer slots than streams the
         streams take turns. A blocking read waits on all of them with COUNT 1; should both streams answer,
         the second entry runs beside the others for once, which is better than leaving it unread.
         """
-        keys = self._keys
         self._turn += 1
         if not block and slots < len(keys):
             keys = [keys[self._turn % len(keys)]]
         args: list[str | int] = ["GROUP", self._stage.agent, self._runtime.consumer]
-        args += ["COUNT", max(1, slots // len(keys))]
+        count = max(1, slots // len(keys))
+        args += ["COUNT", count]
         if block:
             args += ["BLOCK", int(min(BLOCK_SECONDS, self._lease / 4) * 1000)]
         args += ["STREAMS", *keys, *(">" for _ in keys)]
@@ -222,6 +247,7 @@ class Reader:
         call: Callable[..., Awaitable[Any]] = self._lane.reading.execute_command
         reply = await call("XREADGROUP", *args)
         taken = 0
+        self._filled = any(len(entries) >= count for _, entries in reply or ())
         for key, entries in reply or ():
             stream = self._keys.index(key.decode())
             for entry_id, fields in entries:
@@ -234,6 +260,7 @@ class Reader:
 
     def _begin(self, delivery: Delivery, slots: int) -> None:
         delivery.slots = slots
+        self._slots.bulk += delivery.stream >= len(self._others)
         self._in_flight.hold(delivery)
         self._handler.handle(delivery)
 
@@ -264,7 +291,7 @@ class Reader:
             self._lane.reading,
             self._lane.keys,
             self._stage.agent,
-            self._stage.reads,
+            self._stage.streams,
             taker=runtime.consumer,
             whose=whose,
             seen=seen,

@@ -16,6 +16,8 @@ class Slots:
     def __init__(self, total: int) -> None:
         self.total = total
         self.free = total
+        self.bulk = 0
+        """Entries of bulk work in flight."""
         self._waiting: deque[asyncio.Future[int]] = deque()
         self._all_for: object | None = None
 

@@ -205,7 +205,7 @@ class DeadLetters:
                 message=f"its entry had {letter.cut} bytes, and only the beginning was kept; discard it and"
                 " publish the photo again with a smaller event",
             )
-        known = letter.stream in topology.stage_of(letter.agent).reads
+        known = letter.stream in topology.stage_of(letter.agent).streams
         stream = letter.stream if known else topology.stage_of(letter.agent).reads[0]
         outcome, value = await scripts.replay(
             self._redis,

@@ -33,7 +33,7 @@ async def on_their_way(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
     for _ in range(2):
         for lane in keys.all_lanes(lanes):
             for stage in topology.PIPELINE:
-                for name in stage.reads:
+                for name in stage.streams:
                     async for flat in _entries(redis, lane.stream(name)):
                         contents |= contents_in(flat)
                         sessions |= _named(flat, b"sessionid")

@@ -68,7 +68,7 @@ async def _biggest(redis: Redis, lanes: int) -> str:
             for agent in topology.AGENTS:
                 name = f"the dead letters of {agent}"
                 sizes[name] = sizes.get(name, 0) + await _size(redis, lane.dead(agent))
-            for event in topology.TYPES:
+            for event in topology.STREAMS:
                 name = f"the stream {event}"
                 sizes[name] = sizes.get(name, 0) + await _size(redis, lane.stream(event))
     except RedisError as error:

@@ -54,7 +54,7 @@ async def keep(
 async def count(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> int:
     """Return how many entries of an agent belong to nobody. Raises what redis-py raises."""
     found = 0
-    for stream in (lane.stream(name) for lane in lanes for name in stage.reads):
+    for stream in (lane.stream(name) for lane in lanes for name in stage.streams):
         start = "-"
         while start:
             page, start = await scripts.adopt(redis, stream, stage.agent, start, count_only=True)
@@ -73,7 +73,7 @@ async def _may_look(redis: Redis, lane: Keys, agent: str, run: str, milliseconds
 
 
 async def _adopt_all(redis: Redis, stage: Stage, metrics: AgentMetrics, lane: Keys) -> None:
-    for name in stage.reads:
+    for name in stage.streams:
         stream, start = lane.stream(name), "-"
         while start:
             adopted, start = await scripts.adopt(redis, stream, stage.agent, start)

@@ -156,7 +156,7 @@ async def depth_of(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> Depth:
     oldest = 0.0
     due: list[tuple[float, str]] = []
     for lane in lanes:
-        for name in stage.reads:
+        for name in stage.streams:
             stream = lane.stream(name)
             backlog += await redis.xlen(stream)
             first = await call(redis, "XRANGE", stream, "-", "+", "COUNT", 1)

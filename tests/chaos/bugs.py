@@ -127,7 +127,7 @@ def _delconsumer_at_exit() -> None:
 
     async def drain(self: AgentProcess) -> None:
         for loops in self._lanes:
-            for name in self.runtime.stage.reads:
+            for name in self.runtime.stage.streams:
                 key = loops.lane.keys.stream(name)
                 await loops.lane.writing.xgroup_delconsumer(
                     key, self.runtime.stage.agent, self.runtime.consumer

@@ -230,7 +230,7 @@ async def _sessions(admin: Redis) -> dict[str, dict[str, str]]:
 async def _pending(admin: Redis) -> list[str]:
     found = []
     for stage in topology.PIPELINE:
-        for stream in stage.reads:
+        for stream in stage.streams:
             groups = await admin.xinfo_groups(_KEYS.stream(stream))
             found += [
                 f"{stream}: {group['pending']} pending of {group['name'].decode()}"
@@ -244,7 +244,7 @@ async def _consumers(admin: Redis) -> list[tuple[str, str]]:
     return [
         (stage.agent, consumer["name"].decode())
         for stage in topology.PIPELINE
-        for stream in stage.reads
+        for stream in stage.streams
         for consumer in await admin.xinfo_consumers(_KEYS.stream(stream), stage.agent)
         if consumer["name"] != keys.RETURNED.encode()
     ]

@@ -177,7 +177,7 @@ class Nemesis:
         mark = f"-{process.pid}-"
         pending = 0
         try:
-            for stream in topology.stage_of(process.agent).reads:
+            for stream in topology.stage_of(process.agent).streams:
                 for consumer in await self._server.admin.xinfo_consumers(f"erni:{stream}", process.agent):
                     if mark in consumer["name"].decode():
                         pending += consumer["pending"]

@@ -194,7 +194,7 @@ async def _left(here: World) -> list[str]:
     admin = here.server.admin
     left: list[str] = []
     for stage in topology.PIPELINE:
-        lengths = {stream: await admin.xlen(_KEYS.stream(stream)) for stream in stage.reads}
+        lengths = {stream: await admin.xlen(_KEYS.stream(stream)) for stream in stage.streams}
         left += [f"{stream} holds {count} entries" for stream, count in lengths.items() if count]
         if count := await admin.zcard(_KEYS.delayed(stage.agent)):
             left.append(f"{count} entries of {stage.agent} are postponed")

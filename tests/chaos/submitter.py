@@ -280,7 +280,7 @@ class Submitter:
             try:
                 waiting = 0
                 for stage in topology.PIPELINE:
-                    for stream in stage.reads:
+                    for stream in stage.streams:
                         waiting += await self._admin.xlen(f"erni:{stream}")
                 if waiting < self._ahead or self._stopping.is_set():
                     self._room.set()

@@ -89,7 +89,7 @@ class Rolling:
     async def pending(self, agent: str, mark: str) -> int:
         """How many entries an agent's consumers with that mark in their name own."""
         count = 0
-        for stream in topology.stage_of(agent).reads:
+        for stream in topology.stage_of(agent).streams:
             for consumer in await self.s.server.admin.xinfo_consumers(f"erni:{stream}", agent):
                 if mark in consumer["name"].decode():
                     count += consumer["pending"]

@@ -377,8 +377,10 @@ def test_interrupted_with_events_under_way_it_says_what_is_certain(
     whole = Publisher.publish
     sent = []
 
-    async def interrupted(publisher: Publisher, event: PhotoSubmitted, *, event_id: str | None = None) -> Any:
-        published = await whole(publisher, event, event_id=event_id)
+    async def interrupted(
+        publisher: Publisher, event: PhotoSubmitted, *, event_id: str | None = None, bulk: bool = False
+    ) -> Any:
+        published = await whole(publisher, event, event_id=event_id, bulk=bulk)
         sent.append(event)
         if len(sent) == 2:
             signal.raise_signal(signal.SIGINT)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 KEYS: Final = Keys()
-WORK: Final = tuple(name for name in topology.TYPES if name not in topology.PUBLIC)
+WORK: Final = tuple(name for name in topology.STREAMS if name not in topology.PUBLIC)
 # One script, so that the picture is of one moment.
 _LOOK: Final = """
 local out = { {}, {}, {}, {} }
@@ -85,7 +85,7 @@ class State(msgspec.Struct, frozen=True):
 
     def names_of(self, agent: str) -> frozenset[str]:
         """Every consumer that an agent's groups, beats or records name."""
-        reads = topology.stage_of(agent).reads
+        reads = topology.stage_of(agent).streams
         owners = [self.streams[name].consumers for name in reads if name in self.streams]
         return frozenset().union(*owners, self.agents[agent].beats, self.agents[agent].processes)
 
@@ -93,7 +93,7 @@ class State(msgspec.Struct, frozen=True):
 def look(redis: Redis) -> State:
     """Look at everything at once."""
     call: Any = redis.eval
-    streams, agents = call(_LOOK, 0, _json(list(topology.TYPES)), _json(list(topology.AGENTS)))[:2]
+    streams, agents = call(_LOOK, 0, _json(list(topology.STREAMS)), _json(list(topology.AGENTS)))[:2]
     return State(
         streams={
             name.decode(): StreamState(length, added, pending, _texts(consumers))

@@ -98,7 +98,7 @@ def throw_away_consumer() -> None:
     async def sign_off(self: lane_worker.LaneWorker) -> None:
         call: Callable[..., Any] = self.lane.writing.execute_command
         stage, consumer = self._runtime.stage, self._runtime.consumer
-        for name in stage.reads:
+        for name in stage.streams:
             await call("XGROUP", "DELCONSUMER", self.lane.keys.stream(name), stage.agent, consumer)
         await call("HDEL", self.lane.keys.beats(stage.agent), consumer)
         await call("HDEL", self.lane.keys.processes(stage.agent), consumer)

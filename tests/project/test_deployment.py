@@ -192,7 +192,7 @@ def test_an_agent_is_scaled_by_the_sum_of_its_streams_and_never_to_nothing() -> 
             assert metadata.keys() == {"streamLength"}
         modifiers = spec["advanced"]["scalingModifiers"]
         assert modifiers["formula"].split(" + ") == list(named)
-        assert list(named.values()) == [Keys().stream(stream) for stream in stage.reads]
+        assert list(named.values()) == [Keys().stream(stream) for stream in stage.streams]
 
 
 def test_the_agents_deployments_differ_in_nothing_but_name_size_and_secrets() -> None:

@@ -31,7 +31,7 @@ def test_each_agent_is_scaled_by_its_streams_in_all_lanes(lanes: int) -> None:
         named = {trigger["name"]: trigger["metadata"]["stream"] for trigger in spec["triggers"]}
         assert spec["advanced"]["scalingModifiers"]["formula"].split(" + ") == list(named)
         assert sorted(named.values()) == sorted(
-            lane.stream(stream) for stream in stage.reads for lane in all_lanes(lanes)
+            lane.stream(stream) for stream in stage.streams for lane in all_lanes(lanes)
         )
         assert all(re.fullmatch("[a-z_0-9]+", name) for name in named)
 

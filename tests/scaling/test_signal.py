@@ -81,14 +81,14 @@ class Reporter(Agent[PhotoUploaded | SessionCompleted, PhotoValidated | SessionR
 async def publish(redis: Redis, lane: Keys, name: str, number: int) -> None:
     """Add an entry as the agent before, or the end of a session, does."""
     photo = PhotoId(f"p-{number}")
-    event = sample(name)
+    event = sample(topology.type_of(name))
     if isinstance(event, PhotoUploaded):
         event = msgspec.structs.replace(event, photo_id=photo, session_id=None)
     fields = codec.encode(
         event,
         event_id=EventId(f"e-{number}"),
         source="test",
-        photo_id=photo if name == "photo.uploaded" else None,
+        photo_id=photo if topology.type_of(name) == "photo.uploaded" else None,
         session_id=None,
         traceparent="",
         tracestate="",
@@ -117,7 +117,7 @@ async def test_the_metric_is_published_less_settled_in_every_look(server: Valkey
                     if published < EVENTS and drawn.random() < 0.7:
                         for _ in range(min(drawn.randint(1, 6), EVENTS - published)):
                             lane = drawn.choice(all_lanes(lanes))
-                            await publish(redis, lane, drawn.choice(stage.reads), published)
+                            await publish(redis, lane, drawn.choice(stage.streams), published)
                             published += 1
                     in_flight = [one for agent in agents for one in agent.in_flight if not one.done()]
                     for future in drawn.sample(in_flight, drawn.randint(0, min(3, len(in_flight)))):

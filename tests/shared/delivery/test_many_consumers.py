@@ -23,7 +23,8 @@ HEARTBEATS = 40
 
 async def leftovers(redis: Redis, count: int) -> None:
     """Consumers whose processes ended without signing off."""
-    await redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    for stream in (STREAM, f"{STREAM}.bulk"):
+        await redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
     async with redis.pipeline(transaction=False) as many:
         for number in range(count):
             many.xgroup_createconsumer(STREAM, GROUP, f"left-{number}")

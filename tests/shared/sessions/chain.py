@@ -35,7 +35,7 @@ class Chain:
         self.redis = redis
         self.place = place
         self.waiting = [
-            stream for stage in topology.PIPELINE for stream in stage.reads
+            stream for stage in topology.PIPELINE for stream in stage.streams
         ]  # fmt: skip
 
     async def drained(self) -> bool:
