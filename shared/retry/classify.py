@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import enum
 import errno
+import ssl
 
 import aiohttp
 import msgspec
 
 from events.connection import RedisError, Trouble, trouble_of
 from shared.retry.errors import (
-    CERTIFICATE_ERRORS,
     HttpStatusError,
     PermanentError,
     PostponeError,
@@ -66,7 +66,7 @@ def classify(error: BaseException) -> Kind:
     if isinstance(error, RedisError):
         # a command that Redis refuses is a bug; a Redis that is away says nothing about the photo
         return Kind.PERMANENT if trouble_of(error) in (Trouble.NOT_SENT, Trouble.NO_GROUP) else Kind.UNHEALTHY
-    if isinstance(error, CERTIFICATE_ERRORS):
+    if isinstance(error, ssl.SSLCertVerificationError):
         return Kind.PERMANENT
     if isinstance(error, PermanentError):
         return Kind.PERMANENT

@@ -11,15 +11,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
 OF_A_TARGET: Final = frozenset({403, 404, 507})
 """Answers that a target gives to every photo: a missing right, a wrong address, no space left."""
 _OF_A_PART: Final = 401
-CERTIFICATE_ERRORS: Final = (ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError)
 
 
 class PermanentError(Exception):
@@ -157,7 +154,7 @@ def refuser_of(error: BaseException) -> str | None:
     A 401 and a SetupError are about the part, whose credentials or settings are wrong. So is a certificate
     that this machine does not trust.
     """
-    if getattr(error, _REFUSED, False) or isinstance(error, (SetupError, *CERTIFICATE_ERRORS)):
+    if getattr(error, _REFUSED, False) or isinstance(error, (SetupError, ssl.SSLCertVerificationError)):
         return dependency_of(error)
     part = (dependency_of(error) or "").partition("/")[0]
     # sources are many hosts, and their rights are part of the addresses: a 401 is about that photo

@@ -421,3 +421,11 @@ async def test_the_largest_photos_and_the_bombs_stay_within_memory_and_time() ->
         assert processes() == [process]
         status = await asyncio.to_thread(Path(f"/proc/{process.pid}/status").read_text)
         assert 0 < int(status.partition("VmHWM:")[2].split()[0]) // 1024 < 220
+
+
+def test_a_decoder_imports_what_decoding_needs_and_no_more() -> None:
+    """An import costs each decoder time and memory, and what is not there cannot be attacked."""
+    code = "import sys, shared.photos.decoder_process as p; p._work(); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    heavy = {"aiohttp", "asyncio", "email", "http", "opentelemetry", "structlog", "redis"}
+    assert heavy.isdisjoint(name.partition(".")[0] for name in modules.split())
