@@ -28,12 +28,15 @@ NODE_MODULES: Final = ROOT / ".cache" / "node" / "node_modules"
 REDIS_8: Final = "redis-8"
 """A newer Redis than the distribution's, which `.ci/run` unpacks from a wheel."""
 _REDIS_8: Final = ROOT / ".cache" / "redis-8" / "redis-server"
+KUBERNETES: Final = "kubernetes-validate"
+"""The schemas of Kubernetes, which `.ci/run` installs below `.cache/kubernetes`; the path is that of a Python."""
+_KUBERNETES: Final = ROOT / ".cache" / "kubernetes" / "bin" / "python"
 HISTORY: Final = "history"
 """A tool that is no program: git with the commit `EARLIER`. A shallow clone and an archive lack it."""
 EARLIER: Final = "0004ea5d069bef019735f1eeb939865de4bf2f4f"
 """The last commit with the delivery engine in `shared/streams`. What is deployed may still run this code, and
 works beside ours on one Redis while it is replaced."""
-TOOLS: Final = (*_NAMES, HISTORY, NODE_REDIS, REDIS_8)
+TOOLS: Final = (*_NAMES, HISTORY, KUBERNETES, NODE_REDIS, REDIS_8)
 
 
 @functools.cache
@@ -46,6 +49,8 @@ def find(tool: str) -> Path | None:
         return Path(node) if node and (NODE_MODULES / "redis").is_dir() else None
     if tool == REDIS_8:
         return _REDIS_8 if os.access(_REDIS_8, os.X_OK) else None
+    if tool == KUBERNETES:
+        return _KUBERNETES if os.access(_KUBERNETES, os.X_OK) else None
     places = os.pathsep.join((os.environ.get("PATH", os.defpath), str(UNPACKED)))
     found = (shutil.which(name, path=places) for name in _NAMES[tool])
     return next((Path(path) for path in found if path), None)

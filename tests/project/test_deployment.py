@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import subprocess
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from events import topology
 from events.keys import Keys
 from shared.settings import Settings
 from tests.project import manifests
-from tests.tools import ROOT
+from tests.tools import KUBERNETES, ROOT, require
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 AGENT_COMMAND = ["python", "-m", "consumers"]
@@ -193,6 +194,31 @@ def test_an_agent_is_scaled_by_the_sum_of_its_streams_and_never_to_nothing() -> 
         modifiers = spec["advanced"]["scalingModifiers"]
         assert modifiers["formula"].split(" + ") == list(named)
         assert list(named.values()) == [Keys().stream(stream) for stream in stage.streams]
+
+
+@pytest.mark.needs(KUBERNETES)
+@pytest.mark.parametrize("version", ["1.27.0", "1.37.0"])
+def test_the_manifests_are_what_kubernetes_takes(version: str) -> None:
+    files = [str(path) for path in sorted(manifests.KUBERNETES.rglob("*.yaml"))]
+    command = [str(require(KUBERNETES)), "-m", "kubernetes_validate", "--strict", "-k", version, *files]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = [line for line in (ran.stdout + ran.stderr).splitlines() if not line.startswith("INFO")]
+    assert ran.returncode == 0, said
+    # these two are no kinds of Kubernetes itself
+    assert {word for line in said for word in re.findall(r"api version (\S+)", line)} <= {
+        "keda.sh/v1alpha1",
+        "kustomize.config.k8s.io/v1beta1",
+    }
+    assert all("api version" in line for line in said), said
+
+
+def test_a_drained_node_takes_one_pod_of_an_agent_at_a_time() -> None:
+    budgets = manifests.of_kind("PodDisruptionBudget")
+    assert budgets.keys() == {kubernetes_name(name) for name in (*topology.AGENTS, "gateway")}
+    for name, budget in budgets.items():
+        assert budget["spec"]["maxUnavailable"] == 1
+        pods = manifests.of_kind("Deployment")[name]["spec"]["template"]["metadata"]["labels"]
+        assert budget["spec"]["selector"]["matchLabels"] == pods
 
 
 def test_the_agents_deployments_differ_in_nothing_but_name_size_and_secrets() -> None:
