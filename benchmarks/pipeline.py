@@ -22,9 +22,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import aiohttp
 import numpy as np
 import psutil
 from PIL import Image
+from yarl import URL
 
 from console import photo_files
 from console.explain import redis_client
@@ -108,6 +110,15 @@ def _cpu(supervisor: Supervisor) -> dict[str, float]:
     return seconds
 
 
+async def _units(stack: Stack) -> int:
+    """Return the resource units that SharePoint has counted so far."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(URL(stack.settings.graph_url).with_path("/_erni")) as answer,
+    ):
+        return int((await answer.json())["units"])
+
+
 async def _through(stack: Stack, folder: Path, session: SessionId) -> tuple[float, SessionReported]:
     """Publish a folder and wait for the session's end; return the seconds until the last validated photo."""
     async with redis_client(stack.settings) as redis:
@@ -145,8 +156,10 @@ async def measure(photos: int, processes: dict[str, int]) -> dict[str, Any]:
         cores = len(os.sched_getaffinity(0))
         async with running(stack, on_change=lambda _: None) as (supervisor, _):
             await _through(stack, sources / "warm", SessionId("warm"))
+            units = await _units(stack)
             before, busy, own = _cpu(supervisor), _busy(), time.process_time()
             seconds, ended = await _through(stack, sources / "measured", SessionId("measured"))
+            units = await _units(stack) - units
             used = {name: total - before[name] for name, total in _cpu(supervisor).items()}
             foreign = _busy() - busy - sum(used.values()) - (time.process_time() - own)
             running_agents = [
@@ -167,6 +180,7 @@ async def measure(photos: int, processes: dict[str, int]) -> dict[str, Any]:
         "all_agents_cpu_seconds": round(work, 1),
         "services_cpu_seconds": {name: round(each, 1) for name, each in used.items()},
         "foreign_cpu_seconds": round(foreign, 1),
+        "sharepoint_units_per_photo": round(units / photos, 1),
         "milliseconds_of_cpu_per_photo": round(1000 * work / photos),
         "ratio": round(ratio, 3),
         "at_least": AT_LEAST,

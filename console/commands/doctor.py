@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from console.arguments import describe
+from console.arguments import checked, describe
+from console.errors import CommandError
+from console.sizing import photos_a_day
 
 if TYPE_CHECKING:
     import argparse
@@ -25,12 +27,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "traces.",
         "erni doctor",
         "erni doctor --json | jq '.checks[] | select(.state == \"failed\")'",
+        "erni doctor --size 500000/day",
         run=doctor,
+    )
+    parser.add_argument(
+        "--size",
+        type=checked(photos_a_day),
+        metavar="N/day",
+        help="measure for a few seconds, and say what so many photos need: processes, lanes, memory of Redis "
+        "(also N/hour, N/year)",
     )
 
 
-async def doctor(_options: argparse.Namespace, output: Output) -> int:
+async def doctor(options: argparse.Namespace, output: Output) -> int:
     """Exit code 1 if something failed."""
+    if options.size is not None:
+        return await _size(options.size, output)
     from console.checks import Check, examine
     from shared import settings as settings_module
 
@@ -58,6 +70,28 @@ async def doctor(_options: argparse.Namespace, output: Output) -> int:
             f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks are fine"
         )
     return 1 if failed else 0
+
+
+async def _size(daily: float, output: Output) -> int:
+    from console import sizing, system
+    from console.explain import redis_client, redis_trouble
+    from events.connection import RedisError
+    from shared.photos.decoder_child import DecoderError
+    from shared.retry.errors import TransientError
+
+    settings = system.load()
+    async with redis_client(settings) as redis:
+        try:
+            found = await sizing.measure(settings, redis, daily)
+        except RedisError as error:
+            raise CommandError(redis_trouble(error, settings)) from error
+        except (DecoderError, TransientError) as error:
+            raise CommandError(f"the speed of this machine cannot be measured: {error}") from error
+    output.answer(found)
+    if not output.as_json:
+        for line in sizing.lines(found, settings):
+            output.say(line)
+    return 0
 
 
 def _tell(output: Output, check: Check) -> None:

@@ -99,7 +99,10 @@ class Admin:
         ]
 
     async def state(self, _request: web.Request) -> web.Response:
-        """How many items and sessions there are, what was asked for how often, and the faults that are on."""
+        """How many items and sessions there are, what was asked for how often, and the faults that are on.
+
+        `units`: the resource units that all calls took.
+        """
         store = self._service.store
         live = [item for item in store.items.values() if not item.deleted and item.kind == "file"]
         return _json(
@@ -109,6 +112,7 @@ class Admin:
                 "sessions": len(store.sessions),
                 "sequence": store.sequence,
                 "calls": self._service.calls,
+                "units": self._service.budget.spent,
                 "faults": self._service.faults.active(),
             }
         )

@@ -22,11 +22,14 @@ class Budget:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.spent = 0
+        """Units since the start, whatever the limit is."""
         self._started = time.monotonic()
         self._used = 0
 
     def spend(self, units: int) -> None:
         """Take units for a request. Raises GraphError 429 once the minute's are used up."""
+        self.spent += units
         if not self.limit:
             return
         now = time.monotonic()
