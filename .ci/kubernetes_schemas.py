@@ -1,3 +1,4 @@
+# noqa: INP001 - a command, run by its path
 """Makes an environment with the schemas of Kubernetes: ``kubernetes_schemas.py FOLDER``."""
 
 import subprocess

@@ -111,9 +111,8 @@ def size(photos_a_day: float, costs: Costs, *, concurrency: int, record_hours: f
 
 def first_limit(size: Size, photos_a_day: float, *, cores: float) -> str:
     """Say what is at its limit first when the number of photos grows, and where that limit is."""
-    units = f"{UNITS_PER_MINUTE:,} units a minute"
     limits = {
-        f"SharePoint: the {units} that one app has in a small tenant are enough for": (
+        f"SharePoint: {UNITS_PER_MINUTE:,} units a minute (a small tenant) are enough for": (
             photos_a_day * UNITS_PER_MINUTE / size.units_per_minute
         ),
         f"this machine: its {cores} cores are enough for": photos_a_day * cores * USED / size.cores,
