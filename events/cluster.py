@@ -110,7 +110,7 @@ class ClusterClient(Redis):
         self._looking = asyncio.Lock()
         super().__init__(connection_pool=_AllPools(self._nodes))
 
-    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's signature
         """Close the connections to all nodes."""
         await super().aclose(close_connection_pool is not False)
 
