@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -11,7 +12,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from events.keys import Keys, all_lanes
-from sandbox.redis_server import HOST, Valkey, free_port
+from sandbox.redis_server import HOST, Valkey, port_is_free
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,8 +50,8 @@ class Cluster:
 
     def _server(self, **options: str) -> Valkey:
         # by default the nodes talk on a port that is greater by 10,000, which may be in use
-        own = {**self._options, "cluster-port": str(free_port()), **options}
-        port = free_port()
+        own = {**self._options, "cluster-port": str(_port()), **options}
+        port = _port()
         return Valkey(self._folder / str(port), port=port, options=own)
 
     @property
@@ -176,6 +177,14 @@ class Cluster:
     def stop(self) -> None:
         for server in self.servers:
             server.kill()
+
+
+def _port() -> int:
+    """A free port below those that Linux gives to outgoing connections: it must be free at a restart too."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        if port_is_free(port):
+            return port
 
 
 def announced(server: Valkey) -> int:
