@@ -336,7 +336,7 @@ def _registered(settings: Settings, agent: str) -> Callable[[int], bool]:
 async def _records(settings: Settings, agent: str) -> list[list[bytes]]:
     """Return what the processes of an agent report about themselves in each lane."""
     async with connect(
-        settings.redis_url, password=str(settings.redis_password), timeout=_ANSWER_SECONDS
+        settings.redis_url, password=str(settings.redis_password), client_name="", timeout=_ANSWER_SECONDS
     ) as client:
         return [await call(client, "HVALS", lane.processes(agent)) for lane in keys.all_lanes(settings.lanes)]
 
