@@ -50,7 +50,7 @@ _KEYLESS: Final = frozenset(
 _SUBCOMMANDS: Final = frozenset({"MEMORY", "OBJECT", "XGROUP", "XINFO"})
 
 
-class NotAClusterError(RedisError):
+class NotAClusterError(ResponseError):
     """Report an address whose kind does not fit the server, cluster or not: a person has to change it."""
 
 
@@ -96,9 +96,18 @@ class ClusterClient(Redis):
     the next command asks another one where the slots are.
     """
 
-    def __init__(self, places: Sequence[Place], node: Callable[[str, int], Redis]) -> None:
-        """`places`: some nodes, of which one that answers is enough. `node` makes a client of one node."""
+    def __init__(
+        self,
+        places: Sequence[Place],
+        node: Callable[[str, int], Redis],
+        impatient: Callable[[str, int], Redis],
+    ) -> None:
+        """`places`: some nodes, of which one that answers is enough. `node` makes a client of one node.
+
+        `impatient` makes one that asks where the slots are, and soon gives up: the next node knows it too.
+        """
         self._make = node
+        self._make_impatient = impatient
         self._nodes: dict[Place, Redis] = {places[0]: node(*places[0])}
         self._seeds = tuple(places)
         self._known = deque(places)
@@ -245,7 +254,8 @@ class ClusterClient(Redis):
             failures: list[tuple[Place, Exception]] = []
             for place in tuple(self._known):
                 try:
-                    rows = await _slots(self._client(place))
+                    async with self._make_impatient(*place) as node:
+                        rows = await _slots(node)
                 except (RedisError, OSError) as error:
                     failures.append((place, error))
                     continue

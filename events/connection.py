@@ -41,8 +41,8 @@ SOCKET_TIMEOUT = 8.0
 """Seconds without an answer after which a connection counts as dead. Longer than a blocking read."""
 WAIT_SECONDS = 1.0
 """How long one WAIT waits for replicas: less than the time limits of sockets, so that its answer arrives."""
-SENTINEL_TIMEOUT = 1.0
-"""Seconds after which the next sentinel is asked: they answer from memory."""
+ASK_TIMEOUT = 1.0
+"""Seconds after which the next sentinel, or node of a cluster, is asked: they answer from memory."""
 
 
 class Trouble(enum.Enum):
@@ -275,7 +275,10 @@ def connect(
         "timeout": None,
     }
     if address.nodes:
-        return ClusterClient(address.nodes, partial(_node, address, options))
+        soon = {"socket_timeout": ASK_TIMEOUT, "socket_connect_timeout": ASK_TIMEOUT}
+        return ClusterClient(
+            address.nodes, partial(_node, address, options), partial(_node, address, options | soon)
+        )
     plain, place = _place(address)
     if address.sentinels:
         options["sentinels"] = Sentinels(address, partial(_ask_sentinel, address))
@@ -314,8 +317,8 @@ async def _ask_sentinel(address: RedisAddress, host: str, port: int) -> dict[str
         port=port,
         username=address.sentinel_username,
         password=address.sentinel_password,
-        socket_timeout=SENTINEL_TIMEOUT,
-        socket_connect_timeout=SENTINEL_TIMEOUT,
+        socket_timeout=ASK_TIMEOUT,
+        socket_connect_timeout=ASK_TIMEOUT,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         **(address.tls if address.sentinel_tls else {}),

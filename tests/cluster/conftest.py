@@ -171,7 +171,8 @@ class Cluster:
             pass
         new = self.id_of(to)
         # the new one first: else nobody would have the slot for a moment
-        for server in (to, owner, *(one for one in self.primaries if one not in (to, owner))):
+        others = (one for one in self.servers if one not in (to, owner) and self.state_of(one) == "master")
+        for server in (to, owner, *others):
             self.ask(server, "CLUSTER", "SETSLOT", slot_of(lane), "NODE", new)
 
     def stop(self) -> None:

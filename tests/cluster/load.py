@@ -106,16 +106,21 @@ class Load:
         async with connect(self.settings.redis_url) as redis:
             return sum([await redis.xlen(lane.stream(stream)) for lane in all_lanes(LANES)])
 
-    async def check(self, *, lost: int | None = 0) -> None:
-        """Each acknowledged photo but `lost` was handed on (None: whatever), and none was handed on twice."""
-        handed_on: Counter[str] = Counter()
+    async def handed_on(self) -> Counter[str]:
+        """Return how often each photo was handed on."""
+        counts: Counter[str] = Counter()
         async with connect(self.settings.redis_url) as redis:
             for lane in all_lanes(LANES):
                 found = await entries(redis, lane.stream("schema.extracted"))
-                handed_on.update(
+                counts.update(
                     str(codec.decode("schema.extracted", "1-0", fields).photo_id) for fields in found
                 )
                 assert await redis.xlen(lane.dead(FirstAgent.name)) == 0
+        return counts
+
+    async def check(self, *, lost: int | None = 0) -> None:
+        """Each acknowledged photo but `lost` was handed on (None: whatever), and none was handed on twice."""
+        handed_on = await self.handed_on()
         if lost is not None:
             assert len(set(self.acknowledged) - handed_on.keys()) == lost, "lost"
         assert set(handed_on.values()) == {1}, "handed on twice"

@@ -19,7 +19,7 @@ from events.keys import Keys, all_lanes
 from events.publisher import Publisher
 from events.types import PhotoSubmitted
 from sandbox.redis_server import HOST, Valkey, free_port
-from tests.cluster.conftest import LANES, Cluster, wait_until
+from tests.cluster.conftest import LANES, Cluster, lane_on, wait_until
 from tests.shared.delivery.harness import until
 
 if TYPE_CHECKING:
@@ -311,3 +311,24 @@ async def test_users_need_the_right_to_ask_for_slots(tmp_path: Path) -> None:
 
 def test_keys_of_one_lane_only() -> None:
     assert slot_of(("GET", Keys(1).paused)) == slot_of(("GET", Keys(1).stream("photo.submitted")))
+
+
+async def test_a_node_that_hangs_is_asked_for_a_second_only(kept_cluster: Cluster) -> None:
+    hangs, answers = kept_cluster.primaries[0], kept_cluster.primaries[1]
+    lane = await asyncio.to_thread(lane_on, kept_cluster, answers)
+    os.kill(hangs.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(3), connect(kept_cluster.url_of(hangs, answers)) as redis:
+            assert await redis.exists(lane.paused) == 0
+    finally:
+        os.kill(hangs.pid, signal.SIGCONT)
+
+
+async def test_replies_stay_in_step_behind_a_refusal_of_a_plain_address(kept_cluster: Cluster) -> None:
+    owner = await asyncio.to_thread(kept_cluster.owner_of, LANE)
+    other = next(server for server in kept_cluster.primaries if server is not owner)
+    async with connect(other.url, max_connections=1) as redis:
+        with pytest.raises(NotAClusterError):
+            await call_and_wait(redis, 1, "SET", key(1), 1)
+        assert await call(redis, "PING") is True
+        assert await call(redis, "ECHO", "still in step") == b"still in step"
