@@ -261,7 +261,11 @@ class ClusterClient(Redis):
                     continue
                 self._learn(place, rows)
                 return
-            raise _nobody(failures)
+            for _, error in failures:
+                if isinstance(error, (AuthenticationError, NoPermissionError, NotAClusterError)):
+                    raise error
+            said = "; ".join(f"{host}:{port}: {error}" for (host, port), error in failures)[:400]
+            raise RedisConnectionError(f"no node of the cluster answers now: {said}") from failures[0][1]
 
     def _learn(self, asked: Place, rows: Sequence[Any]) -> None:
         """Note the answer to CLUSTER SLOTS: first slot, last slot, the primary, its replicas."""
@@ -322,12 +326,3 @@ async def _slots(node: Redis) -> list[Any]:
             " TLS)"
         ) from error
     return rows
-
-
-def _nobody(failures: Sequence[tuple[Place, Exception]]) -> Exception:
-    """Return what is to be raised when no node said where the slots are."""
-    for _, error in failures:
-        if isinstance(error, (AuthenticationError, NoPermissionError, NotAClusterError)):
-            return error
-    said = "; ".join(f"{host}:{port}: {error}" for (host, port), error in failures)[:400]
-    return RedisConnectionError(f"no node of the cluster answers now: {said}")

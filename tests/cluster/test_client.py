@@ -17,10 +17,13 @@ from events.connection import Trouble, call, call_and_wait, connect, server_of, 
 from events.identities import SessionId
 from events.keys import Keys, all_lanes
 from events.publisher import Publisher
+from events.redis_address import tls_trouble
 from events.types import PhotoSubmitted
 from sandbox.redis_server import HOST, Valkey, free_port
 from tests.cluster.conftest import LANES, Cluster, lane_on, wait_until
+from tests.project.test_redis_tls import certify
 from tests.shared.delivery.harness import until
+from tests.tools import require
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -332,3 +335,35 @@ async def test_replies_stay_in_step_behind_a_refusal_of_a_plain_address(kept_clu
             await call_and_wait(redis, 1, "SET", key(1), 1)
         assert await call(redis, "PING") is True
         assert await call(redis, "ECHO", "still in step") == b"still in step"
+
+
+@pytest.mark.needs("redis-server")  # the bundled server is built without TLS
+async def test_all_nodes_are_reached_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certify(tmp_path)
+    monkeypatch.setattr("sandbox.redis_server._candidates", lambda: [require("redis-server")])
+    options = {
+        "tls-cert-file": str(tmp_path / "server.pem"),
+        "tls-key-file": str(tmp_path / "server.key"),
+        "tls-ca-cert-file": str(tmp_path / "ca.pem"),
+        "tls-auth-clients": "no",
+        # else the nodes name their ports without TLS
+        "tls-cluster": "yes",
+    }
+    cluster = Cluster(tmp_path / "cluster", replicas=False, options=options)
+    for server in cluster.servers:
+        server.options["tls-port"] = str(free_port())
+    try:
+        await asyncio.to_thread(cluster.start)
+        places = ",".join(f"{HOST}:{server.options['tls-port']}" for server in cluster.servers)
+        url = f"rediss+cluster://{places}"
+        async with connect(f"{url}?ssl_ca_certs={tmp_path / 'ca.pem'}") as redis:
+            for lane in all_lanes(LANES):
+                assert await redis.hset(lane.paused, "field", "1") == 1
+            names = {server.connection_pool.connection_kwargs["port"] for server in await servers_of(redis)}
+            assert names == {int(server.options["tls-port"]) for server in cluster.servers}
+        async with connect(url) as redis:
+            with pytest.raises(RedisError, match="certificate verify failed") as refused:
+                await redis.ping()
+            assert "its TLS certificate is refused" in str(tls_trouble(refused.value, url))
+    finally:
+        await asyncio.to_thread(cluster.stop)
