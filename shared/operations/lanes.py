@@ -36,7 +36,7 @@ async def stranded(redis: Redis, lanes: int) -> dict[int, int]:
 
 
 def _keys(lane: Keys) -> dict[str, None]:
-    streams = {lane.stream(name): None for stage in topology.PIPELINE for name in stage.reads}
+    streams = {lane.stream(name): None for stage in topology.PIPELINE for name in stage.streams}
     return streams | {lane.delayed(stage.agent): None for stage in topology.PIPELINE}
 
 

@@ -41,7 +41,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     twice: int
     return_seconds_p50: float
     return_seconds_worst: float
-    """From the fail-over to the next hand-off in a lane of the node, of kills only."""
+    """From the fail-over after a kill to the next hand-off of the lane: WAIT_REPLICAS=1 waits for the killed server
+    to be back as a replica."""
 
 
 class Changes:

@@ -14,6 +14,7 @@ from events.connection import Trouble, connect, trouble_of
 from events.identities import SessionId
 from events.keys import all_lanes
 from events.publisher import Publisher
+from events.topology import bulk_of
 from events.types import PhotoSubmitted, SchemaExtracted
 from shared.delivery.process import AgentProcess
 from tests.cluster.conftest import LANES
@@ -104,7 +105,13 @@ class Load:
     async def count(self, stream: str) -> int:
         """Return how many entries a stream has in all lanes."""
         async with connect(self.settings.redis_url) as redis:
-            return sum([await redis.xlen(lane.stream(stream)) for lane in all_lanes(LANES)])
+            return sum(
+                [
+                    await redis.xlen(lane.stream(name))
+                    for lane in all_lanes(LANES)
+                    for name in (stream, bulk_of(stream))
+                ]
+            )
 
     async def handed_on(self) -> Counter[str]:
         """Return how often each photo was handed on."""
@@ -112,6 +119,8 @@ class Load:
         async with connect(self.settings.redis_url) as redis:
             for lane in all_lanes(LANES):
                 found = await entries(redis, lane.stream("schema.extracted"))
+                # what comes behind the first photos of a session
+                found += await entries(redis, lane.stream(bulk_of("schema.extracted")))
                 counts.update(
                     str(codec.decode("schema.extracted", "1-0", fields).photo_id) for fields in found
                 )

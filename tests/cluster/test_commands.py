@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from console.gateway.server import Gateway
+from console.main import main
 from events.connection import call, connect
 from events.identities import SessionId
 from events.keys import all_lanes, lane_of
@@ -26,8 +28,8 @@ from tests.shared.photos.pictures import jpeg
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+    from events.keys import Keys
     from events.types import SchemaExtracted
     from shared.settings import Settings
 
@@ -67,70 +69,100 @@ def run(settings: Settings, tmp_path: Path) -> Callable[..., subprocess.Complete
     return run
 
 
-async def test_every_command_once(
-    settings: Settings, run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+@pytest.fixture
+def erni(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Any]:
+    """Type a command in this process; returns its JSON document, or what it says if it has none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("LANES", str(LANES))
+    monkeypatch.setenv("PHOTO_STORE_URL", settings.photo_store_url)
+    monkeypatch.setenv("ENABLE_TRACING", "0")
+
+    def erni(*words: str, code: int = 0, as_json: bool = True) -> Any:
+        capsys.readouterr()
+        found = main([*words, *(["--json"] if as_json else [])])
+        said = capsys.readouterr()
+        assert found == code, (words, said.err)
+        return msgspec.json.decode(said.out) if as_json else said.out
+
+    return erni
+
+
+def test_every_command_once(
+    settings: Settings,
+    erni: Callable[..., Any],
+    run: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
 ) -> None:
-    fails = True
+    lane = lane_of(SessionId("seewen"), LANES)
+    photos = []
+    for number in range(4):
+        photos.append(str(tmp_path / f"{number}.jpg"))
+        Path(photos[-1]).write_bytes(jpeg() + bytes(number))
+    sent = erni("publish", "--session", "seewen", *photos)
+    assert len(sent["photos"]) == 4, sent
+    asyncio.run(work(settings, lane, dies=("2.jpg", "3.jpg")))
+
+    (first, *_) = erni("status", code=1)["agents"]
+    assert (first["agent"], first["dead"], first["backlog"]) == ("schema_extractor", 2, 0)
+    letters = erni("dead", "list")
+    assert letters["total"] == 2
+    # counted by Redis, the newest read in one round trip
+    said = erni("dead", "list", as_json=False)
+    assert ("2.jpg" in said, "2 dead letters" in said) == (True, True), said
+    assert "no such library" in str(erni("dead", "show", letters["groups"][0]["letters"][0]["id"]))
+    assert erni("pause", "schema_extractor")
+    assert erni("resume", "schema_extractor")
+    assert "replayed" in str(erni("dead", "replay", "--photo", "2.jpg"))
+    asyncio.run(work(settings, lane))
+    assert erni("dead", "discard", "--all", "--yes")
+    assert erni("dead", "list")["total"] == 0
+
+    assert "seewen" in str(erni("session", "list"))
+    assert "seewen" in str(erni("session", "show", "seewen"))
+    assert len(erni("photo", "list", "--session", "seewen")["photos"]) == 4
+    photo = next(one["photo_id"] for one in sent["photos"] if one["file"] == "0.jpg")
+    assert photo in str(erni("photo", "show", photo))
+    assert photo in str(erni("photo", "show", "0.jpg"))
+    assert erni("session", "close", "seewen", "--expected", "4")
+    assert erni("report", "seewen")
+    doctor = erni("doctor", code=1, as_json=False)
+    assert f"cluster with {LANES} lanes" in doctor
+    assert "of the lanes, 127.0.0.1:" in doctor
+    assert "erni_app_" in str(erni("key", "add", "app", "--role", "publisher", "--source", SOURCE))
+    assert "app" in str(erni("key", "list"))
+    cli = run("console.main", "redis-cli", "XLEN", lane.stream("schema.extracted"))
+    assert cli.stdout.strip() == "3", cli.stderr
+
+
+def test_a_session_is_forgotten(settings: Settings, erni: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(jpeg())
+    erni("publish", "--session", "gone", str(tmp_path / "1.jpg"))
+    asyncio.run(work(settings, lane_of(SessionId("gone"), LANES), dies=("1.jpg",)))
+    assert erni("dead", "list")["total"] == 1
+    erni("session", "forget", "gone", "--yes")
+    assert erni("dead", "list")["total"] == 0
+    assert "gone" not in str(erni("session", "list"))
+
+    async def left() -> list[str]:
+        async with connect(settings.redis_url) as redis:
+            return [key.decode() async for key in redis.scan_iter(match="erni:*session:gone*")]
+
+    assert asyncio.run(left()) == []
+
+
+async def work(settings: Settings, lane: Keys, *, dies: tuple[str, ...] = ()) -> None:
+    """Let the first agent hand on what waits in a lane; photos of these names become dead letters."""
 
     async def do(photo: PhotoSubmitted) -> SchemaExtracted:
-        if photo.session_id == "gone" or (fails and photo.file_name in ("2.jpg", "3.jpg")):
+        if photo.file_name in dies:
             raise PermanentError("no such library")
         return extracted(photo)
 
-    async def erni(*words: str, code: int = 0) -> Any:
-        answer = await asyncio.to_thread(run, "console.main", *words, "--json")
-        assert answer.returncode == code, (words, answer.stderr)
-        return msgspec.json.decode(answer.stdout)
-
-    for number in range(4):
-        (tmp_path / f"{number}.jpg").write_bytes(jpeg() + bytes(number))
-    photos = [str(tmp_path / f"{number}.jpg") for number in range(4)]
-    sent = await erni("publish", "--session", "seewen", *photos)
-    assert len(sent["photos"]) == 4, sent
-    lane = lane_of(SessionId("seewen"), LANES)
     async with running(settings, do), connect(settings.redis_url) as redis:
         await until(lambda: _is_empty(redis, lane.stream("photo.submitted")))
-        status = await erni("status", code=1)
-        (first,) = [agent for agent in status["agents"] if agent["agent"] == "schema_extractor"]
-        assert len(first["processes"]) == 1
-        assert first["dead"] == 2
-        letters = await erni("dead", "list")
-        assert letters["total"] == 2
-        # counted by Redis, the newest read in one round trip
-        said = await asyncio.to_thread(run, "console.main", "dead", "list")
-        assert ("2.jpg" in said.stdout, "2 dead letters" in said.stdout) == (True, True), said
-        shown = await erni("dead", "show", letters["groups"][0]["letters"][0]["id"])
-        assert "no such library" in str(shown)
-        fails = False
-        assert await erni("pause", "schema_extractor")
-        assert await erni("resume", "schema_extractor")
-        replayed = await erni("dead", "replay", "--photo", "2.jpg")
-        assert "replayed" in str(replayed)
-        await until(lambda: _length(redis, lane.stream("schema.extracted"), 3))
-        assert await erni("dead", "discard", "--all", "--yes")
-        assert (await erni("dead", "list"))["total"] == 0
-        await erni("publish", "--session", "gone", photos[0])
-        await until(lambda: _length(redis, lane_of("gone", LANES).dead("schema_extractor"), 1))
-
-    assert "seewen" in str(await erni("session", "list"))
-    assert "seewen" in str(await erni("session", "show", "seewen"))
-    assert len((await erni("photo", "list", "--session", "seewen"))["photos"]) == 4
-    photo = next(one["photo_id"] for one in sent["photos"] if one["file"] == "0.jpg")
-    assert photo in str(await erni("photo", "show", photo))
-    assert photo in str(await erni("photo", "show", "0.jpg"))
-    assert await erni("session", "close", "seewen", "--expected", "4")
-    assert await erni("report", "seewen")
-    doctor = await asyncio.to_thread(run, "console.main", "doctor")
-    assert f"cluster with {LANES} lanes" in doctor.stdout
-    assert "of the lanes, 127.0.0.1:" in doctor.stdout
-    added = await erni("key", "add", "camera-app", "--role", "publisher", "--source", SOURCE)
-    assert "erni_camera-app_" in str(added)
-    assert "camera-app" in str(await erni("key", "list"))
-    cli = await asyncio.to_thread(run, "console.main", "redis-cli", "XLEN", lane.stream("schema.extracted"))
-    assert cli.stdout.strip() == "3", cli.stderr
-    assert await erni("session", "forget", "gone", "--yes")
-    assert "gone" not in str(await erni("session", "list"))
-    assert (await erni("dead", "list"))["total"] == 0
 
 
 async def _is_empty(redis: Any, stream: str) -> bool:
