@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from events import topology
@@ -21,18 +22,18 @@ async def stranded(redis: Redis, lanes: int) -> dict[int, int]:
     The lane 0 stands for the keys of LANES=1. Raises what redis-py raises.
     """
     read = {lane.lane for lane in all_lanes(lanes)}
-    found: dict[int, int] = {}
-    for lane in (Keys(), *map(Keys, range(1, MOST + 1))):
-        if lane.lane in read:
-            continue
-        keys = list(_keys(lane))
-        # the keys of LANES=1 have many slots, and those of a lane have one
-        asked = [keys] if lane.lane else [[key] for key in keys]
-        if sum([await call(redis, "EXISTS", *some) for some in asked]):
-            waiting = sum([await _length(redis, key) for key in keys])
-            if waiting:
-                found[lane.lane or 0] = waiting
-    return found
+    others = [lane for lane in (Keys(), *map(Keys, range(1, MOST + 1))) if lane.lane not in read]
+    waiting = await asyncio.gather(*(_waiting(redis, lane) for lane in others))
+    return {lane.lane or 0: count for lane, count in zip(others, waiting, strict=True) if count}
+
+
+async def _waiting(redis: Redis, lane: Keys) -> int:
+    keys = list(_keys(lane))
+    # the keys of LANES=1 have many slots, and those of a lane have one
+    asked = [keys] if lane.lane else [[key] for key in keys]
+    if not sum([await call(redis, "EXISTS", *some) for some in asked]):
+        return 0
+    return sum([await _length(redis, key) for key in keys])
 
 
 def _keys(lane: Keys) -> dict[str, None]:

@@ -41,8 +41,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     twice: int
     return_seconds_p50: float
     return_seconds_worst: float
-    """From the fail-over after a kill to the next hand-off of the lane: WAIT_REPLICAS=1 waits for the killed server
-    to be back as a replica."""
+    """From the fail-over after a kill to the lane's next hand-off. WAIT_REPLICAS=1 waits until the server
+    that was killed is back as a replica."""
 
 
 class Changes:
