@@ -12,6 +12,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 from obstore.exceptions import BaseError as StoreError
+from redis.exceptions import NoPermissionError
 
 from console.addresses import bare
 from console.agent_state import judge
@@ -27,7 +28,7 @@ from console.explain import (
 )
 from console.up_state import agent_states
 from events import keys, topology
-from events.connection import RedisError, connect
+from events.connection import RedisError, connect, servers_of
 from events.redis_address import shown
 from shared.settings import Settings, SettingsError, merged_environment
 
@@ -99,9 +100,9 @@ def _failed(part: str, sentence: str) -> Check:
 
 
 async def _replicas(redis: Redis, settings: Settings) -> Check:
-    """Whether there are as many replicas as WAIT_REPLICAS waits for."""
-    info: dict[str, Any] = await redis.info("replication")
-    have = int(info.get("connected_slaves", 0))
+    """Whether each server has as many replicas as WAIT_REPLICAS waits for."""
+    found: list[dict[str, Any]] = [await server.info("replication") for server in await servers_of(redis)]
+    have = min(int(info.get("connected_slaves", 0)) for info in found)
     if have >= settings.wait_replicas:
         return _ok("redis", f"{have} replicas, WAIT_REPLICAS={settings.wait_replicas} of them are waited for")
     return _failed(
@@ -137,6 +138,7 @@ async def _redis(settings: Settings) -> list[Check]:
         if memory.nearly_full:
             checks.append(_failed("redis", memory.sentence))
         checks += await _ownerless(redis, settings)
+        checks += await _stranded(redis, settings)
         up = agent_states(settings)
         status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
         missing = [
@@ -187,6 +189,28 @@ async def _ownerless(redis: Redis, settings: Settings) -> list[Check]:
         )
         for agent, count in found.items()
         if count
+    ]
+
+
+async def _stranded(redis: Redis, settings: Settings) -> list[Check]:
+    from shared.operations.lanes import stranded
+
+    try:
+        found = await stranded(redis, settings.lanes)
+    except NoPermissionError:
+        return []
+    if not found:
+        return []
+    what = ", ".join(
+        f"{count} in lane {lane}" if lane else f"{count} of LANES=1" for lane, count in found.items()
+    )
+    return [
+        _failed(
+            "redis",
+            f"entries wait in lanes that LANES={settings.lanes} does not have ({what}): a publisher has"
+            f" another LANES, or it was changed. None is lost: run agents with LANES={max(1, *found)} too,"
+            " until they are handed on",
+        )
     ]
 
 

@@ -13,6 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
+    ClusterCrossSlotError,
+    MovedError,
     NoScriptError,
     RedisError,
     ResponseError,
@@ -25,6 +27,7 @@ from redis.exceptions import (
 )
 
 from . import redis_address
+from .cluster import ClusterClient, NotAClusterError
 from .sentinel import Sentinels
 
 if TYPE_CHECKING:
@@ -38,8 +41,8 @@ SOCKET_TIMEOUT = 8.0
 """Seconds without an answer after which a connection counts as dead. Longer than a blocking read."""
 WAIT_SECONDS = 1.0
 """How long one WAIT waits for replicas: less than the time limits of sockets, so that its answer arrives."""
-SENTINEL_TIMEOUT = 1.0
-"""Seconds after which the next sentinel is asked: they answer from memory."""
+ASK_TIMEOUT = 1.0
+"""Seconds after which the next sentinel, or node of a cluster, is asked: they answer from memory."""
 
 
 class Trouble(enum.Enum):
@@ -57,7 +60,8 @@ class Trouble(enum.Enum):
     NO_PERMISSION = "no_permission"
     """Wrong password, or the ACL forbids the command: needs a person."""
     NO_PRIMARY = "no_primary"
-    """The sentinels do not know the name in the address, or are none: needs a person."""
+    """The sentinels do not know the name in the address, or are none, or the address of a cluster leads to a
+    single server, or the other way round: needs a person."""
     NOT_SENT = "not_sent"
     """Our own mistake: a key of the wrong type, a bad command. Another try does not help."""
 
@@ -92,6 +96,7 @@ _BY_CLASS = {
     "AuthenticationError": Trouble.NO_PERMISSION,
     "AuthenticationWrongNumberOfArgsError": Trouble.NO_PERMISSION,
     "SentinelError": Trouble.NO_PRIMARY,
+    "NotAClusterError": Trouble.NO_PRIMARY,
 }
 
 
@@ -120,7 +125,17 @@ def _as_it_came(reply: Any, **_: Any) -> Any:
 
 
 # Their parsers make dicts of an entry's fields, which loses duplicate names and the fields' order.
-_RAW_REPLIES = ("XREADGROUP", "XRANGE", "XREVRANGE", "XCLAIM", "XPENDING", "XREAD", "EVALSHA", "EVAL")
+_RAW_REPLIES = (
+    "XREADGROUP",
+    "XRANGE",
+    "XREVRANGE",
+    "XCLAIM",
+    "XPENDING",
+    "XREAD",
+    "EVALSHA",
+    "EVAL",
+    "CLUSTER SLOTS",
+)
 
 
 class _Sending(AbstractConnection):
@@ -155,6 +170,19 @@ class _Sending(AbstractConnection):
         except RedisError as error:
             self.moved = trouble_of(error) is Trouble.READ_ONLY
             raise
+
+
+class _OfOne(_Sending):
+    """Connects to one server, and says what to do where that is a node of a cluster."""
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*args, **options)
+        except (MovedError, ClusterCrossSlotError) as error:
+            raise NotAClusterError(
+                "this server is a node of a cluster: write redis+cluster:// instead of redis://"
+                " (rediss+cluster:// with TLS), with the hosts and ports of some nodes behind it"
+            ) from error
 
 
 class _OfSet(_Sending):
@@ -230,14 +258,12 @@ def connect(
     address it cannot read.
     """
     address = redis_address.read(url)
-    plain, place = _place(address)
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": min(3.0, timeout),
         "client_name": client_name,
         "max_connections": max_connections,
         **address.connection,
-        **place,
         "db": address.db,
         "username": address.username,
         "password": address.password or password or None,
@@ -248,15 +274,30 @@ def connect(
         # more tasks than connections wait for each other, each wait bounded by the socket's time limit
         "timeout": None,
     }
+    if address.nodes:
+        soon = {"socket_timeout": ASK_TIMEOUT, "socket_connect_timeout": ASK_TIMEOUT}
+        return ClusterClient(
+            address.nodes, partial(_node, address, options), partial(_node, address, options | soon)
+        )
+    plain, place = _place(address)
     if address.sentinels:
         options["sentinels"] = Sentinels(address, partial(_ask_sentinel, address))
-    kind = _OfSet if address.sentinels else _Sending
+    return _client(_OfSet if address.sentinels else _OfOne, plain, options | place)
+
+
+def _client(kind: type[Any], plain: type[AbstractConnection], options: dict[str, Any]) -> Redis:
     options["connection_class"] = type(plain.__name__, (kind, plain), {})
     client = Redis.from_pool(_Pool(**options))
     callback: Callable[..., Any] = _as_it_came
     for command in _RAW_REPLIES:
         client.set_response_callback(command, callback)
     return client
+
+
+def _node(address: RedisAddress, options: dict[str, Any], host: str, port: int) -> Redis:
+    """Make a client of one node of a cluster."""
+    plain, place = _place(address)
+    return _client(_Sending, plain, options | place | {"host": host, "port": port})
 
 
 def _place(address: RedisAddress) -> tuple[type[AbstractConnection], dict[str, Any]]:
@@ -276,8 +317,8 @@ async def _ask_sentinel(address: RedisAddress, host: str, port: int) -> dict[str
         port=port,
         username=address.sentinel_username,
         password=address.sentinel_password,
-        socket_timeout=SENTINEL_TIMEOUT,
-        socket_connect_timeout=SENTINEL_TIMEOUT,
+        socket_timeout=ASK_TIMEOUT,
+        socket_connect_timeout=ASK_TIMEOUT,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         **(address.tls if address.sentinel_tls else {}),
@@ -291,11 +332,27 @@ async def _ask_sentinel(address: RedisAddress, host: str, port: int) -> dict[str
 
 
 async def primary_of(url: str) -> tuple[str, int]:
-    """Return host and port of the server an address leads to now. Raises as `Sentinels.primary` does."""
+    """Return host and port of the server an address leads to now, of a cluster its first node.
+
+    Raises as `Sentinels.primary` does.
+    """
     address = redis_address.read(url)
     if not address.sentinels:
         return address.host, address.port
     return await Sentinels(address, partial(_ask_sentinel, address)).primary()
+
+
+async def servers_of(redis: Redis) -> list[Redis]:
+    """Return a plain client of each server behind a client: itself, or one for each primary of a cluster.
+
+    Closing the client closes them. Raises what redis-py raises.
+    """
+    return await redis.primaries() if isinstance(redis, ClusterClient) else [redis]
+
+
+async def server_of(redis: Redis, key: str) -> Redis:
+    """Return a plain client of the server that has a key now. Raises what redis-py raises."""
+    return await redis.home_of(key) if isinstance(redis, ClusterClient) else redis
 
 
 async def call(redis: Redis, *words: str | bytes | float) -> Any:
@@ -335,5 +392,7 @@ __all__ = [
     "call_and_wait",
     "connect",
     "primary_of",
+    "server_of",
+    "servers_of",
     "trouble_of",
 ]

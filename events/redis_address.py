@@ -6,15 +6,19 @@ import re
 import ssl
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
 from redis.asyncio.connection import URL_QUERY_ARGUMENT_PARSERS
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+_SCHEMES: Final = (
+    *("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
+    *("redis+cluster", "rediss+cluster"),
+)
 _SENTINEL: Final = ("sentinel_username", "sentinel_password", "sentinel_tls")
 _SENTINEL_PORT: Final = 26379
+_PORT: Final = 6379
 _PLACE: Final = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]+))(?::([0-9]{1,5}))?")
 _TLS_FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _TLS: Final = (
@@ -39,7 +43,7 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
 
     scheme: str
     host: str = "localhost"
-    port: int = 6379
+    port: int = _PORT
     path: str = ""
     """Of a socket (``unix:``)."""
     db: int = 0
@@ -57,11 +61,13 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
     sentinel_password: str | None = None
     """Of the sentinels themselves; user and password before the ``@`` are for the servers they watch."""
     sentinel_tls: bool = False
+    nodes: tuple[tuple[str, int], ...] = ()
+    """Hosts and ports of some nodes of a cluster; `host` and `port` are those of the first one."""
 
     @property
     def is_tls(self) -> bool:
         """Return whether the connection is encrypted."""
-        return self.scheme in ("rediss", "rediss+sentinel")
+        return self.scheme.startswith("rediss")
 
     def __str__(self) -> str:
         """Write the address with its database and without anything that may be secret."""
@@ -70,6 +76,8 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
         if self.sentinels:
             places = ",".join(_written(host, port) for host, port in self.sentinels)
             return f"{self.scheme}://{places}/{self.master}/{self.db}"
+        if self.nodes:
+            return f"{self.scheme}://{','.join(_written(host, port) for host, port in self.nodes)}"
         return f"{self.scheme}://{_written(self.host, self.port)}/{self.db}"
 
 
@@ -86,12 +94,15 @@ def read(url: str) -> RedisAddress:
     if scheme not in _SCHEMES or "://" not in url:
         raise ValueError(
             "expected an address that starts with redis://, rediss:// or unix://, or for sentinels with"
-            " redis+sentinel:// or rediss+sentinel://"
+            " redis+sentinel:// or rediss+sentinel://, or for a cluster with redis+cluster:// or"
+            " rediss+cluster://"
         )
     if "#" in url:
         raise ValueError(f"a # ends the address: {_ESCAPED}")
     if scheme.endswith("+sentinel"):
         return _read_sentinel(url, scheme)
+    if scheme.endswith("+cluster"):
+        return _read_cluster(url, scheme)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -119,7 +130,7 @@ def read(url: str) -> RedisAddress:
     in_path = int(parts.path[1:]) if parts.path.strip("/") else 0
     return RedisAddress(
         host=unquote(parts.hostname or "localhost"),
-        port=6379 if port is None else port,
+        port=_PORT if port is None else port,
         db=in_path if db is None else db,
         **common,
     )
@@ -128,20 +139,7 @@ def read(url: str) -> RedisAddress:
 def _read_sentinel(url: str, scheme: str) -> RedisAddress:
     """Read the address of a set that sentinels watch: ``redis+sentinel://host:26379,host2:26379/NAME/0``."""
     example = f"{scheme}://host:26379,host2:26379/mymaster/0"
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError(f"expected hosts and ports of sentinels, such as {example}; {_ESCAPED}") from None
-    login, _, hosts = parts.netloc.rpartition("@")
-    username, _, password = login.partition(":")
-    places = []
-    for text in hosts.split(","):
-        found = _PLACE.fullmatch(text.strip())
-        if found is None or not 0 < int(found[3] or _SENTINEL_PORT) <= 65535:
-            raise ValueError(
-                f"expected hosts of sentinels, and ports from 1 to 65535, such as {example}; {_ESCAPED}"
-            )
-        places.append((unquote(found[1] or found[2]), int(found[3] or _SENTINEL_PORT)))
+    parts, username, password, places = _several(url, example, what="sentinels", port=_SENTINEL_PORT)
     master, _, number = parts.path.strip("/").partition("/")
     if not master or (master.isdigit() and not number):
         raise ValueError(f"expected the name under which the sentinels know the primary, such as {example}")
@@ -152,17 +150,59 @@ def _read_sentinel(url: str, scheme: str) -> RedisAddress:
         _check_files(tls)
     return RedisAddress(
         scheme=scheme,
-        sentinels=tuple(dict.fromkeys(places)),
+        sentinels=places,
         master=unquote(master),
         db=int(number or 0) if db is None else db,
-        username=unquote(username) or None,
-        password=unquote(password) or None,
+        username=username,
+        password=password,
         connection=own,
         tls=tls,
         sentinel_username=sentinel.get("sentinel_username"),
         sentinel_password=sentinel.get("sentinel_password"),
         sentinel_tls=sentinel.get("sentinel_tls", scheme == "rediss+sentinel"),
     )
+
+
+def _read_cluster(url: str, scheme: str) -> RedisAddress:
+    """Read the address of a cluster, which names some of its nodes: ``redis+cluster://host:7000,host2:7001``."""
+    example = f"{scheme}://host:7000,host2:7001"
+    parts, username, password, places = _several(url, example, what="nodes", port=_PORT)
+    own, tls, db, _ = _parameters(parts.query, scheme)
+    if parts.path.strip("/") not in ("", "0") or db:
+        raise ValueError(f"a cluster has database 0 only, and an address such as {example}; {_ESCAPED}")
+    if tls:
+        _check_files(tls)
+    return RedisAddress(
+        scheme=scheme,
+        host=places[0][0],
+        port=places[0][1],
+        nodes=places,
+        username=username,
+        password=password,
+        connection=own,
+        tls=tls,
+    )
+
+
+def _several(
+    url: str, example: str, *, what: str, port: int
+) -> tuple[SplitResult, str | None, str | None, tuple[tuple[str, int], ...]]:
+    """Read an address with several hosts: its parts, user, password, hosts with their ports."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(f"expected hosts and ports of {what}, such as {example}; {_ESCAPED}") from None
+    login, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = login.partition(":")
+    places = []
+    for text in hosts.split(","):
+        found = _PLACE.fullmatch(text.strip())
+        if found is None or not 0 < int(found[3] or port) <= 65535:
+            raise ValueError(
+                f"expected hosts of {what}, and ports from 1 to 65535, such as {example}; {_ESCAPED}"
+            )
+        places.append((unquote(found[1] or found[2]), int(found[3] or port)))
+    return parts, unquote(username) or None, unquote(password) or None, tuple(dict.fromkeys(places))
 
 
 def shown(url: str) -> str:
@@ -180,8 +220,9 @@ def _parameters(query: str, scheme: str) -> tuple[dict[str, Any], dict[str, Any]
     sentinel: dict[str, Any] = {}
     db: int | None = None
     secure = scheme.startswith("rediss")
-    secured = "rediss+sentinel" if "+" in scheme else "rediss"
-    known = (*_CONNECTION, "db", *(_SENTINEL if "+" in scheme else ()), *(_TLS if secure else ()))
+    secured = "rediss" + scheme.removeprefix("rediss").removeprefix("redis")
+    sentinels = scheme.endswith("+sentinel")
+    known = (*_CONNECTION, "db", *(_SENTINEL if sentinels else ()), *(_TLS if secure else ()))
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name in _IGNORED:
             continue

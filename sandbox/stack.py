@@ -18,12 +18,9 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from events import keys, redis_address, topology
-from events.connection import primary_of
+from events import keys, topology
+from events.connection import RedisError, call, connect
 from sandbox import redis_server as valkey
 from shared.settings import Settings, load
 
@@ -32,6 +29,8 @@ if TYPE_CHECKING:
 
 _PREFERRED: Final = {"redis": 6379, "sharepoint": 8086, "traces": 16686, "otlp": 4317, "gateway": 8085}
 """The port of each service if it is free, so that links in old reports work after the next start."""
+_ANSWER_SECONDS: Final = 2.0
+"""How long Redis may take to say which processes there are: whoever stops the stack waits for that."""
 _PASSED_ON: Final = frozenset(
     {"ENABLE_TRACING", "OTLP_ENDPOINT", "JAEGER_URL", "ENVIRONMENT", "CACHE_DIR", "LOG_LEVEL", "CONCURRENCY"}
 )
@@ -324,46 +323,28 @@ def _registered(settings: Settings, agent: str) -> Callable[[int], bool]:
     """Return a check whether the process sends a heartbeat in every lane, which means that it reads."""
 
     def asked(pid: int) -> bool:
-        address = redis_address.read(settings.redis_url)
         try:
             # in a thread of its own, which has no loop
-            host, port = asyncio.run(primary_of(settings.redis_url))
-        except (redis.RedisError, OSError):
+            lanes = asyncio.run(_records(settings, agent))
+        except (RedisError, OSError):
             return False
-        client = redis.Redis(
-            host=host,
-            port=port,
-            unix_socket_path=address.path or None,
-            db=address.db,
-            username=address.username,
-            password=address.password or str(settings.redis_password) or None,
-            ssl=address.is_tls,
-            **address.tls,
-            protocol=2,
-            socket_timeout=2,
-            # By default it goes on trying for a minute, and whoever stops the stack would wait for that.
-            retry=Retry(NoBackoff(), 0),
-        )
-        with client:
-            try:
-                return all(
-                    pid in _pids(client.hvals(lane.processes(agent)))
-                    for lane in keys.all_lanes(settings.lanes)
-                )
-            except (redis.RedisError, OSError):
-                return False
+        return all(pid in _pids(records) for records in lanes)
 
     return asked
 
 
-def _pids(records: Iterable[bytes | str]) -> set[int]:
+async def _records(settings: Settings, agent: str) -> list[list[bytes]]:
+    """Return what the processes of an agent report about themselves in each lane."""
+    async with connect(
+        settings.redis_url, password=str(settings.redis_password), client_name="", timeout=_ANSWER_SECONDS
+    ) as client:
+        return [await call(client, "HVALS", lane.processes(agent)) for lane in keys.all_lanes(settings.lanes)]
+
+
+def _pids(records: Iterable[bytes]) -> set[int]:
     """Return the process ids on this host among an agent's records (time, space, JSON)."""
     here = socket.gethostname()
-    processes = (
-        msgspec.json.decode(record.partition(b" ")[2], type=_Process)
-        for record in records
-        if isinstance(record, bytes)
-    )
+    processes = (msgspec.json.decode(record.partition(b" ")[2], type=_Process) for record in records)
     return {process.pid for process in processes if process.host == here}
 
 

@@ -50,6 +50,9 @@ def redis_cli(options: argparse.Namespace, _output: Output) -> NoReturn:
     words += ["-n", str(address.db)]
     if address.is_tls:
         words.append("--tls")
+    if address.nodes:
+        # it follows a key to its node
+        words.append("-c")
     if address.username:
         words += ["--user", address.username]
     # in the environment, because everybody on the machine can read the words

@@ -85,14 +85,17 @@ def _parts(lanes: int, redis: str) -> Iterator[str]:
 def _place(address: redis_address.RedisAddress) -> tuple[str, str]:
     """Return the type of KEDA's trigger, and the metadata that say where Redis is."""
     metadata = {"address": f"{address.host}:{address.port}"}
+    kind = "redis-streams"
+    if several := address.sentinels or address.nodes:
+        metadata = {"addresses": ",".join(f"{host}:{port}" for host, port in several)}
+        kind = "redis-cluster-streams"
     if address.sentinels:
-        places = ",".join(f"{host}:{port}" for host, port in address.sentinels)
-        metadata = {"addresses": places, "sentinelMaster": address.master}
+        metadata["sentinelMaster"] = address.master
+        kind = "redis-sentinel-streams"
     if address.db:
         metadata["databaseIndex"] = str(address.db)
     if address.is_tls:
         metadata["enableTLS"] = "true"
-    kind = "redis-sentinel-streams" if address.sentinels else "redis-streams"
     return kind, ", ".join(f'{name}: "{value}"' for name, value in metadata.items())
 
 
@@ -128,6 +131,8 @@ def main(words: Sequence[str] | None = None) -> None:
         "--redis", type=_address, default="", help="an address such as redis+sentinel://host:26379/erni/0"
     )
     given = parser.parse_args(words)
+    if given.lanes == 1 and "+cluster://" in given.redis:
+        parser.error("a cluster needs two lanes or more: the keys of LANES=1 lie on several of its nodes")
     sys.stdout.write(component(given.lanes, given.redis))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from redis.exceptions import BusyLoadingError
 
-from events.connection import RedisError, Trouble, trouble_of
+from events import keys
+from events.cluster import ClusterClient
+from events.connection import RedisError, Trouble, servers_of, trouble_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,14 +30,22 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def check_redis(redis: Redis, *, lanes: int, allow_volatile: bool) -> list[Finding]:
-    """Check the server. Raises what redis-py raises if it does not answer, or is loading."""
-    info = _texts(await redis.info())
-    if info.get("loading") == "1":
-        # INFO answers while loading, and reports until its end that there is no append-only file
-        raise BusyLoadingError("Redis is loading its data")
-    findings = [_version(info), _role(info), _cluster(info, lanes), _policy(info)]
-    findings.append(await _persistence(redis, info, allow_volatile=allow_volatile))
-    return findings
+    """Check each server. Raises what redis-py raises if one does not answer, or is loading."""
+    # an address for one server is no ClusterClient, whatever answers there
+    cluster = redis if isinstance(redis, ClusterClient) else None
+    findings: dict[Finding, None] = {}
+    for server in await servers_of(redis):
+        info = _texts(await server.info())
+        if info.get("loading") == "1":
+            # INFO answers while loading, and reports until its end that there is no append-only file
+            raise BusyLoadingError("Redis is loading its data")
+        found = [_version(info), _role(info), _cluster(info, lanes, cluster), _policy(info)]
+        found.append(await _persistence(server, info, allow_volatile=allow_volatile))
+        # what all nodes have in common is said once
+        findings |= dict.fromkeys(one if one.ok or not cluster else _of(server, one) for one in found)
+    if cluster and lanes > 1:
+        findings[await _spread(cluster, lanes)] = None
+    return list(findings)
 
 
 async def require(redis: Redis, *, lanes: int, allow_volatile: bool) -> None:
@@ -79,11 +90,41 @@ def _role(info: dict[str, str]) -> Finding:
     return Finding(ok=True, sentence="primary")
 
 
-def _cluster(info: dict[str, str], lanes: int) -> Finding:
-    on = info.get("cluster_enabled") == "1"
-    if on and lanes == 1:
-        return Finding(ok=False, sentence="this server is a cluster: set LANES (4, for example)")
-    return Finding(ok=True, sentence=f"cluster with {lanes} lanes" if on else "single server")
+def _cluster(info: dict[str, str], lanes: int, cluster: ClusterClient | None) -> Finding:
+    if info.get("cluster_enabled") != "1":
+        return Finding(ok=True, sentence="single server")
+    if lanes == 1:
+        return Finding(
+            ok=False,
+            sentence="this server is a cluster: set LANES (6, for example); with LANES=1 the keys that one"
+            " script writes lie on several nodes",
+        )
+    if cluster is None:
+        return Finding(
+            ok=False,
+            sentence="this server is a node of a cluster: write redis+cluster:// instead of redis:// in"
+            " REDIS_URL (rediss+cluster:// with TLS), with the hosts and ports of some nodes behind it",
+        )
+    return Finding(ok=True, sentence=f"cluster with {lanes} lanes")
+
+
+def _of(server: Redis, finding: Finding) -> Finding:
+    """Name the node that a finding is about."""
+    return Finding(ok=finding.ok, sentence=f"{_name(server)}: {finding.sentence}")
+
+
+async def _spread(cluster: ClusterClient, lanes: int) -> Finding:
+    """Say how many lanes each node has: a lane is one slot, and its number says nothing of where that is."""
+    counts = Counter({_name(server): 0 for server in await cluster.primaries()})
+    for lane in keys.all_lanes(lanes):
+        counts[_name(await cluster.home_of(lane.paused))] += 1
+    share = ", ".join(f"{name} has {count}" for name, count in sorted(counts.items()))
+    return Finding(ok=True, sentence=f"of the lanes, {share}")
+
+
+def _name(server: Redis) -> str:
+    place = server.connection_pool.connection_kwargs
+    return f"{place['host']}:{place['port']}"
 
 
 def _policy(info: dict[str, str]) -> Finding:

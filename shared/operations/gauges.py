@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from events import topology
-from events.connection import RedisError, call
+from events.connection import RedisError, call, servers_of
 from shared.operations import causes, scripts, status
+from shared.operations.memory import fullest
 from shared.telemetry.metrics import (
     PUBLISH_REFUSED,
     REDIS_MEMORY_LIMIT,
@@ -63,12 +64,18 @@ async def keep(redis: Redis, stage: Stage, metrics: AgentMetrics, lanes: Sequenc
 
 
 async def _note_memory(redis: Redis) -> None:
-    """Note how full Redis is. It counts itself what it refuses there: a refused script cannot."""
-    found: dict[str, Any] = await call(redis, "INFO", "memory")
-    REDIS_MEMORY_USED.set(found.get("used_memory", 0))
-    REDIS_MEMORY_LIMIT.set(found.get("maxmemory", 0))
-    errors: dict[str, Any] = await call(redis, "INFO", "errorstats")
-    REDIS_REFUSED.set(errors.get("errorstat_OOM", {}).get("count", 0))
+    """Note how full Redis is, of a cluster its fullest node, and what all nodes refused there.
+
+    They count that themselves: a refused script cannot.
+    """
+    memory = await fullest(redis)
+    REDIS_MEMORY_USED.set(memory.used)
+    REDIS_MEMORY_LIMIT.set(memory.limit)
+    refused = 0
+    for server in await servers_of(redis):
+        errors: dict[str, Any] = await call(server, "INFO", "errorstats")
+        refused += errors.get("errorstat_OOM", {}).get("count", 0)
+    REDIS_REFUSED.set(refused)
 
 
 class DeadByReason:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from events import keys, topology
-from events.connection import RedisError, Trouble, call, trouble_of
+from events.connection import RedisError, Trouble, call, servers_of, trouble_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -49,15 +50,23 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 async def read_memory(redis: Redis, *, lanes: int = 1) -> Memory:
     """Read it; without a limit where the caller's role may not look. Raises what redis-py raises."""
     try:
-        found: dict[str, int] = await call(redis, "INFO", "memory")
+        memory = await fullest(redis)
     except RedisError as error:
         if trouble_of(error) is Trouble.NO_PERMISSION:
             return Memory(used=0, limit=0)
         raise
-    memory = Memory(used=int(found.get("used_memory", 0)), limit=int(found.get("maxmemory", 0)))
     if not memory.nearly_full:
         return memory
     return msgspec.structs.replace(memory, biggest=await _biggest(redis, lanes))
+
+
+async def fullest(redis: Redis) -> Memory:
+    """Read the memory of the server, or of the fullest node of a cluster. Raises what redis-py raises."""
+    found = []
+    for server in await servers_of(redis):
+        info: dict[str, int] = await call(server, "INFO", "memory")
+        found.append(Memory(used=int(info.get("used_memory", 0)), limit=int(info.get("maxmemory", 0))))
+    return max(found, key=lambda one: one.used / (one.limit or inf), default=Memory(used=0, limit=0))
 
 
 async def _biggest(redis: Redis, lanes: int) -> str:

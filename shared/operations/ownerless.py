@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from events.connection import RedisError, call
+from events.connection import RedisError, call, server_of
 from shared.operations import scripts
 
 if TYPE_CHECKING:
@@ -37,15 +37,16 @@ async def keep(
 
     The first look after a restart of the server comes at once: its log may have been cut.
     """
-    seen, due = "", 0.0
+    seen: dict[Keys, str] = {}
+    due = 0.0
     while True:
         try:
-            run = str((await call(redis, "INFO", "server")).get("run_id", ""))
-            if run != seen or time.monotonic() >= due:
-                for lane in lanes:
+            runs = await _runs(redis, lanes)
+            if runs != seen or time.monotonic() >= due:
+                for lane, run in runs.items():
                     if await _may_look(redis, lane, stage.agent, run, int(every * 900)):
                         await _adopt_all(redis, stage, metrics, lane)
-                seen, due = run, time.monotonic() + every
+                seen, due = runs, time.monotonic() + every
         except (RedisError, OSError) as error:
             _log.debug("no ownerless entries looked for", error=str(error)[:200])
         await asyncio.sleep(min(every, _RESTART_SECONDS))
@@ -60,6 +61,16 @@ async def count(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> int:
             page, start = await scripts.adopt(redis, stream, stage.agent, start, count_only=True)
             found += page
     return found
+
+
+async def _runs(redis: Redis, lanes: Sequence[Keys]) -> dict[Keys, str]:
+    """Return for each lane the id of this run of its server; each server is asked once."""
+    servers = {lane: await server_of(redis, lane.paused) for lane in lanes}
+    runs = {
+        server: str((await call(server, "INFO", "server")).get("run_id", ""))
+        for server in dict.fromkeys(servers.values())
+    }
+    return {lane: runs[server] for lane, server in servers.items()}
 
 
 async def _may_look(redis: Redis, lane: Keys, agent: str, run: str, milliseconds: int) -> bool:

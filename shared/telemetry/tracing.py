@@ -275,9 +275,10 @@ class DeliverySpans:
 
 
 def server_of(redis_url: str) -> tuple[str, int] | None:
-    """Return host and port of Redis; None for a socket file, or where sentinels say which server it is."""
+    """Return host and port of Redis; None for a socket file, sentinels, or a cluster."""
     address = redis_address.read(redis_url)
-    return None if address.path or address.sentinels else (address.host, address.port)
+    several = address.path or address.sentinels or address.nodes
+    return None if several else (address.host, address.port)
 
 
 def server_attributes(server: tuple[str, int] | None) -> dict[str, AnyValue]:

@@ -56,6 +56,17 @@ if TYPE_CHECKING:
         ("redis+sentinel://a/erni/0?ssl_cert_reqs=none", "for TLS: write rediss\\+sentinel:// instead of"),
         ("redis://a/0?sentinel_password=geheim", "there is no parameter 'sentinel_password'"),
         ("redis://a:26379,b:26379/0", "expected an address with a host"),
+        ("cluster://a:7000", "or for a cluster with redis\\+cluster://"),
+        ("redis+cluster://", "expected hosts of nodes, and ports from 1 to 65535"),
+        ("redis+cluster://a:7000,,b:7001", "expected hosts of nodes"),
+        ("redis+cluster://a:7000,b:99999", "expected hosts of nodes"),
+        ("redis+cluster://[::1", "expected hosts and ports of nodes"),
+        ("redis+cluster://:geh/eim@a:7000", "expected hosts of nodes.*write %23 for #, %2F for /"),
+        ("redis+cluster://a:7000/1", "a cluster has database 0 only"),
+        ("redis+cluster://a:7000?db=1", "a cluster has database 0 only"),
+        ("redis+cluster://a:7000/erni/0", "a cluster has database 0 only"),
+        ("redis+cluster://a:7000?ssl_cert_reqs=none", "for TLS: write rediss\\+cluster:// instead of"),
+        ("redis+cluster://a:7000?sentinel_password=geheim", "there is no parameter 'sentinel_password'"),
     ],
 )
 def test_what_is_wrong_is_a_sentence_for_every_process(url: str, says: str) -> None:
@@ -81,6 +92,12 @@ def test_what_is_wrong_is_a_sentence_for_every_process(url: str, says: str) -> N
             "redis+sentinel://a.example:26379,[::1]:5000/erni/6",
         ),
         ("rediss+sentinel://:geh%40eim@a:1,b:2/erni?db=7", 7, "rediss+sentinel://a:1,b:2/erni/7"),
+        (
+            "redis+cluster://erni:geheim@a.example:7000,[::1]:7001,b/",
+            0,
+            "redis+cluster://a.example:7000,[::1]:7001,b:6379",
+        ),
+        ("rediss+cluster://:geh%40eim@a/0?ssl_cert_reqs=none", 0, "rediss+cluster://a:6379"),
     ],
 )
 async def test_the_database_stays_in_the_address_that_is_shown(
@@ -142,3 +159,13 @@ def test_user_and_password_are_the_servers_and_the_parameters_are_the_sentinels(
     assert address.sentinel_tls
     assert not read("rediss+sentinel://a/erni?sentinel_tls=no").sentinel_tls
     assert not read("redis+sentinel://a/erni").sentinel_tls
+
+
+def test_the_address_of_a_cluster_names_some_of_its_nodes() -> None:
+    address = read("redis+cluster://worker:arb%23eit@a:7000,b,a:7000/0?socket_timeout=3")
+    assert (address.username, address.password) == ("worker", "arb#eit")
+    assert address.nodes == (("a", 7000), ("b", 6379))
+    assert (address.host, address.port) == ("a", 7000)
+    assert address.connection == {"socket_timeout": 3.0}
+    assert not address.is_tls
+    assert read("rediss+cluster://a").is_tls

@@ -23,6 +23,8 @@ _KIND_COMMANDS: Final = re.compile(
     r"h(set|get|incr|mget|len|del|keys|vals|exists).*|x(add|read|len|range).*|z.*|set|get|incr(by)?"
 )
 _PLAIN: Final = (
+    # a lane has the keys of LANES=1 behind its hash tag
+    (re.compile(r"(?<=erni:)\{\d+\}:"), ""),
     (re.compile(r"\d{4}-\d\d-\d\d"), "<date>"),
     (re.compile(r"[0-9a-f]{16,}"), "<digest>"),
     (re.compile(r"\d{10,}-\d+"), "<entry id>"),

@@ -74,6 +74,21 @@ def test_with_sentinels_pods_and_keda_look_for_the_primary() -> None:
             assert (metadata["databaseIndex"], "address" in metadata) == ("2", False)
 
 
+def test_with_a_cluster_pods_and_keda_know_some_of_its_nodes() -> None:
+    cluster = "rediss+cluster://n-0:7000,n-1:7001"
+    component = program().component(2, cluster)
+    (container,) = patched("Deployment", "photo-fetcher", component)["spec"]["template"]["spec"]["containers"]
+    assert {"name": "REDIS_URL", "value": cluster.replace("://", "://worker@")} in container["env"]
+    for trigger in patched("ScaledObject", "photo-fetcher", component)["spec"]["triggers"]:
+        assert trigger["type"] == "redis-cluster-streams"
+        metadata = trigger["metadata"]
+        assert (metadata["addresses"], metadata["enableTLS"]) == ("n-0:7000,n-1:7001", "true")
+        assert not {"address", "sentinelMaster", "databaseIndex"} & metadata.keys()
+    answer = run("--lanes=1", f"--redis={cluster}")
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert "a cluster needs two lanes or more" in answer.stderr
+
+
 def test_another_server_with_tls_is_named_too() -> None:
     component = program().component(2, "rediss://redis.example:6380/0")
     for trigger in patched("ScaledObject", "photo-fetcher", component)["spec"]["triggers"]:
