@@ -24,6 +24,7 @@ async def test_a_replayed_dead_letter_is_handled(redis: Redis, redis_url: str) -
     async with running(settings_for(redis_url), handle):
         await until(lambda: redis.xlen("erni:dead:schema_extractor"))
         repaired = True
-        assert len([done async for done in DeadLetters(redis).replay_all(DeadFilter())]) == 1
+        letters = DeadLetters(redis)
+        assert len([await letters.replay(one) async for one in letters.find(DeadFilter())]) == 1
         await until(lambda: redis.xlen("erni:schema.extracted"))
     assert await redis.xlen("erni:dead:schema_extractor") == 0
