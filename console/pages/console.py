@@ -63,6 +63,7 @@ class Console:
             if route.method == "GET":
                 app.router.add_route("HEAD", route.path, route.handler)
         app.cleanup_ctx.append(self._beside)
+        app.on_shutdown.append(lambda _: self._live.close())
 
     async def _beside(self, _app: web.Application) -> AsyncIterator[None]:
         tasks = [

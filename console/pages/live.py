@@ -70,6 +70,7 @@ class Live:
         self._lock = asyncio.Lock()
         self._snapshot: Snapshot | None = None
         self._charts = {agent: _Chart() for agent in topology.AGENTS}
+        self._closed = False
         self._watching = 0
         self._asked = float("-inf")
         self._wanted = asyncio.Event()
@@ -106,13 +107,19 @@ class Live:
         self._watching += 1
         self._wanted.set()
         try:
-            while True:
+            while not self._closed:
                 async with self._taken:
                     await self._taken.wait()
                 if self._snapshot is not None:
                     yield self._snapshot.versions
         finally:
             self._watching -= 1
+
+    async def close(self) -> None:
+        """End what waits for changes: open pages must not hold up the end of the process."""
+        self._closed = True
+        async with self._taken:
+            self._taken.notify_all()
 
     async def _take(self) -> None:
         async with self._lock:
