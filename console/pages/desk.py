@@ -56,6 +56,7 @@ class Desk:
             lanes=settings.lanes,
             session_ttl=settings.session_ttl,
             archive_days=settings.archive_days,
+            index=live.index,
         )
         self._store: BlobStore | None = None
 

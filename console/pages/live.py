@@ -17,6 +17,7 @@ from events.connection import RedisError
 from shared.operations import activity
 from shared.operations.bulk import Bulk, Operation, Progress
 from shared.operations.dead_letters import DeadFilter
+from shared.operations.letter_index import LetterIndex
 from shared.operations.session_reports import SessionReports
 from shared.operations.status import PipelineStatus, read_status
 
@@ -66,6 +67,7 @@ class Live:
         self._redis = redis
         self._settings = settings
         self._bulk = Bulk(redis, lanes=settings.lanes)
+        self.index = LetterIndex(redis, lanes=settings.lanes)
         self.reports = SessionReports(redis, lanes=settings.lanes)
         self._lock = asyncio.Lock()
         self._snapshot: Snapshot | None = None
@@ -83,6 +85,8 @@ class Live:
                 await self._wanted.wait()
             with contextlib.suppress(RedisError, OSError):
                 await self._take()
+                # behind the snapshot: the first time it reads all dead letters
+                await self.index.refresh()
             async with self._taken:
                 self._taken.notify_all()
             self._wanted.clear()

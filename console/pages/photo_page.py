@@ -137,7 +137,8 @@ class PhotoPage:
 
     async def _search(self, request: web.Request) -> web.Response:
         text = request.query.get("q", "").strip()[:500]
-        found = await Search(self._desk.redis, lanes=self._desk.settings.lanes).find(text)
+        desk = self._desk
+        found = await Search(desk.redis, desk.bulk.letters, lanes=desk.settings.lanes).find(text)
         if len(found.photos) == 1 and not found.session:
             where = rendering.address("photos", found.photos[0].photo_id)
             return web.Response(status=303, headers={"Location": where})

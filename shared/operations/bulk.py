@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from shared.delivery.dead_letter import DeadLetter
+    from shared.operations.letter_index import LetterIndex
 
 RUNNING: Final = "erni:operations"
 """Set: ids of the operations that have not ended and that nobody stopped."""
@@ -102,12 +103,18 @@ class Bulk:
     """Starts, stops, reads and drives operations. Raises what redis-py raises when Redis is away."""
 
     def __init__(
-        self, redis: Redis, *, lanes: int = 1, session_ttl: int = SESSION_TTL, archive_days: int = 90
+        self,
+        redis: Redis,
+        *,
+        lanes: int = 1,
+        session_ttl: int = SESSION_TTL,
+        archive_days: int = 90,
+        index: LetterIndex | None = None,
     ) -> None:
         self._redis = redis
         self._lanes = keys.all_lanes(lanes)
         self._archive_days = archive_days
-        self.letters = DeadLetters(redis, lanes=lanes, session_ttl=session_ttl)
+        self.letters = DeadLetters(redis, lanes=lanes, session_ttl=session_ttl, index=index)
 
     async def select(self, wanted: DeadFilter, kind: Kind) -> Selection:
         """Return what a filter selects at this moment, with the exact count."""

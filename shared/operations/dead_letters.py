@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from events.keys import Keys
+    from shared.operations.letter_index import LetterIndex
 
 _PAGE: Final = 500
+_AT_ONCE: Final = 128
+"""Dead letters whose ids are known and that are read in one round trip: a page shows a hundred."""
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +100,17 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 class DeadLetters:
     """Dead letters of all agents and lanes. Raises what redis-py raises when Redis is away."""
 
-    def __init__(self, redis: Redis, *, lanes: int = 1, session_ttl: int = SESSION_TTL) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        lanes: int = 1,
+        session_ttl: int = SESSION_TTL,
+        index: LetterIndex | None = None,
+    ) -> None:
+        """`index`: of a process that stays, for which it makes looking for a session, photo or cause fast."""
         self._redis = redis
+        self._index = index
         self._lanes = keys.all_lanes(lanes)
         self._session_ttl = session_ttl
 
@@ -125,7 +137,15 @@ class DeadLetters:
             begin, end = f"({after[place]}" if after and place in after else "-", last.get(place, "")
             if wanted.id is not None and end and begin == "-":
                 begin, end = wanted.id, min(wanted.id, end, key=_place)
-            async for page in self._pages(agent, lane, stream, begin, end):
+            ids = None
+            if self._index is not None and not archived and wanted.id is None and end:
+                ids = await self._index.ids(wanted, agent, lane)
+            pages = (
+                self._pages(agent, lane, stream, begin, end)
+                if ids is None
+                else self._known(agent, lane, _between(ids, begin[1:], end))
+            )
+            async for page in pages:
                 for letter in page:
                     if not wanted.matches(letter, now):
                         continue
@@ -162,8 +182,10 @@ class DeadLetters:
         a limit is applied here, to all of them, and so is every filter of discarded ones (`archived`).
         """
         found: dict[str, Group] = {}
+        known = self._index is not None and (wanted.session, wanted.photo) != (None, None)
         if (
             archived
+            or known
             or wanted.id
             or (wanted.older_than, wanted.newer_than, wanted.limit) != (None, None, None)
         ):
@@ -221,6 +243,12 @@ class DeadLetters:
         finally:
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
+
+    async def _known(self, agent: str, lane: Keys, ids: Sequence[str]) -> AsyncIterator[Iterator[DeadLetter]]:
+        """Yield the dead letters of some ids that are still there."""
+        for start in range(0, len(ids), _AT_ONCE):
+            rows = await scripts.letters_at(self._redis, lane.dead(agent), ids[start : start + _AT_ONCE])
+            yield (letter_of(row, agent=agent, lane=lane.lane) for row in rows)
 
     def _ask(self, stream: str, start: str) -> asyncio.Task[list[Row]]:
         return asyncio.create_task(scripts.letters(self._redis, stream, start, _PAGE))
@@ -348,6 +376,12 @@ def _conditions(wanted: DeadFilter) -> list[str]:
         "trace": wanted.trace,
     }
     return [word for name, value in fields.items() if value is not None for word in (name, value)]
+
+
+def _between(ids: Sequence[str], after: str, upto: str) -> list[str]:
+    """Return the ids behind one ('': none) up to another."""
+    first, last = _place(after) if after else (-1, -1), _place(upto)
+    return [dead_id for dead_id in ids if first < _place(dead_id) <= last]
 
 
 def _place(dead_id: str) -> tuple[int, int]:

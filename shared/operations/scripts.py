@@ -50,8 +50,10 @@ async def letters_at(redis: Redis, stream: str, ids: Sequence[str]) -> list[Row]
         for dead_id in ids:
             pipe.evalsha(_LETTERS.digest, 1, stream, dead_id, 1, *FIELDS)
         replies: list[bytes] = (await pipe.execute())[1:]
-    found = [row for reply in replies for row in _rows(reply)]
-    return [row for row in found if row.id in ids]
+    # in the place of one that is gone the script finds the one behind it
+    return [
+        row for dead_id, reply in zip(ids, replies, strict=True) for row in _rows(reply) if row.id == dead_id
+    ]
 
 
 def _rows(packed: bytes) -> list[Row]:

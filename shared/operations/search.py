@@ -14,10 +14,12 @@ from events.connection import call
 from events.identities import InvalidIdError
 from shared.delivery.photo_record import PhotoRecord
 from shared.operations import photos
-from shared.operations.dead_letters import DeadFilter, DeadLetters
+from shared.operations.dead_letters import DeadFilter
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+    from shared.operations.dead_letters import DeadLetters
 
 _TRACE: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 _PAGE: Final = 500
@@ -40,8 +42,9 @@ class Found(msgspec.Struct, kw_only=True):
 class Search:
     """Looks in Redis. Raises what redis-py raises when Redis is away."""
 
-    def __init__(self, redis: Redis, *, lanes: int) -> None:
+    def __init__(self, redis: Redis, letters: DeadLetters, *, lanes: int) -> None:
         self._redis = redis
+        self._letters = letters
         self._lanes = lanes
 
     async def find(self, text: str, *, seconds: float = 3.0) -> Found:
@@ -63,7 +66,7 @@ class Search:
         if not found.photos and not found.session:
             await self._in_records(text, trace.group() if trace else "", found, time.monotonic() + seconds)
         found.letters_filter = DeadFilter(trace=trace.group()) if trace else DeadFilter(photo=text)
-        found.letters = await DeadLetters(self._redis, lanes=self._lanes).count(found.letters_filter)
+        found.letters = await self._letters.count(found.letters_filter)
         return found
 
     async def _by_id(self, text: str) -> PhotoRecord | None:

@@ -16,6 +16,7 @@ from shared.operations.bulk_runner import BulkRunner, lease
 from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.operations.editing import InvalidEditError, data_of, replay_edited
 from shared.operations.in_use import in_use
+from shared.operations.letter_index import LetterIndex
 from tests.console.pipeline import KEYS, TRACEPARENT, dies
 from tests.shared.delivery.harness import until
 
@@ -207,3 +208,36 @@ async def test_an_edited_event_is_new_notes_its_origin_and_keeps_the_trace(redis
     [kept] = [one async for one in letters.find(DeadFilter(), archived=True)]
     assert b"wrong.example" in b"".join(await letters.original(kept, archived=True))
     assert (await replay_edited(redis, letters, letter, edited, ME)).outcome == "gone"
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        DeadFilter(session="s1"),
+        DeadFilter(photo="p-3"),
+        DeadFilter(photo="4.jpg", session="s0"),
+        DeadFilter(session="s0", limit=2),
+        DeadFilter(session="s9"),
+        DeadFilter(session="s1", newer_than=100.0),
+    ],
+    ids=str,
+)
+async def test_with_an_index_the_same_letters_are_found_as_without(
+    redis: Redis, client: PlainRedis, wanted: DeadFilter
+) -> None:
+    plain, indexed = DeadLetters(redis), DeadLetters(redis, index=LetterIndex(redis))
+    for rounds in range(2):
+        for n in range(6):
+            dies(client, AGENT, STREAM, photo=f"p-{n}", session=f"s{n % 2}", file_name=f"{n + rounds}.jpg")
+        dies(client, "photo_fetcher", "schema.extracted", photo="p-3", session="s1")
+        expected = [one async for one in plain.find(wanted)]
+        assert [one async for one in indexed.find(wanted)] == expected
+        assert await indexed.count(wanted) == len(expected) == await plain.count(wanted)
+        for letter in expected[:1]:
+            await plain.discard(letter)
+        after = await plain.bounds(wanted)
+        again = [one async for one in indexed.find(wanted, after={AGENT: expected[0].id} if expected else {})]
+        assert again == [
+            one
+            async for one in plain.find(wanted, upto=after, after={AGENT: expected[0].id} if expected else {})
+        ]
