@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from shared.operations.letter_index import LetterIndex
 
 _PAGE: Final = 500
+_AT_FIRST: Final = 8
 _AT_ONCE: Final = 128
-"""Dead letters whose ids are known and that are read in one round trip: a page shows a hundred."""
+"""Dead letters of known ids that are read in one round trip: few at first, as often one is asked for."""
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,6 +197,11 @@ class DeadLetters:
                 await self._group(found, agent, lane, wanted)
         return sorted(found.values(), key=lambda group: -group.count)
 
+    async def oldest(self, wanted: DeadFilter, *, archived: bool = False) -> DeadLetter | None:
+        """Return the first dead letter that a filter selects, by when it was written; None without one."""
+        one = msgspec.structs.replace(wanted, limit=1)
+        return next(iter([letter async for letter in self.find(one, archived=archived)]), None)
+
     async def _group(self, found: dict[str, Group], agent: str, lane: Keys, wanted: DeadFilter) -> None:
         if wanted.by_cause:
             these = await causes.of_agent(self._redis, lane, agent)
@@ -246,9 +252,11 @@ class DeadLetters:
 
     async def _known(self, agent: str, lane: Keys, ids: Sequence[str]) -> AsyncIterator[Iterator[DeadLetter]]:
         """Yield the dead letters of some ids that are still there."""
-        for start in range(0, len(ids), _AT_ONCE):
-            rows = await scripts.letters_at(self._redis, lane.dead(agent), ids[start : start + _AT_ONCE])
+        start, many = 0, _AT_FIRST
+        while start < len(ids):
+            rows = await scripts.letters_at(self._redis, lane.dead(agent), ids[start : start + many])
             yield (letter_of(row, agent=agent, lane=lane.lane) for row in rows)
+            start, many = start + many, _AT_ONCE
 
     def _ask(self, stream: str, start: str) -> asyncio.Task[list[Row]]:
         return asyncio.create_task(scripts.letters(self._redis, stream, start, _PAGE))

@@ -39,6 +39,8 @@ SHOWN: Final = {
     ("photo", "dark", "wide", "en"): "console-photo.png",
     ("dead", "dark", "phone", "de"): "console-phone.png",
 }
+_WORK_SECONDS: Final = 60.0
+"""How long the system works before the pictures: charts need a past."""
 _SIZES: Final = {"wide": (1366, 900), "phone": (390, 844)}
 _LANGUAGES: Final = {"en": "en-GB", "de": "de-CH"}
 
@@ -101,6 +103,9 @@ async def take(folder: Path, every: Path | None, only: set[str]) -> None:
                     await tab.open(f"{origin}/login?x=1#{ticket}")
                     await _until(tab, "document.querySelector('.me')")
                     found, began = await pages(redis), time.monotonic()
+                    while time.monotonic() - began < _WORK_SECONDS:
+                        scene.work(client, time.monotonic() - began)
+                        await asyncio.sleep(1)
                     for colours, size, language in forms(every=every is not None):
                         await _look(tab, colours, language)
                         for name, path in found.items():

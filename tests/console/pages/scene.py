@@ -65,6 +65,8 @@ def work(client: PlainRedis, seconds: float) -> None:
                 client,
                 agent,
                 f"vm-{process + 1}-{number}",
+                # fresh for two minutes, however slow the machine is that makes a picture
+                ago=-120,
                 host=f"vm-{process + 1}",
                 in_hand=3 if agent == "vision_analyzer" else 0,
                 done=1200 + int(speed * seconds),
