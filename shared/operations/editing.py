@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from events import codec
+from events import codec, topology
 from shared.operations import activity
 from shared.operations.dead_letters import Replayed, stream_of
 
@@ -75,7 +75,7 @@ def _edited(letter: DeadLetter, fields: list[bytes], data: str) -> list[bytes]:
         msgspec.json.encode(document),
     ]
     try:
-        envelope = codec.decode(stream_of(letter), "0-1", edited)
+        envelope = codec.decode(topology.type_of(stream_of(letter)), "0-1", edited)
     except codec.UndecodableError as error:
         raise InvalidEditError(str(error)) from None
     for what, now, before in (

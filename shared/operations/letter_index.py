@@ -42,15 +42,13 @@ class LetterIndex:
             return None
         place = self._places[agent, lane.lane]
         await self._refresh(place, lane.dead(agent))
-        found = [
-            known
-            for known in (
-                None if wanted.session is None else place.sessions.get(wanted.session, []),
-                None if wanted.fingerprint is None else place.causes.get(wanted.fingerprint, []),
-                None if wanted.photo is None else place.names.get(wanted.photo, "").split(),
-            )
-            if known is not None
-        ]
+        found: list[list[str]] = []
+        if wanted.session is not None:
+            found.append(place.sessions.get(wanted.session, []))
+        if wanted.fingerprint is not None:
+            found.append(place.causes.get(wanted.fingerprint, []))
+        if wanted.photo is not None:
+            found.append(place.names.get(wanted.photo, "").split())
         return list(min(found, key=len))
 
     async def refresh(self) -> None:

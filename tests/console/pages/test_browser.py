@@ -40,7 +40,7 @@ class Screen:
     async def open(self, path: str, **size: int) -> None:
         await self.tab.open(self.origin + path, **size)
 
-    async def see(self, text: str, seconds: float = 30.0) -> None:
+    async def see(self, text: str, seconds: float = 60.0) -> None:
         """Wait until a text stands on the page."""
 
         async def there() -> bool:
