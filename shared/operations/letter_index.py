@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from events import keys, topology
+from events.connection import call
 from shared.operations import scripts
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from shared.operations.dead_letters import DeadFilter
 
 _PAGE: Final = 500
+_SPARE: Final = 50_000
+"""Ids of letters that are gone may stay up to this number before they are counted."""
 
 
 class LetterIndex:
@@ -49,7 +52,8 @@ class LetterIndex:
             found.append(place.causes.get(wanted.fingerprint, []))
         if wanted.photo is not None:
             found.append(place.names.get(wanted.photo, "").split())
-        return list(min(found, key=len))
+        fewest = min(found, key=len)
+        return fewest.copy()
 
     async def refresh(self) -> None:
         """Read what is new, so that the next question is answered at once."""
@@ -58,6 +62,9 @@ class LetterIndex:
 
     async def _refresh(self, place: _Place, stream: str) -> None:
         async with self._lock:
+            if place.noted > _SPARE and place.noted > 2 * await call(self._redis, "XLEN", stream):
+                # most of what it names is gone
+                place.clear()
             while page := await scripts.letters(
                 self._redis, stream, f"({place.last}" if place.last else "-", _PAGE
             ):
@@ -70,13 +77,22 @@ class _Place:
     """What is known of one agent's dead letters in one lane."""
 
     def __init__(self) -> None:
+        self.noted = 0
         self.last = ""
         self.sessions: dict[str, list[str]] = {}
         self.causes: dict[str, list[str]] = {}
         self.names: dict[str, str] = {}
         """Photo id or file name → ids with spaces between: most have one, for which a list is large."""
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self.noted, self.last = 0, ""
+        for known in (self.sessions, self.causes, self.names):
+            known.clear()
+
     def note(self, row: Row) -> None:
+        """Add a letter."""
+        self.noted += 1
         if row.session:
             self.sessions.setdefault(row.session, []).append(row.id)
         self.causes.setdefault(row.fingerprint or "", []).append(row.id)

@@ -241,3 +241,15 @@ async def test_with_an_index_the_same_letters_are_found_as_without(
             one
             async for one in plain.find(wanted, upto=after, after={AGENT: expected[0].id} if expected else {})
         ]
+
+
+async def test_an_index_forgets_what_is_gone(
+    redis: Redis, client: PlainRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.operations.letter_index._SPARE", 4)
+    index = LetterIndex(redis)
+    _die(client, 6)
+    await index.refresh()
+    client.xtrim(KEYS.dead(AGENT), maxlen=1, approximate=False)
+    assert await index.ids(DeadFilter(photo="p-0"), AGENT, KEYS) == []
+    assert await index.ids(DeadFilter(photo="p-5"), AGENT, KEYS) != []
