@@ -115,10 +115,13 @@ document.addEventListener("submit", (event) => {
   if (event.target.method === "post") setTimeout(() => event.target.querySelectorAll("button").forEach((one) => { one.disabled = true; }));
 });
 
-const login = document.getElementById("login");
-if (login && location.hash.length > 20) {
-  // the part behind # is sent to no server and stands in no log
+// A link of `erni console`: the part behind # is sent to no server and stands in no log.
+function enter() {
+  const login = document.getElementById("login");
+  if (!login || location.hash.length <= 20) return;
   login.elements.ticket.value = location.hash.slice(1);
   history.replaceState(null, "", location.pathname + location.search);
   login.submit();
 }
+enter();
+addEventListener("hashchange", enter);

@@ -125,6 +125,22 @@ async def test_no_page_can_be_framed_or_read_under_another_name(enter: Callable[
     assert rebound.status == 421
 
 
+async def test_a_link_on_another_site_leads_to_the_page_and_not_to_the_login(
+    enter: Callable[..., Any],
+) -> None:
+    viewer, stranger = await enter("viewer"), await enter(None)
+    # the browser sends no SameSite cookie with it, so the page lets it ask again from here
+    first = await stranger.get("/dead?session=s1", **{"Sec-Fetch-Site": "cross-site"})
+    assert first.status == 200
+    assert 'http-equiv="refresh" content="0"' in first.html
+    again = await viewer.get("/dead?session=s1", **{"Sec-Fetch-Site": "same-origin"})
+    assert "Dead letters" in again.text
+    unknown = await stranger.get("/dead?session=s1", **{"Sec-Fetch-Site": "same-origin"})
+    assert unknown.headers["Location"] == "/login?next=%2Fdead%3Fsession%3Ds1"
+    fetched = await stranger.get("/dead", **{"Sec-Fetch-Dest": "empty"})
+    assert fetched.status == 401
+
+
 async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(
     enter: Callable[..., Any], redis: Redis
 ) -> None:
