@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "doctor": ("doctor", "check settings and everything they point at"),
     "redis-cli": ("redis_cli", "the command line of Redis, connected to this system"),
     "gateway": ("gateway", "serve publishing over HTTP, health, metrics and the metrics targets"),
+    "console": ("console", "a link that signs in to the web console, once"),
     "key": ("key", "keys for publishing and reading over HTTP: add, list, remove"),
 }
 """Each command, the module of `console.commands` that has it, and what it does in a line."""

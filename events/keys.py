@@ -40,6 +40,14 @@ class Keys:
         """The dead-letter stream of an agent."""
         return f"{self.prefix}dead:{agent}"
 
+    def archive(self, agent: str) -> str:
+        """The stream of an agent's discarded dead letters; an entry's id says when it was discarded."""
+        return f"{self.prefix}archive:{agent}"
+
+    def operation_progress(self, operation: str) -> str:
+        """Hash: how far an operation on many dead letters has come in this lane; expires."""
+        return f"{self.prefix}operation-progress:{operation}"
+
     def dead_counts(self, agent: str) -> str:
         """Hash: reason → how many dead letters of the agent have it."""
         return f"{self.prefix}dead-counts:{agent}"

@@ -122,6 +122,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_deliveries: Annotated[int, Meta(ge=1)] = 5
     grace_seconds: Annotated[float, Meta(ge=0)] = 30.0
     photo_record_hours: Annotated[float, Meta(ge=0)] = 48.0
+    archive_days: Annotated[int, Meta(ge=0)] = 90
+    """Days for which a discarded dead letter can be restored; 0: a discard deletes it."""
     allow_volatile_redis: bool = False
     wait_replicas: Annotated[int, Meta(ge=0, le=9)] = 0
     """Replicas that must have an event, or a hand-off, before it counts as acknowledged."""

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 _NAMES: Final = (
     *(re.escape(stream) for stream in topology.STREAMS),  # an emptied stream stays, for its consumer group
-    r"(beats|dead|dead-counts|dead-causes|delayed|processes):[a-z_]+",
+    r"(archive|beats|dead|dead-counts|dead-causes|delayed|processes):[a-z_]+",
     r"session:(open|lru|stats)",
+    r"activity",
     r"keys",
+    r"operations",
     r"paused",
     r"refused",
     r"system",

@@ -1,8 +1,7 @@
-"""`erni dead list|show|replay|discard`: what could not be processed, why, and what becomes of it."""
+"""`erni dead …`: what could not be processed, why, and what becomes of it."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
 import time
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from console import durations
 from console.arguments import checked, describe, subcommands, whole, words
+from console.commands.dead_changes import discard, replay, restore
 from console.errors import CommandError
 from console.rows import fitted, one_line
 from events import identities, topology
@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
     from console.output import Output
     from shared.delivery.dead_letter import DeadLetter
-    from shared.operations.dead_letters import DeadFilter, DeadLetters, Group
+    from shared.operations.dead_letters import DeadFilter, Group
     from shared.settings import Settings
 
 _SHOWN: Final = 2000
 """Bytes shown of a field."""
 _FIELDS: Final = 40
 """Fields shown of an entry."""
-_NOTHING: Final = ": nothing matches (erni dead list shows what there is)"
 _ID: Final = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
 _MOST: Final = 2**64
 """Both parts of an id are below it."""
@@ -80,17 +79,38 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="at most so many, such as 5/s or 100/m",
     )
     replaying.add_argument("--dry-run", action="store_true", help="show what would be replayed")
-    discarding = add("discard", "delete them for good")
+    discarding = add("discard", "move them into the archive")
     describe(
         discarding,
-        "Delete dead letters for good. Asks first.",
+        "Move dead letters into the archive, where they stay for ARCHIVE_DAYS (90) and can be restored. Asks "
+        "first. With ARCHIVE_DAYS=0 they are deleted for good.",
         "erni dead discard --reason undecodable --older-than 30d",
         run=discard,
     )
     discarding.add_argument("--yes", action="store_true", help="do not ask")
-    for command in (listing, replaying, discarding):
+    restoring = add("restore", "take discarded ones back")
+    describe(
+        restoring,
+        "Move discarded dead letters out of the archive, back among the dead letters, to be replayed.",
+        "erni dead restore --session seewen-2026-05-12",
+        run=restore,
+    )
+    archive = subcommands(
+        add("archive", "what was discarded"), "Dead letters that were discarded.", "erni dead archive list"
+    )
+    archived = archive("list", "all discarded dead letters, grouped by cause")
+    describe(
+        archived,
+        "List discarded dead letters, grouped by cause. They can be restored for ARCHIVE_DAYS (90).",
+        "erni dead archive list",
+        "erni dead archive list --session seewen-2026-05-12",
+        run=list_,
+    )
+    archived.set_defaults(archived=True)
+    listing.set_defaults(archived=False)
+    for command in (listing, replaying, discarding, restoring, archived):
         _filters(command)
-    for command in (replaying, discarding):
+    for command in (replaying, discarding, restoring):
         command.add_argument("--all", action="store_true", help="all there are, if no filter is given")
 
 
@@ -114,7 +134,7 @@ def _age(text: str) -> float:
     return now - durations.moment(text, now)
 
 
-def _filter(options: argparse.Namespace) -> DeadFilter:
+def filter_of(options: argparse.Namespace) -> DeadFilter:
     from shared.operations.dead_letters import DeadFilter
 
     return DeadFilter(
@@ -130,18 +150,6 @@ def _filter(options: argparse.Namespace) -> DeadFilter:
     )
 
 
-def _changing(options: argparse.Namespace, verb: str) -> DeadFilter:
-    """The filter of a command that changes something: none at all must be meant."""
-    wanted = _filter(options)
-    if wanted.empty and not options.all:
-        raise CommandError(
-            f"without a filter this would {verb} every dead letter: give one (see --help), or --all", code=2
-        )
-    if not wanted.empty and options.all:
-        raise CommandError("--all and a filter exclude each other", code=2)
-    return wanted
-
-
 async def list_(options: argparse.Namespace, output: Output) -> int:
     """Group what matches by kind of failure."""
     from console import system
@@ -149,18 +157,21 @@ async def list_(options: argparse.Namespace, output: Output) -> int:
     from shared.operations.dead_letters import DeadLetters
 
     settings = system.load()
-    wanted = _filter(options)
+    wanted = filter_of(options)
     async with redis_client(settings) as redis:
         dead = DeadLetters(redis, lanes=settings.lanes)
         if output.as_json:
-            output.answer_in_pieces(await _document(dead.find(wanted)))
+            output.answer_in_pieces(await _document(dead.find(wanted, archived=options.archived)))
             return 0
-        groups = await dead.groups(wanted)
+        groups = await dead.groups(wanted, archived=options.archived)
         strange = "" if groups else await strange_redis(redis, settings)
     for group in groups:
         _tell_group(output, group)
     if groups:
-        output.say(_count(sum(group.count for group in groups)))
+        output.say(count(sum(group.count for group in groups)))
+    if options.archived:
+        output.say("back:  erni dead restore --fingerprint HEX" if groups else "no discarded dead letter")
+    elif groups:
         output.say("one in full:  erni dead show ID     again:  erni dead replay --fingerprint HEX")
     else:
         output.say(f"no dead letter{'' if wanted.empty else ' matches'}{strange}")
@@ -215,13 +226,13 @@ def _pieces(total: int, groups: Sequence[tuple[str, _Encoded]]) -> Iterator[byte
     yield b"\n  ]\n}\n" if groups else b"]\n}\n"
 
 
-def _name(letter: DeadLetter) -> str:
+def name_of(letter: DeadLetter) -> str:
     if letter.stream == topology.COMPLETED:
         return f"report of {letter.session_id or 'a session'}"
     return letter.file_name or letter.photo_id or "(unreadable)"
 
 
-def _count(number: int) -> str:
+def count(number: int) -> str:
     return f"{number} dead letter{'' if number == 1 else 's'}"
 
 
@@ -231,12 +242,12 @@ def _tell_group(output: Output, group: Group) -> None:
         return
     last = group.newest[-1]
     ago = durations.short(time.time() - last.failed_at)
-    head = f"{_count(group.count)} of {last.agent}  {last.reason}  {last.error_type}"
+    head = f"{count(group.count)} of {last.agent}  {last.reason}  {last.error_type}"
     output.console.print(head, style="bold", markup=False)
     output.tell(last.message, style="red", indent=4)
     output.say(f"    fingerprint {group.fingerprint}, last {ago} ago")
     for letter in group.newest:
-        output.say(f"    {letter.id:<20} {fitted(_name(letter), output.width, 25)}")
+        output.say(f"    {letter.id:<20} {fitted(name_of(letter), output.width, 25)}")
     if group.count > len(group.newest):
         output.say(f"    … and {group.count - len(group.newest)} more")
     output.say()
@@ -304,7 +315,7 @@ def trace_link(settings: Settings, traceparent: str) -> str:
 def _tell_letter(output: Output, letter: DeadLetter, fields: Sequence[bytes], link: str) -> None:
     rows = (
         ("dead letter", f"{letter.id} of {letter.agent}, entry {letter.entry_id} of {letter.stream}"),
-        ("photo", one_line(" ".join(filter(None, (letter.file_name, letter.photo_id))) or _name(letter))),
+        ("photo", one_line(" ".join(filter(None, (letter.file_name, letter.photo_id))) or name_of(letter))),
         ("session", letter.session_id or "-"),
         ("reason", f"{letter.reason} ({letter.error_type}), fingerprint {letter.fingerprint}"),
         ("failed", f"{durations.clock(letter.failed_at)}, at delivery {letter.deliveries}{_before(letter)}"),
@@ -339,75 +350,3 @@ def _before(letter: DeadLetter) -> str:
     if letter.deliveries == 1 or not letter.attempts:
         return ""
     return "; the attempts below were made in that one, the others ended in a postponement or a crash"
-
-
-async def replay(options: argparse.Namespace, output: Output) -> int:
-    """Replay what matches; exit code 1 if one of them cannot be."""
-    from console import system
-    from console.explain import redis_client
-    from events.connection import RedisError
-    from shared.operations.dead_letters import DeadLetters
-
-    wanted = _changing(options, "replay")
-    settings = system.load()
-    outcomes = {"replayed": 0, "gone": 0, "refused": 0}
-    refused: list[dict[str, str]] = []
-    async with redis_client(settings) as redis:
-        dead = DeadLetters(redis, lanes=settings.lanes, session_ttl=settings.session_ttl)
-        if options.dry_run:
-            return await _dry_run(dead, wanted, output)
-        await system.require_chosen(redis, settings)
-        try:
-            async for result in dead.replay_all(wanted, rate=options.rate):
-                outcomes[result.outcome] += 1
-                if result.outcome == "refused":
-                    refused.append({"id": result.letter.id, "message": result.message})
-                    output.warn(f"erni: {result.letter.id}: {result.message}")
-        except (asyncio.CancelledError, RedisError):
-            if any(outcomes.values()):
-                output.warn(f"{_count(outcomes['replayed'])} replayed so far; the others are where they were")
-            raise
-    output.answer({"dry_run": False, **outcomes, "refusals": refused})
-    if not output.as_json:
-        gone = f"; {outcomes['gone']} were gone: somebody else was faster" if outcomes["gone"] else ""
-        nothing = "" if any(outcomes.values()) else _NOTHING
-        output.say(f"{_count(outcomes['replayed'])} replayed{gone}{nothing}")
-    return 1 if refused else 0
-
-
-async def _dry_run(dead: DeadLetters, wanted: DeadFilter, output: Output) -> int:
-    letters = [letter async for letter in dead.find(wanted)]
-    output.answer({"dry_run": True, "would_replay": len(letters), "letters": letters})
-    if not output.as_json:
-        for letter in letters:
-            output.say(f"{letter.id:<20} {letter.agent:<20} {fitted(_name(letter), output.width, 42)}")
-        output.say(
-            f"{_count(len(letters))} would be replayed{'; nothing was changed' if letters else _NOTHING}"
-        )
-    return 0
-
-
-async def discard(options: argparse.Namespace, output: Output) -> int:
-    """Delete what matches, after asking."""
-    from console import system
-    from console.asking import sure
-    from console.explain import redis_client
-    from shared.operations.dead_letters import DeadLetters
-
-    wanted = _changing(options, "discard")
-    settings = system.load()
-    discarded = 0
-    async with redis_client(settings) as redis:
-        await system.require_chosen(redis, settings)
-        dead = DeadLetters(redis, lanes=settings.lanes)
-        letters = [letter async for letter in dead.find(wanted)]
-        if letters and not options.yes:
-            output.warn(f"{_count(len(letters))} will be deleted for good, with the entries in them")
-            if not sure("Delete them?"):
-                raise CommandError("nothing was deleted")
-        for letter in letters:
-            discarded += await dead.discard(letter)
-    output.answer({"discarded": discarded})
-    if not output.as_json:
-        output.say(f"{_count(discarded)} deleted{'' if letters else _NOTHING}")
-    return 0

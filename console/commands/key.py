@@ -30,7 +30,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         adding,
         "Make a key and print it. It is shown this one time, because only its hash is kept. A viewer reads. "
         "A publisher publishes for its own source and reads what it published. An operator and an admin "
-        "publish and read everything.",
+        "publish and read everything; in the web console an operator replays and pauses, and an admin also "
+        "discards, forgets and manages keys.",
         "erni key add camera-app --role publisher --source urn:camera-app",
         "erni key add dashboard --role viewer",
         run=add_,

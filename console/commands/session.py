@@ -282,7 +282,7 @@ async def forget(options: argparse.Namespace, output: Output) -> int:
         {
             "session_id": options.session,
             "photos": len(plan.photos),
-            "dead_letters": len(plan.letters),
+            "dead_letters": len(plan.letters) + len(plan.archived),
             "blobs": len(plan.blobs),
             "public_events": len(plan.public),
             "event_ids": len(plan.markers),

@@ -98,6 +98,7 @@ def _look_above(output: Output, *, new: bool) -> None:
 
 async def _up(options: argparse.Namespace, output: Output) -> int:
     from console import news
+    from console.commands.console import link_for
     from console.explain import redis_client
     from console.running import end, running, write_addresses
     from console.up_state import UpState
@@ -128,7 +129,8 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
             ) as (supervisor, asked),
             redis_client(stack.settings) as redis,
         ):
-            _tell_addresses(output, stack, supervisor)
+            link = "" if output.as_json else await link_for(redis, stack.settings, "admin")
+            _tell_addresses(output, stack, supervisor, link)
             changes.asked = asked
             telling = asyncio.create_task(
                 news.tell(redis, stack.settings, lambda text: output.say(f"{_now()}  {text}"))
@@ -190,7 +192,7 @@ def sample_photo(folder: Path) -> Path:
     return path
 
 
-def _tell_addresses(output: Output, stack: Stack, supervisor: Supervisor) -> None:
+def _tell_addresses(output: Output, stack: Stack, supervisor: Supervisor, link: str) -> None:
     output.answer(
         {
             "folder": str(stack.folder),
@@ -207,6 +209,8 @@ def _tell_addresses(output: Output, stack: Stack, supervisor: Supervisor) -> Non
     for address in stack.addresses:
         output.say(f"  {address.what:<30} {address.where}")
     output.say(f"  {'logs':<30} {stack.folder / 'logs'}")
+    output.say()
+    output.say(f"console (signs in once; another link: erni console)\n  {link}")
     output.say()
     if "SOURCE_ROOTS" in stack.given:
         event = f'{{"source_url": "{sample_photo(stack.folder).as_uri()}"}}'

@@ -12,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from console.errors import CommandError
 from console.explain import redis_trouble
 from console.gateway.v1 import V1
+from console.pages.console import Console
 from events import topology
 from events.connection import RedisError, connect
 from shared.operations.memory import read_memory
@@ -49,6 +50,7 @@ class Gateway:
         # each request that has a body reads it within a limit of its own
         app = web.Application(client_max_size=0)
         V1(self._redis, self._settings).add_to(app)
+        Console(self._redis, self._settings).add_to(app)
         app.router.add_get("/health", _health)
         app.router.add_get("/ready", self._ready)
         app.router.add_get("/metrics", _metrics)

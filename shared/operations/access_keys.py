@@ -58,7 +58,7 @@ async def add(
 ) -> str:
     """Make a key and return it; nobody can see it again. Raises InvalidKeyError and what redis-py raises."""
     _check(name, role, source)
-    key = f"erni_{name}_{secrets.token_hex(32)}"
+    key = _fresh(name)
     record = AccessKey(
         name=name,
         role=role,
@@ -80,10 +80,26 @@ async def find(redis: Redis, key: str) -> AccessKey | None:
     found = _KEY.fullmatch(key)
     if found is None:
         return None
-    record = _read(await call(redis, "HGET", KEYS, found["name"]))
+    record = await by_name(redis, found["name"])
     if record is None or not hmac.compare_digest(record.sha256, _hash(key)):
         return None
     return record
+
+
+async def by_name(redis: Redis, name: str) -> AccessKey | None:
+    """Return the record of a key by its name; None if there is none (any more)."""
+    return _read(await call(redis, "HGET", KEYS, name))
+
+
+async def rotate(redis: Redis, name: str) -> str | None:
+    """Give a key a new secret and return it; the old one stops working. None if there is no such key."""
+    record = await by_name(redis, name)
+    if record is None:
+        return None
+    key = _fresh(name)
+    record = msgspec.structs.replace(record, sha256=_hash(key), created_at=time.time())
+    await call(redis, "HSET", KEYS, name, msgspec.json.encode(record))
+    return key
 
 
 async def all_keys(redis: Redis) -> list[AccessKey]:
@@ -115,6 +131,10 @@ def _check(name: str, role: Role, source: str) -> None:
             attributes.source(source)
         except ValueError as error:
             raise InvalidKeyError(str(error)) from None
+
+
+def _fresh(name: str) -> str:
+    return f"erni_{name}_{secrets.token_hex(32)}"
 
 
 def _hash(key: str) -> str:

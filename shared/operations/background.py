@@ -21,7 +21,9 @@ async def run(process: AgentProcess) -> None:
         async with asyncio.TaskGroup() as jobs:
             jobs.create_task(gauges.keep(redis, stage, process.metrics, process.keys))
             jobs.create_task(ownerless.keep(redis, stage, process.metrics, process.keys))
-            jobs.create_task(janitor.keep(redis, stage, process.keys, sessions))
+            jobs.create_task(
+                janitor.keep(redis, stage, process.keys, sessions, archive_days=settings.archive_days)
+            )
             if topology.COMPLETED in stage.reads:
                 # one agent does it: the last one, which knows what has ended
                 jobs.create_task(retention.keep(redis, settings))

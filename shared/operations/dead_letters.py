@@ -1,10 +1,10 @@
-"""The operators' side of dead letters: find, look at, replay, discard."""
+"""The operators' side of dead letters: find, look at, replay, discard, restore."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -21,25 +21,38 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from events.keys import Keys
+    from shared.operations.letter_index import LetterIndex
 
 _PAGE: Final = 500
+_AT_FIRST: Final = 8
+_AT_ONCE: Final = 128
+"""Dead letters of known ids that are read in one round trip: few at first, as often one is asked for."""
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Selects dead letters: all given conditions must hold."""
 
     agent: str | None = None
+    id: str | None = None
+    """Of one dead letter; another agent may have one of the same id."""
     reason: str | None = None
     error_type: str | None = None
     fingerprint: str | None = None
     session: str | None = None
     photo: str | None = None
     """A photo id, or a file name."""
+    trace: str | None = None
+    """A trace id, 32 hex digits."""
     older_than: float | None = None
     """Seconds since the failure, at least."""
     newer_than: float | None = None
     """Seconds since the failure, at most."""
     limit: int | None = None
+
+    @property
+    def by_cause(self) -> bool:
+        """Return whether the counts that are kept by cause answer how many it selects."""
+        return self == DeadFilter(agent=self.agent, fingerprint=self.fingerprint)
 
     @property
     def empty(self) -> bool:
@@ -50,11 +63,13 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether the filter selects a dead letter; `now` in Unix seconds."""
         age = now - letter.failed_at
         return (
-            self.reason in (None, letter.reason)
+            self.id in (None, letter.id)
+            and self.reason in (None, letter.reason)
             and self.error_type in (None, letter.error_type)
             and self.fingerprint in (None, letter.fingerprint)
             and self.session in (None, letter.session_id)
             and self.photo in (None, letter.photo_id, letter.file_name)
+            and self.trace in (None, letter.traceparent[3:35])
             and (self.older_than is None or age >= self.older_than)
             and (self.newer_than is None or age <= self.newer_than)
         )
@@ -69,11 +84,16 @@ class Group(msgspec.Struct, kw_only=True):
     """At most three, oldest first."""
 
 
+Bounds: TypeAlias = "dict[str, str]"
+"""By place (`place_of`): the newest dead letter that belongs to a selection; later ones do not."""
+
+
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of one replay: replayed, gone (somebody else did it), or refused with a sentence."""
+    """The result for one dead letter: what was done, gone (somebody else was faster), or refused."""
 
     letter: DeadLetter
     outcome: str
+    """replayed, discarded, restored, gone or refused"""
     entry_id: str = ""
     message: str = ""
 
@@ -81,72 +101,131 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 class DeadLetters:
     """Dead letters of all agents and lanes. Raises what redis-py raises when Redis is away."""
 
-    def __init__(self, redis: Redis, *, lanes: int = 1, session_ttl: int = SESSION_TTL) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        lanes: int = 1,
+        session_ttl: int = SESSION_TTL,
+        index: LetterIndex | None = None,
+    ) -> None:
+        """`index`: of a process that stays, for which it makes looking for a session, photo or cause fast."""
         self._redis = redis
+        self._index = index
         self._lanes = keys.all_lanes(lanes)
         self._session_ttl = session_ttl
 
-    async def find(self, wanted: DeadFilter) -> AsyncIterator[DeadLetter]:
+    async def find(
+        self,
+        wanted: DeadFilter,
+        *,
+        archived: bool = False,
+        upto: Bounds | None = None,
+        after: Bounds | None = None,
+        now: float | None = None,
+    ) -> AsyncIterator[DeadLetter]:
         """Yield the selected dead letters, oldest first by agent. Raises KeyError for an unknown agent.
 
         Entries that die during the read are left out: somebody may be replaying, and would see them again.
+        `archived`: look among the discarded ones. `upto` and `after` bound the ids, `now` (Unix seconds) is
+        the moment that ages count from: with them a selection stays the same over time.
         """
+        found, now = 0, time.time() if now is None else now
+        last = await self.bounds(wanted, archived=archived) if upto is None else upto
+        for agent, lane in self._places(wanted):
+            place = place_of(agent, lane)
+            stream = lane.archive(agent) if archived else lane.dead(agent)
+            begin, end = f"({after[place]}" if after and place in after else "-", last.get(place, "")
+            if wanted.id is not None and end and begin == "-":
+                begin, end = wanted.id, min(wanted.id, end, key=_place)
+            ids = None
+            if self._index is not None and not archived and wanted.id is None and end:
+                ids = await self._index.ids(wanted, agent, lane)
+            pages = (
+                self._pages(agent, lane, stream, begin, end)
+                if ids is None
+                else self._known(agent, lane, _between(ids, begin[1:], end))
+            )
+            async for page in pages:
+                for letter in page:
+                    if not wanted.matches(letter, now):
+                        continue
+                    if wanted.limit is not None and found >= wanted.limit:
+                        return
+                    found += 1
+                    yield letter
+
+    def _places(self, wanted: DeadFilter) -> list[tuple[str, Keys]]:
         if wanted.agent is not None:
             topology.stage_of(wanted.agent)
-        found, now = 0, time.time()
         agents = topology.AGENTS if wanted.agent is None else (wanted.agent,)
-        last = {(agent, lane): await self._newest_id(agent, lane) for agent in agents for lane in self._lanes}
-        for agent in agents:
-            for lane in self._lanes:
-                async for page in self._pages(agent, lane, last[agent, lane]):
-                    for letter in page:
-                        if not wanted.matches(letter, now):
-                            continue
-                        if wanted.limit is not None and found >= wanted.limit:
-                            return
-                        found += 1
-                        yield letter
+        return [(agent, lane) for agent in agents for lane in self._lanes]
 
-    async def groups(self, wanted: DeadFilter) -> list[Group]:
+    async def bounds(self, wanted: DeadFilter, *, archived: bool = False) -> Bounds:
+        """Return the newest dead letter of each place that a filter looks at; empty places are missing."""
+        found = {}
+        for agent, lane in self._places(wanted):
+            newest = await self._newest_id(lane.archive(agent) if archived else lane.dead(agent))
+            if newest:
+                found[place_of(agent, lane)] = newest
+        return found
+
+    async def count(self, wanted: DeadFilter, *, archived: bool = False) -> int:
+        """Return how many a filter selects; from the counts by cause where they answer it."""
+        if archived:
+            return len([letter async for letter in self.find(wanted, archived=True)])
+        return sum(group.count for group in await self.groups(wanted))
+
+    async def groups(self, wanted: DeadFilter, *, archived: bool = False) -> list[Group]:
         """Group what is selected by fingerprint, the largest first. Raises KeyError for an unknown agent.
 
         Redis counts, page by page: only a few dead letters of each group are read. A filter by time or with
-        a limit is applied here, to all of them.
+        a limit is applied here, to all of them, and so is every filter of discarded ones (`archived`).
         """
         found: dict[str, Group] = {}
-        if (wanted.older_than, wanted.newer_than, wanted.limit) != (None, None, None):
-            async for letter in self.find(wanted):
+        known = self._index is not None and (wanted.session, wanted.photo) != (None, None)
+        if (
+            archived
+            or known
+            or wanted.id
+            or (wanted.older_than, wanted.newer_than, wanted.limit) != (None, None, None)
+        ):
+            async for letter in self.find(wanted, archived=archived):
                 _add(found, letter.fingerprint, 1, [letter])
         else:
-            for agent in (
-                topology.AGENTS if wanted.agent is None else (topology.stage_of(wanted.agent).agent,)
-            ):
-                for lane in self._lanes:
-                    await self._group(found, agent, lane, _conditions(wanted))
+            for agent, lane in self._places(wanted):
+                await self._group(found, agent, lane, wanted)
         return sorted(found.values(), key=lambda group: -group.count)
 
-    async def _group(
-        self, found: dict[str, Group], agent: str, lane: Keys, conditions: Sequence[str]
-    ) -> None:
-        if conditions:
-            these: causes.Causes = {}
-            newest = await self._newest_id(agent, lane)
-            if newest:
-                await causes.grouped(self._redis, lane, agent, newest, conditions, into=these)
-        else:
+    async def oldest(self, wanted: DeadFilter, *, archived: bool = False) -> DeadLetter | None:
+        """Return the first dead letter that a filter selects, by when it was written; None without one."""
+        one = msgspec.structs.replace(wanted, limit=1)
+        return next(iter([letter async for letter in self.find(one, archived=archived)]), None)
+
+    async def _group(self, found: dict[str, Group], agent: str, lane: Keys, wanted: DeadFilter) -> None:
+        if wanted.by_cause:
             these = await causes.of_agent(self._redis, lane, agent)
+            if wanted.fingerprint is not None:
+                these = {name: one for name, one in these.items() if name == wanted.fingerprint}
+        else:
+            these = {}
+            newest = await self._newest_id(lane.dead(agent))
+            if newest:
+                await causes.grouped(self._redis, lane, agent, newest, _conditions(wanted), into=these)
         ids = [dead_id for _, newest_ids in these.values() for dead_id in newest_ids]
-        rows = await scripts.letters_at(self._redis, lane, agent, ids) if ids else []
+        rows = await scripts.letters_at(self._redis, lane.dead(agent), ids) if ids else []
         # one may have been replayed meanwhile
         read = {row.id: letter_of(row, agent=agent, lane=lane.lane) for row in rows}
         for fingerprint, (count, newest_ids) in these.items():
             _add(found, fingerprint, count, [read[dead_id] for dead_id in newest_ids if dead_id in read])
 
-    async def _newest_id(self, agent: str, lane: Keys) -> str:
-        page = await call(self._redis, "XREVRANGE", lane.dead(agent), "+", "-", "COUNT", 1)
+    async def _newest_id(self, stream: str) -> str:
+        page = await call(self._redis, "XREVRANGE", stream, "+", "-", "COUNT", 1)
         return str(page[0][0].decode()) if page else ""
 
-    async def _pages(self, agent: str, lane: Keys, newest: str) -> AsyncIterator[Iterator[DeadLetter]]:
+    async def _pages(
+        self, agent: str, lane: Keys, stream: str, begin: str, newest: str
+    ) -> AsyncIterator[Iterator[DeadLetter]]:
         """Yield the dead letters of one stream up to an id ('': none), one page for each round trip.
 
         Redis looks for the next page while this one is read.
@@ -154,7 +233,7 @@ class DeadLetters:
         if not newest:
             return
         last = _place(newest)
-        asked = self._ask(agent, lane, "-")
+        asked = self._ask(stream, begin)
         try:
             ended = False
             while not ended:
@@ -163,7 +242,7 @@ class DeadLetters:
                 if ended:
                     page = [row for row in page if _place(row.id) <= last]
                 else:
-                    asked = self._ask(agent, lane, "(" + page[-1].id)
+                    asked = self._ask(stream, "(" + page[-1].id)
                     # the task sends its question now
                     await asyncio.sleep(0)
                 yield (letter_of(row, agent=agent, lane=lane.lane) for row in page)
@@ -171,53 +250,78 @@ class DeadLetters:
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
 
-    def _ask(self, agent: str, lane: Keys, start: str) -> asyncio.Task[list[Row]]:
-        return asyncio.create_task(scripts.letters(self._redis, lane, agent, start, _PAGE))
+    async def _known(self, agent: str, lane: Keys, ids: Sequence[str]) -> AsyncIterator[Iterator[DeadLetter]]:
+        """Yield the dead letters of some ids that are still there."""
+        start, many = 0, _AT_FIRST
+        while start < len(ids):
+            rows = await scripts.letters_at(self._redis, lane.dead(agent), ids[start : start + many])
+            yield (letter_of(row, agent=agent, lane=lane.lane) for row in rows)
+            start, many = start + many, _AT_ONCE
 
-    async def get(self, dead_id: str, *, agent: str | None = None) -> DeadLetter | None:
+    def _ask(self, stream: str, start: str) -> asyncio.Task[list[Row]]:
+        return asyncio.create_task(scripts.letters(self._redis, stream, start, _PAGE))
+
+    async def get(
+        self, dead_id: str, *, agent: str | None = None, archived: bool = False
+    ) -> DeadLetter | None:
         """Return one dead letter by its id; ids of two agents may be equal, then `agent` says which."""
-        found = await self._raw(dead_id, agent)
+        found = await self._raw(dead_id, agent, archived=archived)
         return read_letter(found[2], found[3], agent=found[0], lane=found[1].lane) if found else None
 
-    async def original(self, letter: DeadLetter) -> list[bytes]:
+    async def original(self, letter: DeadLetter, *, archived: bool = False) -> list[bytes]:
         """Return the fields of the entry as they came: name, value, … Empty if the dead letter is gone."""
-        found = await self._raw(letter.id, letter.agent)
+        found = await self._raw(letter.id, letter.agent, archived=archived)
         if not found:
             return []
         flat = found[3]
         raw = next((flat[i + 1] for i in range(0, len(flat) - 1, 2) if flat[i] == b"raw"), None)
         return packing.unpack_fields(raw) if raw else []
 
-    async def _raw(self, dead_id: str, agent: str | None) -> tuple[str, Keys, bytes, list[bytes]] | None:
+    async def _raw(
+        self, dead_id: str, agent: str | None, *, archived: bool
+    ) -> tuple[str, Keys, bytes, list[bytes]] | None:
         for name in topology.AGENTS if agent is None else (agent,):
             for lane in self._lanes:
-                page = await call(self._redis, "XRANGE", lane.dead(name), dead_id, dead_id)
+                stream = lane.archive(name) if archived else lane.dead(name)
+                page = await call(self._redis, "XRANGE", stream, dead_id, dead_id)
                 if page:
                     return name, lane, page[0][0], page[0][1]
         return None
 
-    async def replay(self, letter: DeadLetter) -> Replayed:
-        """Move one dead letter back to the stream it failed on; atomic, so two operators move it once."""
-        if letter.cut:
+    async def replay(
+        self,
+        letter: DeadLetter,
+        *,
+        mark: scripts.Mark | None = None,
+        edited: Sequence[bytes] = (),
+        who: str = "",
+    ) -> Replayed:
+        """Move one dead letter back to the stream it failed on; atomic, so two operators move it once.
+
+        `edited`: the fields of an entry that goes in the place of the original one, which is then archived;
+        `who`: who edited them (`shared.operations.editing`).
+        """
+        if letter.cut and not edited:
             return Replayed(
                 letter=letter,
                 outcome="refused",
                 message=f"its entry had {letter.cut} bytes, and only the beginning was kept; discard it and"
                 " publish the photo again with a smaller event",
             )
-        known = letter.stream in topology.stage_of(letter.agent).streams
-        stream = letter.stream if known else topology.stage_of(letter.agent).reads[0]
+        stream = stream_of(letter)
         outcome, value = await scripts.replay(
             self._redis,
             keys.Keys(letter.lane),
             letter.agent,
             stream,
-            topology.COMPLETED,
             letter.id,
             # only what was counted moves back: a report that could not be written is no photo
             letter.session_id if letter.stream != topology.COMPLETED else None,
             ttl_ms=self._session_ttl * 1000,
             long_ttl_ms=SESSION_TTL_IN_FLIGHT * 1000,
+            mark=mark,
+            edited=edited,
+            who=who,
         )
         if outcome == "OK":
             return Replayed(letter=letter, outcome="replayed", entry_id=value)
@@ -236,17 +340,32 @@ class DeadLetters:
             message="it holds no original entry (it was not written by an agent); discard it",
         )
 
-    async def replay_all(self, wanted: DeadFilter, *, rate: float | None = None) -> AsyncIterator[Replayed]:
-        """Replay the selected dead letters, at most `rate` a second, and none of them twice."""
-        letters = [letter async for letter in self.find(wanted)]
-        for number, letter in enumerate(letters):
-            if rate and number:
-                await asyncio.sleep(1 / rate)
-            yield await self.replay(letter)
+    async def discard(self, letter: DeadLetter, *, who: str = "", mark: scripts.Mark | None = None) -> bool:
+        """Move one dead letter into the archive; return False if it was gone already.
 
-    async def discard(self, letter: DeadLetter) -> bool:
-        """Delete one dead letter for good; return False if it was gone already."""
-        return await scripts.discard(self._redis, keys.Keys(letter.lane), letter.agent, letter.id)
+        Without `who`, it is deleted for good.
+        """
+        lane = keys.Keys(letter.lane)
+        return await scripts.discard(self._redis, lane, letter.agent, letter.id, who=who, mark=mark)
+
+    async def delete_archived(self, letter: DeadLetter) -> None:
+        """Delete a discarded dead letter for good."""
+        await call(self._redis, "XDEL", keys.Keys(letter.lane).archive(letter.agent), letter.id)
+
+    async def restore(self, letter: DeadLetter, *, mark: scripts.Mark | None = None) -> str:
+        """Move one dead letter out of the archive; return its new id, '' if it was gone already."""
+        return await scripts.restore(self._redis, keys.Keys(letter.lane), letter.agent, letter.id, mark=mark)
+
+
+def place_of(agent: str, lane: Keys) -> str:
+    """Return the name of an agent's dead letters in a lane: ``photo_fetcher`` or ``photo_fetcher/2``."""
+    return agent if lane.lane is None else f"{agent}/{lane.lane}"
+
+
+def stream_of(letter: DeadLetter) -> str:
+    """Return the stream that a replay writes to: the one it failed on, if the agent reads it."""
+    stage = topology.stage_of(letter.agent)
+    return letter.stream if letter.stream in stage.streams else stage.reads[0]
 
 
 def _add(found: dict[str, Group], fingerprint: str, count: int, newest: list[DeadLetter]) -> None:
@@ -262,8 +381,15 @@ def _conditions(wanted: DeadFilter) -> list[str]:
         "fingerprint": wanted.fingerprint,
         "session": wanted.session,
         "name": wanted.photo,
+        "trace": wanted.trace,
     }
     return [word for name, value in fields.items() if value is not None for word in (name, value)]
+
+
+def _between(ids: Sequence[str], after: str, upto: str) -> list[str]:
+    """Return the ids behind one ('': none) up to another."""
+    first, last = _place(after) if after else (-1, -1), _place(upto)
+    return [dead_id for dead_id in ids if first < _place(dead_id) <= last]
 
 
 def _place(dead_id: str) -> tuple[int, int]:

@@ -35,6 +35,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     photos: list[str]
     """Photo ids with a record."""
     letters: list[DeadLetter]
+    archived: list[DeadLetter] = []
+    """Discarded dead letters."""
     blobs: list[str]
     """Keys in the store."""
     public: list[tuple[str, bytes]]
@@ -46,14 +48,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def empty(self) -> bool:
         """Whether nothing is kept."""
-        return not (self.photos or self.letters or self.blobs or self.public or self.markers)
+        return not (self.photos or self.letters or self.archived or self.blobs or self.public or self.markers)
 
     @property
     def sentence(self) -> str:
         """What it is, in words."""
         counts = (
             (self.photos, "photo records"),
-            (self.letters, "dead letters"),
+            (self.letters + self.archived, "dead letters"),
             (self.blobs, "stored files"),
             (self.public, "public events"),
             (self.markers, "event ids"),
@@ -68,14 +70,15 @@ async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int
     """
     dead = DeadLetters(redis, lanes=lanes)
     mine, others = set[str](), set[str]()
-    letters: list[DeadLetter] = []
-    async for letter in dead.find(DeadFilter()):
-        contents = contents_in(await dead.original(letter))
-        if letter.session_id == session:
-            letters.append(letter)
-            mine |= contents
-        else:
-            others |= contents
+    found: dict[bool, list[DeadLetter]] = {False: [], True: []}
+    for archived, letters in found.items():
+        async for letter in dead.find(DeadFilter(), archived=archived):
+            contents = contents_in(await dead.original(letter, archived=archived))
+            if letter.session_id == session:
+                letters.append(letter)
+                mine |= contents
+            else:
+                others |= contents
     own = session_prefix(session)
     blobs = [key async for key in store.keys(own)]
     mine |= {report.sha256 for report in await photos_of_session(store, session)}
@@ -99,7 +102,8 @@ async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int
     return Plan(
         session=session,
         photos=[photo async for photo in _records(redis, lane, session)],
-        letters=letters,
+        letters=found[False],
+        archived=found[True],
         blobs=blobs,
         public=[entry async for entry in _public(redis, lane, session)],
         markers=[
@@ -133,6 +137,8 @@ async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSes
         await store.delete(SCHEME + key)
     for letter in plan.letters:
         await dead.discard(letter)
+    for letter in plan.archived:
+        await dead.delete_archived(letter)
     for marker in plan.markers:
         await redis.delete(marker)
     await redis.delete(lane.session_source(plan.session))

@@ -47,7 +47,7 @@ async def on_their_way(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
 
 
 async def in_use(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
-    """Return contents and sessions that entries on their way or dead letters need."""
+    """Return contents and sessions that entries on their way or dead letters, discarded ones too, need."""
     contents, sessions = set[str](), set[str]()
     # before and after: what is replayed or dies meanwhile is found in one of the three
     for look in (_dead, on_their_way, _dead):
@@ -61,10 +61,12 @@ async def _dead(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
     contents, sessions = set[str](), set[str]()
     for lane in keys.all_lanes(lanes):
         for agent in topology.AGENTS:
-            async for flat in _entries(redis, lane.dead(agent)):
-                raw = next((value for name, value in _pairs(flat) if name == b"raw"), b"")
-                contents |= contents_in(packing.unpack_fields(raw))
-                sessions |= _named(flat, b"session")
+            # what is discarded moves to the archive, what is restored moves back: this order misses neither
+            for stream in (lane.dead(agent), lane.archive(agent), lane.dead(agent)):
+                async for flat in _entries(redis, stream):
+                    raw = next((value for name, value in _pairs(flat) if name == b"raw"), b"")
+                    contents |= contents_in(packing.unpack_fields(raw))
+                    sessions |= _named(flat, b"session")
     return contents, sessions
 
 

@@ -1,4 +1,4 @@
-"""Trims public streams by age and sessions by their limit, every few seconds."""
+"""Trims public streams and archives by age and sessions by their limit, every few seconds."""
 
 from __future__ import annotations
 
@@ -22,31 +22,37 @@ if TYPE_CHECKING:
 
 PUBLIC_DAYS: Final = 7
 """How long entries stay in a public stream, whose readers are not ours to know."""
+_DAY: Final = 24 * 3600
 _TRIM_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
-async def keep(redis: Redis, stage: Stage, lanes: Sequence[Keys], sessions: SessionStore) -> None:
+async def keep(
+    redis: Redis, stage: Stage, lanes: Sequence[Keys], sessions: SessionStore, *, archive_days: int
+) -> None:
     """Trim until cancelled. Any process of the agent may; doing it twice does no harm.
 
-    The writer of a public stream trims it, the creator of sessions sweeps them.
+    The writer of a public stream trims it, the creator of sessions sweeps them. Each agent trims the archive
+    of its dead letters.
     """
     # every agent may write `photo.failed`, so every agent trims it
     public = [name for name in topology.PUBLIC if name == topology.FAILED or name in stage.writes]
     trims = [lane.stream(name) for lane in lanes for name in public]
+    archives = [lane.archive(stage.agent) for lane in lanes]
     sweeps = topology.INTAKE in stage.reads
-    if not trims and not sweeps:
-        return
     next_trim = 0.0
     while True:
         try:
-            if trims and time.monotonic() >= next_trim:
+            if time.monotonic() >= next_trim:
                 next_trim = time.monotonic() + _TRIM_SECONDS
                 # the server's time: entry ids are made of it
-                oldest = (await call(redis, "TIME"))[0] - PUBLIC_DAYS * 24 * 3600
+                now = int((await call(redis, "TIME"))[0])
                 for stream in trims:
-                    await call(redis, "XTRIM", stream, "MINID", "~", int(oldest) * 1000)
+                    await call(redis, "XTRIM", stream, "MINID", "~", (now - PUBLIC_DAYS * _DAY) * 1000)
+                for archive in archives:
+                    # to the entry: people's data must not stay longer than was promised
+                    await call(redis, "XTRIM", archive, "MINID", "=", (now - archive_days * _DAY) * 1000)
             if sweeps:
                 await sessions.sweep()
         except (RedisError, OSError) as error:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 _PART = msgspec.json.Decoder(AgentPart)
+_SCANNED = 500
 _SUBMITTED = msgspec.json.Decoder(Submitted)
 
 
@@ -48,6 +49,30 @@ async def by_file_name(redis: Redis, file_name: str, *, lanes: int = 1, most: in
     return found
 
 
+async def pages(redis: Redis, *, lanes: int = 1) -> AsyncIterator[list[PhotoRecord]]:
+    """Yield all photo records, some hundred at a time, in no order. One may come twice."""
+    for lane in keys.all_lanes(lanes):
+        prefix = lane.photo("")
+        cursor = 0
+        while True:
+            # bytes, as every reply that nobody decodes
+            found: tuple[int, list[bytes]] = await call(
+                redis, "SCAN", cursor, "MATCH", _glob(prefix) + "*", "COUNT", _SCANNED, "TYPE", "hash"
+            )
+            cursor, names = found
+            async with redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.hgetall(name)
+                raws: list[dict[bytes, bytes]] = await pipe.execute() if names else []
+            yield [
+                _record(raw, name.decode().removeprefix(prefix))
+                for name, raw in zip(names, raws, strict=True)
+                if raw
+            ]
+            if not cursor:
+                break
+
+
 async def of_session(redis: Redis, session_id: str, *, lanes: int = 1) -> list[PhotoRecord]:
     """Return the records of a session's photos, in the order in which they came."""
     lane = keys.lane_of(session_id, lanes)
@@ -78,8 +103,10 @@ def _glob(text: str) -> str:
 
 async def _read(redis: Redis, key: str, photo_id: str) -> PhotoRecord | None:
     raw: dict[bytes, bytes] = await call(redis, "HGETALL", key)
-    if not raw:
-        return None
+    return _record(raw, photo_id) if raw else None
+
+
+def _record(raw: dict[bytes, bytes], photo_id: str) -> PhotoRecord:
     parts = []
     for agent in topology.AGENTS:
         if agent.encode() in raw:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from events import scripts
+from events import scripts, topology
 from shared.delivery import packing
 from shared.delivery.dead_letter import FIELDS, Row, row_of
 
@@ -25,8 +25,9 @@ _COUNTED = scripts.load(_HERE, "counted")
 _RECOUNTED = scripts.load(_HERE, "recounted")
 _CAUSES = scripts.load(_HERE, "causes")
 _CAUSES_KEPT = scripts.load(_HERE, "causes_kept")
-_DISCARD = scripts.load(_HERE, "discard", "cause")
-_REPLAY = scripts.load(_HERE, "replay", "cause", "session")
+_DISCARD = scripts.load(_HERE, "discard", "cause", "progress")
+_REPLAY = scripts.load(_HERE, "replay", "cause", "progress", "session")
+_RESTORE = scripts.load(_HERE, "restore", "progress")
 _ADOPT = scripts.load(_HERE, "adopt")
 _DECODER: Final = msgspec.msgpack.Decoder(list[Row])
 _LOOKED_AT: Final = 1000
@@ -36,21 +37,23 @@ REPLAY_PAIRS: Final = 3500
 """Pairs one XADD takes from a script: Lua's unpack ends near 4,000 (measured on Redis 7.0 and Valkey 8.1)."""
 
 
-async def letters(redis: Redis, lane: Keys, agent: str, start: str, most: int) -> list[Row]:
-    """A page of an agent's dead letters, without the entries they hold; `start` as for XRANGE."""
-    return _rows(await _LETTERS(redis, [lane.dead(agent)], [start, most, *FIELDS]))
+async def letters(redis: Redis, stream: str, start: str, most: int) -> list[Row]:
+    """A page of a stream of dead letters, without the entries they hold; `start` as for XRANGE."""
+    return _rows(await _LETTERS(redis, [stream], [start, most, *FIELDS]))
 
 
-async def letters_at(redis: Redis, lane: Keys, agent: str, ids: Sequence[str]) -> list[Row]:
+async def letters_at(redis: Redis, stream: str, ids: Sequence[str]) -> list[Row]:
     """The dead letters of these ids that are still there, in one round trip."""
     async with redis.pipeline(transaction=False) as pipe:
         # so that no server answers NOSCRIPT in the middle
         pipe.script_load(_LETTERS.text.decode())
         for dead_id in ids:
-            pipe.evalsha(_LETTERS.digest, 1, lane.dead(agent), dead_id, 1, *FIELDS)
+            pipe.evalsha(_LETTERS.digest, 1, stream, dead_id, 1, *FIELDS)
         replies: list[bytes] = (await pipe.execute())[1:]
-    found = [row for reply in replies for row in _rows(reply)]
-    return [row for row in found if row.id in ids]
+    # in the place of one that is gone the script finds the one behind it
+    return [
+        row for dead_id, reply in zip(ids, replies, strict=True) for row in _rows(reply) if row.id == dead_id
+    ]
 
 
 def _rows(packed: bytes) -> list[Row]:
@@ -75,39 +78,72 @@ async def groups(
     ]
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """Where a script notes that it acted on a dead letter, for an operation on many of them."""
+
+    progress: str
+    """The key of the operation's progress in the lane of the dead letter."""
+    cursor: str
+    """The field of the last dead letter of the agent that the operation has seen."""
+
+
 async def replay(
     redis: Redis,
     lane: Keys,
     agent: str,
     stream: str,
-    completed: str,
     dead_id: str,
     session: str | None,
     *,
     ttl_ms: int,
     long_ttl_ms: int,
+    mark: Mark | None = None,
+    edited: Sequence[bytes] = (),
+    who: str = "",
 ) -> tuple[str, str]:
-    """Move one dead letter back: ('OK', new id), ('GONE', ''), ('TOO_MANY', pairs) or ('UNREADABLE', '')."""
-    keys = [
+    """Move one dead letter back: ('OK', new id), ('GONE', ''), ('TOO_MANY', pairs) or ('UNREADABLE', '').
+
+    `edited`: fields that take the place of the original ones; the dead letter then moves into the archive,
+    by `who`.
+    """
+    names = [
         lane.dead(agent),
         lane.stream(stream),
         lane.session_open,
         lane.session_lru,
-        lane.stream(completed),
+        lane.stream(topology.COMPLETED),
         lane.session_stats,
         lane.dead_counts(agent),
         lane.dead_causes(agent),
+        lane.archive(agent),
+        *([lane.session(session)] if session else []),
+        *([mark.progress] if mark else []),
     ]
-    if session:
-        keys.append(lane.session(session))
-    reply = await _REPLAY(redis, keys, [dead_id, session or "", ttl_ms, long_ttl_ms, REPLAY_PAIRS])
+    packed = packing.pack(list(edited)) if edited else b""
+    cursor = mark.cursor if mark else ""
+    reply = await _REPLAY(
+        redis, names, [dead_id, session or "", ttl_ms, long_ttl_ms, REPLAY_PAIRS, cursor, packed, who]
+    )
     return reply[0].decode(), reply[1].decode() if len(reply) > 1 else ""
 
 
-async def discard(redis: Redis, lane: Keys, agent: str, dead_id: str) -> bool:
-    """Delete one dead letter; returns False if it was gone already."""
-    names = [lane.dead(agent), lane.dead_counts(agent), lane.dead_causes(agent)]
-    return bool(await _DISCARD(redis, names, [dead_id]))
+async def discard(
+    redis: Redis, lane: Keys, agent: str, dead_id: str, *, who: str = "", mark: Mark | None = None
+) -> bool:
+    """Move one dead letter into the archive; without `who`, delete it. Returns False if it was gone."""
+    names = [lane.dead(agent), lane.dead_counts(agent), lane.dead_causes(agent), lane.archive(agent)]
+    if mark:
+        names.append(mark.progress)
+    return bool(await _DISCARD(redis, names, [dead_id, who, mark.cursor if mark else ""]))
+
+
+async def restore(redis: Redis, lane: Keys, agent: str, archived_id: str, *, mark: Mark | None = None) -> str:
+    """Move one dead letter out of the archive; returns its new id, '' if it was gone already."""
+    names = [lane.archive(agent), lane.dead(agent), lane.dead_counts(agent)]
+    if mark:
+        names.append(mark.progress)
+    new_id: bytes = await _RESTORE(redis, names, [archived_id, mark.cursor if mark else ""])
+    return new_id.decode()
 
 
 async def causes(redis: Redis, lane: Keys, agent: str) -> tuple[int, str, dict[bytes, bytes]]:

@@ -265,7 +265,8 @@ async def test_with_six_percent_transient_faults_nearly_all_validate_without_a_h
         assert came >= least * len(s.submitter.photos)
         assert came < len(s.submitter.photos) or calls.startswith("1,1,1,1")
         letters = DeadLetters(s.server.admin, session_ttl=7 * 24 * 3600)
-        replayed = [found.outcome async for found in letters.replay_all(DeadFilter(reason="exhausted"))]
+        found = [letter async for letter in letters.find(DeadFilter(reason="exhausted"))]
+        replayed = [(await letters.replay(letter)).outcome for letter in found]
         assert set(replayed) <= {"replayed"}
         verdict, _ = await s.finish()
         assert verdict.figures.validated == len(s.submitter.photos)

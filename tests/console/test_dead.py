@@ -228,6 +228,27 @@ def test_a_discard_asks(
     assert client.xlen(KEYS.dead("photo_fetcher")) == 1
 
 
+def test_what_was_discarded_is_listed_and_restored_or_forgotten_with_its_session(
+    erni: Callable[..., Ran], letters: list[str], client: Redis
+) -> None:
+    assert erni("dead", "discard", "--session", "s1", "--yes").out == (
+        "2 dead letters discarded; back with: erni dead restore\n"
+    )
+    assert "no discarded dead letter" in erni("dead", "archive", "list", "--session", "s9").out
+    shown = erni("dead", "archive", "list").out
+    assert "2 dead letters of sharepoint_uploader" in shown
+    assert erni("dead", "archive", "list", "--json").document["total"] == 2
+    assert erni("dead", "restore").code == 2
+    assert erni("dead", "restore", "--limit", "1", "--session", "s1", "--json").document == {"restored": 1}
+    assert client.xlen(KEYS.dead("sharepoint_uploader")) == 1
+    assert client.xlen(KEYS.archive("sharepoint_uploader")) == 1
+    assert erni("dead", "restore", "--session", "s9").out == (
+        "0 dead letters restored: nothing matches (erni dead archive list shows them)\n"
+    )
+    assert erni("session", "forget", "s1", "--yes", "--json").document["dead_letters"] == 2
+    assert client.xlen(KEYS.archive("sharepoint_uploader")) == 0
+
+
 def test_what_is_not_there_is_said(erni: Callable[..., Ran]) -> None:
     assert erni("dead", "list").out.startswith("no dead letter\n")
     assert erni("dead", "list", "--session", "s1").out.startswith("no dead letter matches\n")

@@ -44,12 +44,16 @@ def _leaves(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """The command, or its subcommands."""
     top = parser(words)
     group = next(action for action in top._actions if action.dest == "command")
-    chosen: argparse.ArgumentParser = group.choices[words[0]]  # type: ignore[index]  # a parser's is a dict
+    yield from _below(words, group.choices[words[0]])  # type: ignore[index]  # a parser's is a dict
+
+
+def _below(words: tuple[str, ...], chosen: argparse.ArgumentParser) -> Iterator[tuple[str, ...]]:
     under = next((action for action in chosen._actions if action.dest == "subcommand"), None)
     if under is None:
         yield words
-    else:
-        yield from ((*words, name) for name in under.choices or ())
+        return
+    for name in under.choices or ():
+        yield from _below((*words, name), under.choices[name])  # type: ignore[index]  # likewise
 
 
 _ALL = [leaf for name in COMMANDS for leaf in _leaves((name,))]

@@ -95,7 +95,7 @@ def test_the_pages_together_show_every_command() -> None:
         " ".join(words)
         for where in PAGES
         for call in pages.command_lines(where.read_text(encoding="utf-8"))
-        for words in (call[:1], call[:2])
+        for words in (call[:1], call[:2], call[:3])
     }
     assert set(LEAVES) <= shown
 

@@ -2,7 +2,7 @@
 -- Groups a page of dead letters by fingerprint, here, so that neither the entries nor the letters need travel.
 --   KEYS  1 dead-letter stream
 --   ARGV  1 first id, or '(' and the last id of the page before   2 last id   3 most dead letters
---         4… what must hold: field, value, … ('name' is the photo's id or its file name)
+--         4… what must hold: field, value, … ('name' is the photo's id or its file name, 'trace' a trace id)
 --   ->    {last id seen or '', {fingerprint, count, newest ids (at most 3, oldest first, with a space between)}…}
 local known = { exhausted = true, permanent = true, undecodable = true, delivery_limit = true }
 local function meant(f)
@@ -16,6 +16,8 @@ local function meant(f)
     local name, value = ARGV[i], ARGV[i + 1]
     if name == 'name' then
       if fields.photo ~= value and fields.file_name ~= value then return false end
+    elseif name == 'trace' then
+      if (fields.traceparent or ''):sub(4, 35) ~= value then return false end
     elseif fields[name] ~= value then
       return false
     end

@@ -69,8 +69,8 @@ class Tab:
         await self._socket.send_json({"id": number, "method": method, "params": params})
         return await self._answers[number]
 
-    async def open(self, page: Path, *, width: int = 1366, height: int = 900) -> None:
-        """Show a file at a window size (CSS pixels) and wait until it has loaded."""
+    async def open(self, page: Path | str, *, width: int = 1366, height: int = 900) -> None:
+        """Show a file, or an address, at a window size (CSS pixels) and wait until it has loaded."""
         for domain in ("Page", "Network", "Log", "Runtime"):
             await self.call(f"{domain}.enable")
         await self.call(
@@ -81,7 +81,7 @@ class Tab:
             mobile=width < 600,
         )
         self._loaded.clear()
-        await self.call("Page.navigate", url=page.as_uri())
+        await self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         await self._loaded.wait()
 
     async def run(self, script: str) -> Any:

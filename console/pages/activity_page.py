@@ -1,0 +1,106 @@
+"""The page of everything that people did: who, what, how many, how far, with which result."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from console.pages import exports, rendering
+from console.pages.desk import VISIT
+from console.pages.filters import described, query_of
+from console.pages.guard import RefusedError, Route
+from shared.operations import activity
+from shared.operations.activity import Activity
+from shared.operations.bulk import Operation, Progress, UnknownOperationError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from aiohttp import web
+
+    from console.pages.desk import Desk
+    from shared.operations.access_keys import Role
+    from shared.operations.bulk import Bulk
+
+_PAGE: Final = 50
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One activity, with the operation that it started."""
+
+    activity: Activity
+    operation: Operation | None = None
+    progress: Progress | None = None
+
+
+async def lines(bulk: Bulk, activities: Sequence[Activity]) -> list[Line]:
+    """Return activities with what is known of their operations."""
+    return [await _line(bulk, one) for one in activities]
+
+
+async def _line(bulk: Bulk, one: Activity) -> Line:
+    if one.operation and one.action in ("replay", "discard", "restore"):
+        with contextlib.suppress(UnknownOperationError):
+            return Line(one, await bulk.get(one.operation), await bulk.progress(one.operation))
+    return Line(one)
+
+
+class ActivityPage:
+    """Shows the list, and one operation in full."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    @property
+    def routes(self) -> list[Route]:
+        """Return the requests of this page."""
+        return [
+            Route("GET", "/activity", "viewer", self._show),
+            Route("GET", "/activity.{format}", "viewer", self._export),
+            Route("GET", "/operations/{id}", "viewer", self._operation),
+        ]
+
+    async def _show(self, request: web.Request) -> web.Response:
+        before = exports.entry_id(request.query.get("before", ""))
+        found = await activity.newest(self._desk.redis, most=_PAGE + 1, before=before)
+        return await rendering.page(
+            self._desk,
+            request,
+            "activity",
+            activities=await lines(self._desk.bulk, found[:_PAGE]),
+            older=found[_PAGE - 1].id if len(found) > _PAGE else "",
+            before=before,
+        )
+
+    async def _operation(self, request: web.Request) -> web.Response:
+        operation_id = request.match_info["id"]
+        try:
+            operation = await self._desk.bulk.get(operation_id)
+            progress = await self._desk.bulk.progress(operation_id)
+        except UnknownOperationError:
+            raise RefusedError("error.no_operation", 404) from None
+        needed: Role = "admin" if operation.kind == "discard" else "operator"
+        return await rendering.page(
+            self._desk,
+            request,
+            "operation",
+            operation=operation,
+            progress=progress,
+            may_change=request[VISIT].may(needed),
+            conditions=described(request[VISIT].texts, operation.selection.filter),
+            query=query_of(operation.selection.filter),
+        )
+
+    async def _export(self, request: web.Request) -> web.StreamResponse:
+        columns = ("at", "who", "role", "action", "what", "operation")
+
+        async def rows() -> AsyncIterator[Sequence[object]]:
+            before = ""
+            while found := await activity.newest(self._desk.redis, most=500, before=before):
+                for one in found:
+                    yield (one.at, one.who.name, one.who.role, one.action, one.what, one.operation)
+                before = found[-1].id
+
+        return await exports.send(request, "activity", columns, rows())

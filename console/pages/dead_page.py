@@ -1,0 +1,211 @@
+"""The pages of dead letters: grouped by cause, one cause, one letter, and the archive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+
+from console.pages import exports, rendering
+from console.pages.desk import VISIT
+from console.pages.filters import described, filter_in, query_of
+from console.pages.guard import RefusedError, Route, form
+from events import keys, topology
+from shared.delivery.dead_letter import REASONS, DeadLetter
+from shared.operations import editing
+from shared.operations.dead_letters import Bounds, place_of
+from shared.operations.editing import InvalidEditError
+from shared.telemetry.redact import scrub
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from console.pages.desk import Desk
+    from console.pages.texts import Texts
+    from shared.operations.dead_letters import DeadFilter, Group
+
+_PAGE: Final = 100
+_SHOWN: Final = 20_000
+"""Bytes shown of a field."""
+_COLUMNS: Final = (
+    "id", "agent", "reason", "error_type", "message", "fingerprint", "failed_at", "photo_id", "session_id",
+    "file_name", "deliveries", "replays", "traceparent",
+)  # fmt: skip
+
+
+class DeadPage:
+    """Shows dead letters and discarded ones, and replays an edited one."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._letters = desk.bulk.letters
+
+    @property
+    def routes(self) -> list[Route]:
+        """Return the requests of these pages."""
+        return [
+            Route("GET", "/dead", "viewer", self._groups),
+            Route("GET", "/archive", "viewer", self._groups),
+            Route("GET", "/dead/list", "viewer", self._list),
+            Route("GET", "/archive/list", "viewer", self._list),
+            Route("GET", "/dead.{format}", "viewer", self._export),
+            Route("GET", "/archive.{format}", "viewer", self._export),
+            Route("GET", "/dead/{agent}/{id}", "viewer", self._show),
+            Route("GET", "/archive/{agent}/{id}", "viewer", self._show),
+            Route("POST", "/dead/{agent}/{id}/edit", "operator", self._edit),
+        ]
+
+    async def _groups(self, request: web.Request) -> web.Response:
+        archived, wanted = _archived(request), filter_in(request.query)
+        groups = await self._letters.groups(wanted, archived=archived)
+        groups = [group for group in groups if group.newest]
+        since = {} if archived else {group.fingerprint: await self._since(wanted, group) for group in groups}
+        return await rendering.page(
+            self._desk,
+            request,
+            "groups",
+            archived=archived,
+            groups=groups,
+            since=since,
+            total=sum(group.count for group in groups),
+            wanted=wanted,
+            query=query_of(wanted),
+            conditions=described(request[VISIT].texts, wanted),
+            reasons=REASONS,
+            days=self._desk.settings.archive_days,
+            cause_text=lambda letter: cause_text(request[VISIT].texts, letter),
+            one_of=one_of,
+        )
+
+    async def _since(self, wanted: DeadFilter, group: Group) -> float:
+        """Return when the first dead letter of a group failed."""
+        mine = msgspec.structs.replace(wanted, agent=group.newest[-1].agent, fingerprint=group.fingerprint)
+        first = await self._letters.oldest(mine)
+        return (first or group.newest[0]).failed_at
+
+    async def _list(self, request: web.Request) -> web.Response:
+        archived, wanted = _archived(request), filter_in(request.query)
+        after, letters = _bounds(request.query.get("after", "")), list[DeadLetter]()
+        async for letter in self._letters.find(wanted, archived=archived, after=after):
+            letters.append(letter)
+            if len(letters) > _PAGE:
+                break
+        more = len(letters) > _PAGE
+        letters = letters[:_PAGE]
+        return await rendering.page(
+            self._desk,
+            request,
+            "letters",
+            archived=archived,
+            letters=letters,
+            total=await self._letters.count(wanted, archived=archived),
+            query=query_of(wanted),
+            conditions=described(request[VISIT].texts, wanted),
+            following=_after(after, letters) if more else "",
+            after=request.query.get("after", ""),
+            days=self._desk.settings.archive_days,
+            cause_text=lambda letter: cause_text(request[VISIT].texts, letter),
+            one_of=one_of,
+        )
+
+    async def _show(self, request: web.Request) -> web.Response:
+        letter = await self._letter(request)
+        return await self._one(request, letter)
+
+    async def _one(
+        self, request: web.Request, letter: DeadLetter, *, edited: str | None = None, wrong: str = ""
+    ) -> web.Response:
+        archived = _archived(request)
+        fields = await self._letters.original(letter, archived=archived)
+        trace = letter.traceparent[3:35]
+        return await rendering.page(
+            self._desk,
+            request,
+            "letter",
+            status=400 if wrong else 200,
+            archived=archived,
+            letter=letter,
+            fields=[(_text(name), _text(value)) for name, value in _pairs(fields)],
+            data=editing.data_of(fields) if edited is None else edited,
+            wrong=wrong,
+            trace=trace,
+            trace_link=self._desk.trace_link(trace),
+            cause=cause_text(request[VISIT].texts, letter),
+            one=one_of(letter),
+            days=self._desk.settings.archive_days,
+        )
+
+    async def _letter(self, request: web.Request) -> DeadLetter:
+        agent, letter_id = request.match_info["agent"], exports.entry_id(request.match_info["id"])
+        if agent not in topology.AGENTS:
+            raise RefusedError("error.no_page", 404)
+        letter = await self._letters.get(letter_id, agent=agent, archived=_archived(request))
+        if letter is None:
+            raise RefusedError("error.no_letter", 404)
+        return letter
+
+    async def _edit(self, request: web.Request) -> web.Response:
+        letter = await self._letter(request)
+        data = (await form(request)).get("data", "")
+        try:
+            result = await editing.replay_edited(
+                self._desk.redis, self._letters, letter, data, request[VISIT].person
+            )
+        except InvalidEditError as error:
+            return await self._one(request, letter, edited=data, wrong=str(error))
+        if result.outcome == "gone":
+            raise RefusedError("error.no_letter", 404)
+        if result.outcome == "refused":
+            return await self._one(request, letter, edited=data, wrong=result.message)
+        where = rendering.address("photos", letter.photo_id) if letter.photo_id else "/activity"
+        return web.Response(status=303, headers={"Location": where})
+
+    async def _export(self, request: web.Request) -> web.StreamResponse:
+        archived, wanted = _archived(request), filter_in(request.query)
+
+        async def rows() -> AsyncIterator[Sequence[object]]:
+            async for letter in self._letters.find(wanted, archived=archived):
+                yield [getattr(letter, name) for name in _COLUMNS]
+
+        return await exports.send(request, "archive" if archived else "dead-letters", _COLUMNS, rows())
+
+
+def cause_text(texts: Texts, letter: DeadLetter) -> str:
+    """Return what happened, in words that need no knowledge of the system."""
+    if letter.cause and texts.has(f"cause.{letter.cause}"):
+        return texts(f"cause.{letter.cause}")
+    return texts(f"reason.{letter.reason}.long")
+
+
+def one_of(letter: DeadLetter) -> dict[str, object]:
+    """Return the query of a filter that means this letter alone."""
+    return {"agent": letter.agent, "id": letter.id}
+
+
+def _bounds(text: str) -> Bounds:
+    """Return where the page before this one ended. Raises RefusedError."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, str]) if text else {}
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise RefusedError("error.address") from None
+
+
+def _after(before: Bounds, letters: Sequence[DeadLetter]) -> str:
+    """Return where this page ends, for the address of the next one."""
+    seen = {place_of(letter.agent, keys.Keys(letter.lane)): letter.id for letter in letters}
+    return msgspec.json.encode({**before, **seen}).decode()
+
+
+def _archived(request: web.Request) -> bool:
+    return request.path.startswith("/archive")
+
+
+def _pairs(fields: list[bytes]) -> list[tuple[bytes, bytes]]:
+    return list(zip(fields[::2], fields[1::2], strict=False))
+
+
+def _text(raw: bytes) -> str:
+    """Return bytes for people: what is no UTF-8 as escapes, without the secrets that addresses carry."""
+    text = scrub(raw[:_SHOWN].decode("utf-8", "backslashreplace"))
+    return f"{text}… ({len(raw)} bytes)" if len(raw) > _SHOWN else text

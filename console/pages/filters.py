@@ -1,0 +1,66 @@
+"""Reads a filter of dead letters out of an address, and writes it into one: it is kept after an action."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from console import durations
+from console.pages.guard import RefusedError
+from console.pages.rendering import agent_name
+from events import topology
+from shared.operations.dead_letters import DeadFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from console.pages.texts import Texts
+
+_TEXTS: Final = ("id", "reason", "error_type", "fingerprint", "session", "photo", "trace")
+
+
+def filter_in(query: Mapping[str, str]) -> DeadFilter:
+    """Return the filter of an address. Raises RefusedError for a value that means nothing."""
+    agent = query.get("agent") or None
+    if agent is not None and agent not in topology.AGENTS:
+        raise RefusedError("error.address")
+    try:
+        older, newer = _age(query.get("older_than", "")), _age(query.get("newer_than", ""))
+    except ValueError as error:
+        raise RefusedError("error.plain", why=str(error)) from None
+    texts: dict[str, str | None] = {name: query.get(name, "").strip() or None for name in _TEXTS}
+    plain = msgspec.convert({"agent": agent, **texts}, DeadFilter)
+    return msgspec.structs.replace(plain, older_than=older, newer_than=newer)
+
+
+def _age(text: str) -> float | None:
+    """Return seconds before now: of a duration, or of a moment."""
+    now = time.time()
+    return now - durations.moment(text, now) if text.strip() else None
+
+
+def query_of(wanted: DeadFilter) -> dict[str, object]:
+    """Return the query of an address that means a filter."""
+    query: dict[str, object] = {
+        name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not None
+    }
+    for name in ("older_than", "newer_than"):
+        if name in query:
+            query[name] = f"{float(str(query[name])):.0f}s"
+    query.pop("limit", None)
+    return query
+
+
+def described(texts: Texts, wanted: DeadFilter) -> list[tuple[str, str]]:
+    """Return the conditions of a filter in words: what, and which."""
+    conditions = []
+    for name, value in query_of(wanted).items():
+        shown = str(value)
+        if name == "agent":
+            shown = agent_name(texts, shown)
+        elif name == "reason" and texts.has(f"reason.{shown}"):
+            shown = texts(f"reason.{shown}")
+        conditions.append((texts(f"filter.{name}"), shown))
+    return conditions

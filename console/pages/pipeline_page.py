@@ -1,0 +1,169 @@
+"""The start page: the five agents as one picture, what each waits for, and what was done last."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+
+from console.pages import rendering
+from console.pages.activity_page import lines
+from console.pages.desk import VISIT
+from console.pages.guard import RefusedError, Route
+from events import topology
+from shared.operations import activity, pauses
+from shared.operations.status import AgentStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from console.pages.desk import Desk
+    from console.pages.live import Snapshot
+
+_LAST: Final = 10
+_STREAM_SECONDS: Final = 300.0
+"""After so long the browser connects again, and its sign-in is looked at again."""
+_QUIET_SECONDS: Final = 15.0
+_OLD_SECONDS: Final = 600.0
+"""An entry that waits longer is a problem, as for `erni status`."""
+_CHART = (120, 28)
+"""Width and height of a chart in its own units."""
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent of the picture."""
+
+    status: AgentStatus
+    word: str
+    """ok, missing, frozen, paused, waiting, old or dying: a key of the catalogue, and a colour."""
+    rate: float
+    chart: str
+    """Points of a line, as SVG has them."""
+    peak: float
+    """The highest rate of the chart."""
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+class PipelinePage:
+    """Shows the pipeline, pauses and resumes, and sends what changes."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    @property
+    def routes(self) -> list[Route]:
+        """Return the requests of this page."""
+        return [
+            Route("GET", "/", "viewer", self._show),
+            Route("GET", "/live", "viewer", self._stream),
+            Route("POST", "/agents/{agent}/pause", "operator", self._pause),
+            Route("POST", "/agents/{agent}/resume", "operator", self._resume),
+        ]
+
+    async def _show(self, request: web.Request) -> web.Response:
+        snapshot = await self._desk.live.now()
+        acted = await activity.newest(self._desk.redis, most=_LAST)
+        return await rendering.page(
+            self._desk,
+            request,
+            "pipeline",
+            cards=[card(agent, snapshot) for agent in snapshot.status.agents],
+            public=snapshot.status.public,
+            activities=await lines(self._desk.bulk, acted),
+            now=time.time(),
+        )
+
+    async def _pause(self, request: web.Request) -> web.Response:
+        agent = _agent(request)
+        await pauses.pause(self._desk.redis, agent, lanes=self._desk.settings.lanes)
+        return await self._done(request, "pause", agent)
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        agent = _agent(request)
+        await pauses.resume(self._desk.redis, agent, lanes=self._desk.settings.lanes)
+        return await self._done(request, "resume", agent)
+
+    async def _done(self, request: web.Request, action: str, agent: str) -> web.Response:
+        await activity.note(self._desk.redis, request[VISIT].person, action, agent)
+        return web.Response(status=303, headers={"Location": f"/#{agent}"})
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        """Send the versions of all topics whenever one changes (server-sent events)."""
+        answer = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-store",
+                **rendering.HEADERS,
+                "Content-Security-Policy": rendering.POLICY,
+            }
+        )
+        await answer.prepare(request)
+        await answer.write(b"retry: 2000\n\n")
+        sent, written = b"", time.monotonic()
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(_STREAM_SECONDS):
+                async for versions in self._desk.live.changes():
+                    now = msgspec.json.encode(versions)
+                    if now != sent:
+                        await answer.write(b"data: " + now + b"\n\n")
+                    elif time.monotonic() - written > _QUIET_SECONDS:
+                        # so that a connection that is gone is noticed
+                        await answer.write(b": still here\n\n")
+                    else:
+                        continue
+                    sent, written = now, time.monotonic()
+        return answer
+
+
+def card(agent: AgentStatus, snapshot: Snapshot) -> Card:
+    """Return what the picture shows of an agent."""
+    points = snapshot.charts[agent.agent]
+    stage = topology.stage_of(agent.agent)
+    return Card(
+        status=agent,
+        word=_word(agent),
+        rate=snapshot.rates[agent.agent],
+        chart=_line(points),
+        peak=max(points, default=0.0),
+        reads=stage.reads,
+        writes=stage.writes,
+    )
+
+
+def _word(agent: AgentStatus) -> str:
+    if not agent.processes:
+        return "frozen" if agent.frozen else "missing"
+    if agent.paused_since:
+        return "paused"
+    if agent.outages:
+        return "waiting"
+    if agent.frozen:
+        return "frozen"
+    recent = "".join(process.says.recent[-5:] for process in agent.processes)
+    if agent.depth.dead and recent.endswith("xxx"):
+        return "dying"
+    return "old" if agent.depth.oldest_seconds > _OLD_SECONDS else "ok"
+
+
+def _line(points: Sequence[float]) -> str:
+    """Return the points of a chart's line; the newest at the right."""
+    width, height = _CHART
+    peak = max(points, default=0.0) or 1.0
+    step = width / 59
+    begin = width - step * (len(points) - 1)
+    return " ".join(
+        f"{begin + step * place:.1f},{height - 1 - (height - 2) * value / peak:.1f}"
+        for place, value in enumerate(points)
+    )
+
+
+def _agent(request: web.Request) -> str:
+    agent = request.match_info["agent"]
+    if agent not in topology.AGENTS:
+        raise RefusedError("error.no_page", 404)
+    return agent

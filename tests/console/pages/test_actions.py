@@ -1,0 +1,197 @@
+"""What the pages do, request by request: pause, close, forget, keys, search, files to download, reports."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+
+from shared.operations import activity
+from shared.photo_store import BlobStore
+from tests.console.pages import scene
+from tests.console.pipeline import KEYS, TRACEPARENT, dies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from redis.asyncio import Redis
+
+    from shared.settings import Settings
+
+
+@pytest.fixture
+async def played(redis: Redis, client: Any, settings: Settings) -> None:
+    await scene.play(client, redis, settings.photo_store_url)
+
+
+async def test_an_agent_is_paused_and_resumed_and_the_page_says_who_did(
+    enter: Callable[..., Any], client: Any
+) -> None:
+    operator = await enter("operator")
+    assert (await operator.post("/agents/vision_analyzer/pause")).headers["Location"] == "/#vision_analyzer"
+    assert client.hexists(KEYS.paused, "vision_analyzer")
+    assert "paused Describe picture" in (await operator.get("/activity")).text
+    await operator.post("/agents/vision_analyzer/resume")
+    assert not client.exists(KEYS.paused)
+    assert (await operator.post("/agents/nobody/pause")).status == 404
+
+
+async def test_a_filter_is_kept_and_an_operation_can_be_stopped_continued_and_repeated(
+    enter: Callable[..., Any], client: Any
+) -> None:
+    for number in range(30):
+        dies(client, "photo_fetcher", "schema.extracted", photo=f"p-{number}", session="a b&c")
+    operator = await enter("operator")
+    listed = await operator.get(f"/dead?session={quote('a b&c')}")
+    assert "Replay all 30" in listed.text
+    asked = await operator.get(f"/ask/replay?session={quote('a b&c')}&back={quote('/dead?session=x')}")
+    assert 'href="/dead?session=x"' in asked.html
+    fields = {"kind": "replay", "selection": asked.hidden("selection"), "rate": "1"}
+    path = (await operator.post("/operations", fields)).headers["Location"]
+    await operator.post(f"{path}/stop")
+    shown = await operator.get(path)
+    assert "stopped" in shown.text
+    assert "of 30" in shown.text
+    assert "Session: a b&amp;c" in shown.text
+    assert f"/ask/replay?session={quote('a b&c', safe='+').replace('%20', '+')}" in shown.html
+    await operator.post(f"{path}/resume")
+    assert "running" in (await operator.get(path)).text
+    await operator.post(f"{path}/stop")
+
+
+@pytest.mark.parametrize(
+    "query", ["agent=nobody", "newer_than=never", "after={", "after=%7B%22a%22%3A1%7D", "before=x"]
+)
+async def test_an_address_that_means_nothing_is_refused_with_a_sentence(
+    enter: Callable[..., Any], query: str
+) -> None:
+    viewer = await enter("viewer")
+    path = "/activity" if query.startswith("before") else "/dead/list"
+    seen = await viewer.get(f"{path}?{query}")
+    assert seen.status == 400
+    assert "This did not work" in seen.text
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"kind": "replay"}, {"kind": "replay", "selection": "[]"}, {"kind": "x"}]
+)
+async def test_a_form_that_means_nothing_orders_nothing(
+    enter: Callable[..., Any], client: Any, fields: dict[str, str]
+) -> None:
+    admin = await enter("admin")
+    assert (await admin.post("/operations", fields)).status in (400, 404)
+    assert not client.exists("erni:operations")
+
+
+@pytest.mark.usefixtures("played")
+async def test_a_session_is_closed_and_forgotten(enter: Callable[..., Any], client: Any) -> None:
+    admin = await enter("admin")
+    assert (await admin.post("/sessions/muttenz-b3/close", {"expected": "x"})).status == 400
+    assert (await admin.post("/sessions/muttenz-b3/close", {"expected": "41"})).status == 303
+    assert client.hget(KEYS.session("muttenz-b3"), "expected") == b"41"
+    moving = await admin.get("/sessions/muttenz-b3/forget")
+    assert moving.status == 409
+    assert "still on their way" in moving.text
+    asked = await admin.get(f"/sessions/{scene.OTHER}/forget")
+    assert "0 dead letters" in asked.text
+    assert (await admin.post(f"/sessions/{scene.OTHER}/forget")).headers["Location"] == "/sessions"
+    assert not client.exists(KEYS.session(scene.OTHER))
+
+
+@pytest.mark.usefixtures("played")
+async def test_a_report_is_served_where_it_can_do_no_harm(
+    enter: Callable[..., Any], settings: Settings
+) -> None:
+    viewer = await enter("viewer")
+    assert (await viewer.get(f"/sessions/{scene.OTHER}/report")).status == 404
+    store = BlobStore(settings.photo_store_url)
+    await store.replace(f"reports/{scene.OTHER}/report.html", b"<p>the report</p>")
+    seen = await viewer.get(f"/sessions/{scene.OTHER}/report")
+    assert seen.text == "the report"
+    policy = seen.headers["Content-Security-Policy"]
+    assert "sandbox allow-scripts" in policy
+    assert "allow-same-origin" not in policy
+
+
+@pytest.mark.usefixtures("played")
+@pytest.mark.parametrize(
+    ("text", "leads_to"),
+    [
+        (scene.PHOTO, f"/photos/{scene.PHOTO}"),
+        ("img_2041", f"/photos/{scene.PHOTO}"),
+        (scene.SESSION, f"/sessions/{scene.SESSION}"),
+    ],
+)
+async def test_a_search_leads_to_the_one_that_is_meant(
+    enter: Callable[..., Any], text: str, leads_to: str
+) -> None:
+    viewer = await enter("viewer")
+    assert (await viewer.get(f"/search?q={quote(text)}")).headers["Location"] == leads_to
+
+
+@pytest.mark.usefixtures("played")
+async def test_a_search_finds_traces_addresses_and_dead_letters(
+    enter: Callable[..., Any], client: Any
+) -> None:
+    viewer = await enter("viewer")
+    trace = TRACEPARENT[3:35]
+    seen = await viewer.get(f"/search?q={quote(f'http://localhost:16686/trace/{trace}')}")
+    assert "IMG_2041.jpg" in seen.text
+    assert "17 dead letters" in seen.text
+    assert f"/dead?trace={trace}" in seen.html
+    address = "https://sharepoint.example/sites/Bau/Referenz%20fotos/a.jpg"
+    item = {"photo_id": scene.PHOTO, "item": {"web_url": address}}
+    client.xadd(KEYS.stream("photo.validated"), {"data": json.dumps(item)})
+    found = await viewer.get(
+        f"/search?q={quote('https://sharepoint.example/sites/Bau/Referenz fotos/a.jpg')}"
+    )
+    assert found.headers["Location"] == f"/photos/{scene.PHOTO}"
+    assert "1 dead letter" in (await viewer.get("/search?q=IMG_2013.jpg")).text
+    assert "Nothing was found" in (await viewer.get("/search?q=nowhere.jpg")).text
+
+
+async def test_lists_are_downloaded_whole_and_hold_no_formula(enter: Callable[..., Any], client: Any) -> None:
+    for number in range(1200):
+        dies(client, "photo_fetcher", "schema.extracted", photo=f"p-{number}", file_name="=HYPERLINK(1).jpg")
+    viewer = await enter("viewer")
+    rows = list(csv.DictReader(io.StringIO((await viewer.get("/dead.csv")).html)))
+    assert len(rows) == 1200
+    assert rows[0]["file_name"] == "'=HYPERLINK(1).jpg"
+    document = json.loads((await viewer.get("/dead.json?photo=p-7")).body)
+    assert [one["photo_id"] for one in document] == ["p-7"]
+    assert json.loads((await viewer.get("/archive.json")).body) == []
+    assert json.loads((await viewer.get("/sessions.json")).body) == []
+    assert "who,role" in (await viewer.get("/activity.csv")).html
+    assert (await viewer.get("/dead.xml")).status == 404
+    # and pages of a hundred lead to all of them
+    seen, path = 0, "/dead/list"
+    while path:
+        page = await viewer.get(path)
+        seen += page.html.count("/dead/photo_fetcher/")
+        path = page.html.partition('href="/dead/list?after=')[2].partition('"')[0]
+        path = path and f"/dead/list?after={path}"
+    assert seen == 1200
+
+
+async def test_keys_are_added_renewed_and_removed(enter: Callable[..., Any], redis: Redis) -> None:
+    admin = await enter("admin")
+    wrong = await admin.post("/keys", {"name": "Not A Name", "role": "viewer"})
+    assert wrong.status == 400
+    assert "cannot be used" in wrong.text
+    made = await admin.post("/keys", {"name": "petra", "role": "viewer"})
+    key = made.html.partition('id="fresh">')[2].partition("<")[0]
+    assert key.startswith("erni_petra_")
+    assert key not in (await admin.get("/keys")).html
+    person = await enter(None)
+    assert (await person.post("/login", {"key": key})).status == 303
+    renewed = await admin.post("/keys/petra/rotate")
+    assert key not in renewed.html
+    assert (await person.post("/login", {"key": key})).status == 403
+    await admin.post("/keys/petra/remove")
+    assert (await admin.get("/keys/petra")).status == 404
+    did = [one.action for one in await activity.newest(redis, most=4)]
+    assert did == ["key remove", "key rotate", "sign in", "key add"]

@@ -1,0 +1,255 @@
+"""Operations on many dead letters: exact selections, one act per letter, whatever happens to the driver."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from events.connection import connect
+from shared.operations import activity
+from shared.operations.activity import Person
+from shared.operations.bulk import Bulk
+from shared.operations.bulk_runner import BulkRunner, lease
+from shared.operations.dead_letters import DeadFilter, DeadLetters
+from shared.operations.editing import InvalidEditError, data_of, replay_edited
+from shared.operations.in_use import in_use
+from shared.operations.letter_index import LetterIndex
+from tests.console.pipeline import KEYS, TRACEPARENT, dies
+from tests.shared.delivery.harness import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from redis import Redis as PlainRedis
+    from redis.asyncio import Redis
+
+    from shared.operations.bulk import Kind
+
+ME = Person("me", "operator")
+AGENT, STREAM = "sharepoint_uploader", "photo.analyzed"
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with connect(redis_url) as redis:
+        yield redis
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[PlainRedis]:
+    from redis import Redis
+
+    with Redis.from_url(redis_url, protocol=2) as client:
+        yield client
+
+
+def _die(client: PlainRedis, number: int, **more: object) -> list[str]:
+    return [
+        dies(client, AGENT, STREAM, photo=f"p-{n}", session=None, fields={"data": "{}", "id": str(n)}, **more)  # type: ignore[arg-type]  # the helper's own options
+        for n in range(number)
+    ]
+
+
+def _ids(client: Any, stream: str) -> list[str]:
+    return [fields[b"id"].decode() for _, fields in client.xrange(KEYS.stream(stream))]
+
+
+async def test_an_operation_that_is_taken_over_again_and_again_acts_on_each_letter_once(
+    redis: Redis, client: PlainRedis
+) -> None:
+    _die(client, 40)
+    bulk = Bulk(redis)
+    operation = await bulk.start("replay", await bulk.select(DeadFilter(), "replay"), ME)
+    assert operation.selection.count == 40
+    for _ in range(20):
+        # each driver ends in the middle, as by kill -9: nothing is noted at its end
+        seen = 0
+        async for _ in bulk.run(operation):
+            seen += 1
+            if seen == 3:
+                break
+    progress = await bulk.progress(operation.id)
+    assert (progress.state, progress.done, progress.gone, progress.refused) == ("done", 40, 0, 0)
+    assert sorted(_ids(client, STREAM), key=int) == [str(n) for n in range(40)]
+
+
+async def test_letters_that_come_after_the_question_are_not_part_of_the_answer(
+    redis: Redis, client: PlainRedis
+) -> None:
+    _die(client, 3)
+    bulk = Bulk(redis)
+    selection = await bulk.select(DeadFilter(agent=AGENT), "discard")
+    _die(client, 2)
+    operation = await bulk.start("discard", selection, ME)
+    assert [result.outcome async for result in bulk.run(operation)] == ["discarded"] * 3
+    assert client.xlen(KEYS.dead(AGENT)) == 2
+
+
+async def test_what_is_discarded_is_restored_as_it_was_and_keeps_its_bytes(
+    redis: Redis, client: PlainRedis
+) -> None:
+    sha = "a" * 64
+    dies(client, AGENT, STREAM, fields={"data": f'{{"source_url":"store:originals/{sha}"}}'})
+    bulk = Bulk(redis)
+    [before] = [letter async for letter in bulk.letters.find(DeadFilter())]
+    original = await bulk.letters.original(before)
+    kinds: tuple[Kind, Kind] = ("discard", "restore")
+    for kind in kinds:
+        operation = await bulk.start(kind, await bulk.select(DeadFilter(), kind), ME)
+        assert operation.selection.count == 1
+        async for _ in bulk.run(operation):
+            pass
+        if kind == "discard":
+            assert await bulk.letters.count(DeadFilter()) == 0
+            [kept] = [letter async for letter in bulk.letters.find(DeadFilter(), archived=True)]
+            assert await bulk.letters.original(kept, archived=True) == original
+            assert (await in_use(redis, 1))[0] == {sha}
+    [after] = [letter async for letter in bulk.letters.find(DeadFilter())]
+    assert msgspec.structs.replace(after, id=before.id) == before
+    assert await bulk.letters.count(DeadFilter(fingerprint=before.fingerprint)) == 1
+    assert client.xlen(KEYS.archive(AGENT)) == 0
+    # no settle counted it here: taken away once, and added once
+    assert client.hgetall(KEYS.dead_counts(AGENT)) == {b"exhausted": b"0"}
+
+
+async def test_without_an_archive_a_discard_deletes(redis: Redis, client: PlainRedis) -> None:
+    _die(client, 1)
+    bulk = Bulk(redis, archive_days=0)
+    operation = await bulk.start("discard", await bulk.select(DeadFilter(), "discard"), ME)
+    async for _ in bulk.run(operation):
+        pass
+    assert client.xlen(KEYS.archive(AGENT)) == client.xlen(KEYS.dead(AGENT)) == 0
+
+
+async def test_a_stopped_operation_goes_on_where_it_was_and_can_be_repeated(
+    redis: Redis, client: PlainRedis
+) -> None:
+    _die(client, 10)
+    bulk = Bulk(redis)
+    operation = await bulk.start("replay", await bulk.select(DeadFilter(), "replay"), ME, rate=1000)
+    async for _ in bulk.run(operation):
+        break
+    await bulk.stop(operation.id, ME)
+    assert [one async for one in bulk.run(operation)] == []
+    assert (await bulk.progress(operation.id)).state == "stopped"
+    await bulk.resume(operation.id, ME)
+    runner = asyncio.create_task(BulkRunner(redis, bulk).run())
+
+    async def done() -> bool:
+        return (await bulk.progress(operation.id)).state == "done"
+
+    await until(done)
+    runner.cancel()
+    await asyncio.gather(runner, return_exceptions=True)
+    assert (await bulk.progress(operation.id)).done == 10
+    assert len(_ids(client, STREAM)) == 10
+    _die(client, 2)
+    again = await bulk.repeat(operation.id, ME)
+    assert again.selection.count == 2
+    said = [(one.action, one.who) for one in await activity.newest(redis, most=10)]
+    assert said == [("replay", ME), ("resume", ME), ("stop", ME), ("replay", ME)]
+    await bulk.stop(again.id, ME)
+
+
+async def test_two_gateways_do_not_both_drive_an_operation(redis: Redis) -> None:
+    async with lease(redis, "x") as first:
+        assert first
+        async with lease(redis, "x") as second:
+            assert not second
+    async with lease(redis, "x") as third:
+        assert third
+
+
+async def test_a_limit_counts_over_all_drivers(redis: Redis, client: PlainRedis) -> None:
+    _die(client, 10)
+    bulk = Bulk(redis)
+    operation = await bulk.start("replay", await bulk.select(DeadFilter(limit=4), "replay"), ME)
+    assert operation.selection.count == 4
+    for _ in range(3):
+        async for _ in bulk.run(operation):
+            break
+    async for _ in bulk.run(operation):
+        pass
+    assert (await bulk.progress(operation.id)).done == 4
+    assert client.xlen(KEYS.dead(AGENT)) == 6
+
+
+async def test_an_edited_event_is_new_notes_its_origin_and_keeps_the_trace(redis: Redis, client: Any) -> None:
+    fields = {
+        "id": "e1",
+        "source": "urn:x",
+        "type": "photo.submitted",
+        "sessionid": "s1",
+        "traceparent": TRACEPARENT,
+        "data": '{"photo_id":"p-1","source_url":"https://wrong.example/1.jpg"}',
+    }
+    dead_id = dies(client, "schema_extractor", "photo.submitted", fields=fields)
+    letters = DeadLetters(redis)
+    letter = await letters.get(dead_id)
+    assert letter
+    text = data_of(await letters.original(letter))
+    for wrong in ("{", '{"photo_id":"p-2","source_url":"https://a.example/1.jpg"}', '{"photo_id":"p-1"}'):
+        with pytest.raises(InvalidEditError):
+            await replay_edited(redis, letters, letter, wrong, ME)
+    assert client.xlen(KEYS.dead("schema_extractor")) == 1
+    edited = text.replace("wrong.example", "right.example")
+    assert (await replay_edited(redis, letters, letter, edited, ME)).outcome == "replayed"
+    [(_, entry)] = client.xrange(KEYS.stream("photo.submitted"))
+    assert b"right.example" in entry[b"data"]
+    assert entry[b"id"] != b"e1"
+    assert entry[b"source"] == b"urn:x"
+    assert entry[b"editedfrom"] == f"schema_extractor/{dead_id}".encode()
+    assert entry[b"traceparent"] == TRACEPARENT.encode()
+    assert entry[b"ernireplay"].startswith(b"1 00-")
+    # the original can be had back
+    [kept] = [one async for one in letters.find(DeadFilter(), archived=True)]
+    assert b"wrong.example" in b"".join(await letters.original(kept, archived=True))
+    assert (await replay_edited(redis, letters, letter, edited, ME)).outcome == "gone"
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        DeadFilter(session="s1"),
+        DeadFilter(photo="p-3"),
+        DeadFilter(photo="4.jpg", session="s0"),
+        DeadFilter(session="s0", limit=2),
+        DeadFilter(session="s9"),
+        DeadFilter(session="s1", newer_than=100.0),
+    ],
+    ids=str,
+)
+async def test_with_an_index_the_same_letters_are_found_as_without(
+    redis: Redis, client: PlainRedis, wanted: DeadFilter
+) -> None:
+    plain, indexed = DeadLetters(redis), DeadLetters(redis, index=LetterIndex(redis))
+    for rounds in range(2):
+        for n in range(6):
+            dies(client, AGENT, STREAM, photo=f"p-{n}", session=f"s{n % 2}", file_name=f"{n + rounds}.jpg")
+        dies(client, "photo_fetcher", "schema.extracted", photo="p-3", session="s1")
+        expected = [one async for one in plain.find(wanted)]
+        assert [one async for one in indexed.find(wanted)] == expected
+        assert await indexed.count(wanted) == len(expected) == await plain.count(wanted)
+        for letter in expected[:1]:
+            await plain.discard(letter)
+        after = await plain.bounds(wanted)
+        again = [one async for one in indexed.find(wanted, after={AGENT: expected[0].id} if expected else {})]
+        assert again == [
+            one
+            async for one in plain.find(wanted, upto=after, after={AGENT: expected[0].id} if expected else {})
+        ]
+
+
+async def test_an_index_forgets_what_is_gone(
+    redis: Redis, client: PlainRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.operations.letter_index._SPARE", 4)
+    index = LetterIndex(redis)
+    _die(client, 6)
+    await index.refresh()
+    client.xtrim(KEYS.dead(AGENT), maxlen=1, approximate=False)
+    assert await index.ids(DeadFilter(photo="p-0"), AGENT, KEYS) == []
+    assert await index.ids(DeadFilter(photo="p-5"), AGENT, KEYS) != []
