@@ -123,6 +123,18 @@ def _as_it_came(reply: Any, **_: Any) -> Any:
 _RAW_REPLIES = ("XREADGROUP", "XRANGE", "XREVRANGE", "XCLAIM", "XPENDING", "XREAD", "EVALSHA", "EVAL")
 
 
+def _packer() -> Callable[[Any], bytes] | None:
+    """Return what writes a command in C; None without hiredis, which upstream systems need not have."""
+    try:
+        from hiredis import pack_command
+    except ImportError:
+        return None
+    return pack_command
+
+
+_pack = _packer()
+
+
 class _Sending(AbstractConnection):
     """Sends as redis-py does, with two repairs.
 
@@ -145,6 +157,18 @@ class _Sending(AbstractConnection):
             raise RedisConnectionError(f"the connection closed while a command was sent: {error}") from error
         finally:
             self.socket_timeout = limit
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Write a command in C: redis-py's own way takes five times as long, and a script has many words."""
+        name, *words = args
+        if _pack is not None and isinstance(name, str):
+            try:
+                return [_pack((*name.split(), *words))]
+            except TypeError:
+                # redis-py says which word it is
+                pass
+        packed: list[bytes] = super().pack_command(*args)
+        return packed
 
     moved = False
     """Whether the server said that it must not write: another one is the primary now."""
