@@ -9,9 +9,9 @@ from opentelemetry import trace
 
 from console.gateway import problems
 from console.gateway.answers import Accepted
+from console.gateway.merging import MergedPublishes, ReusedError
 from console.gateway.problems import Problem, ProblemError
 from events.publisher import (
-    EventReusedError,
     EventsReusedError,
     EventTooLargeError,
     InvalidEventError,
@@ -45,6 +45,10 @@ _OWN: Final = frozenset(
 """Attributes that the entry has of its own; all others travel along."""
 
 
+_MAX_PUBLISHERS: Final = 256
+"""Publishers that are kept, one a source: a key without a source may name as many as it likes."""
+
+
 class Refused(Exception):  # noqa: N818 - the event is, nothing failed
     """Raised for one event that cannot be published."""
 
@@ -60,9 +64,23 @@ class Intake:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
+        self._publishers: dict[str, Publisher] = {}
+        self._singles = MergedPublishes(self._sent)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._singles.close()
 
     def publisher(self, source: str) -> Publisher:
         """Return the publisher of a source. Raises InvalidEventError for what is no source."""
+        known = self._publishers.get(source)
+        if known is None:
+            if len(self._publishers) >= _MAX_PUBLISHERS:
+                self._publishers.clear()
+            known = self._publishers[source] = self._new_publisher(source)
+        return known
+
+    def _new_publisher(self, source: str) -> Publisher:
         settings = self._settings
         return Publisher(
             self._redis,
@@ -123,18 +141,16 @@ class Intake:
     async def publish(self, source: str, event: Prepared, file_name: str) -> Accepted:
         """Publish one event. Raises Problem, and what redis-py raises."""
         try:
-            published = await self.publisher(source).send(event)
-        except EventReusedError as error:
+            return await self._singles.publish(source, event, file_name)
+        except ReusedError as error:
             raise Problem(problems.IDEMPOTENCY_KEY_REUSED, str(error)) from None
         except PublishRefusedError as refusal:
             raise no_room(refusal) from None
-        (accepted,) = await self._noted(source, [(event, file_name)], [published])
-        return accepted
 
     async def publish_all(self, source: str, events: Sequence[tuple[Prepared, str]]) -> list[Accepted]:
         """Publish events of one source, all or none. Raises Problem, and what redis-py raises."""
         try:
-            published = await self.publisher(source).send_all([event for event, _ in events])
+            return await self._sent(source, events)
         except EventsReusedError as error:
             raise Problem(
                 problems.IDEMPOTENCY_KEY_REUSED,
@@ -146,11 +162,10 @@ class Intake:
             ) from None
         except PublishRefusedError as refusal:
             raise no_room(refusal) from None
-        return await self._noted(source, events, published)
 
-    async def _noted(
-        self, source: str, events: Sequence[tuple[Prepared, str]], published: Sequence[Published]
-    ) -> list[Accepted]:
+    async def _sent(self, source: str, events: Sequence[tuple[Prepared, str]]) -> list[Accepted]:
+        """Publish events of one source, and note who published them."""
+        published = await self.publisher(source).send_all([event for event, _ in events])
         notes = await submissions.note(
             self._redis,
             source,

@@ -35,10 +35,10 @@ class V1:
         self._settings = settings
         self._opened: BlobStore | None = None
         door = Door(redis, per_minute=settings.http_rate_per_minute)
-        intake = Intake(redis, settings)
-        self._events = EventsApi(door, intake)
-        self._photos = PhotosApi(redis, settings, door, intake, self._store)
-        self._records = RecordsApi(redis, settings, door, intake, self._store)
+        self._intake = Intake(redis, settings)
+        self._events = EventsApi(door, self._intake)
+        self._photos = PhotosApi(redis, settings, door, self._intake, self._store)
+        self._records = RecordsApi(redis, settings, door, self._intake, self._store)
 
     def _store(self) -> BlobStore:
         """Return the photo store, opened when it is first needed. Raises CommandError."""
@@ -49,6 +49,7 @@ class V1:
     def add_to(self, app: web.Application) -> None:
         """Add the routes and the middleware."""
         app.middlewares.append(self._answered)
+        app.on_cleanup.append(self._close)
         app.router.add_post("/v1/events", self._events.publish)
         app.router.add_options("/v1/events", self._events.handshake)
         app.router.add_post("/v1/photos", self._photos.upload)
@@ -57,6 +58,9 @@ class V1:
         app.router.add_post("/v1/sessions/{id}/close", self._records.close)
         app.router.add_get("/v1/openapi.json", openapi.serve)
         app.router.add_get(problems.PAGES + "{name}", problems.page)
+
+    async def _close(self, _app: web.Application) -> None:
+        await self._intake.close()
 
     @property
     def _answered(self) -> Middleware:
