@@ -31,6 +31,7 @@ async def gateway(_options: argparse.Namespace, output: Output) -> int:
     """Serve until somebody asks to stop."""
     from console import system
     from console.gateway.server import Gateway
+    from shared.delivery.process import calm_collector
     from shared.telemetry.logs import configure_logging
 
     settings = system.load()
@@ -40,6 +41,7 @@ async def gateway(_options: argparse.Namespace, output: Output) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     serving = Gateway(settings)
     await serving.start()
+    calm_collector()
     try:
         output.answer({"host": settings.http_host, "port": serving.port})
         if not output.as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -24,6 +25,7 @@ from shared.telemetry import trace_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from redis.asyncio import Redis
 
@@ -122,13 +124,12 @@ class Intake:
     ) -> tuple[Prepared, str]:
         """Make the entry of an event inside its trace. Raises Refused."""
         found = trace_context.read({name: context[name] for name in _TRACE if name in context})
-        parent = (
-            trace_context.span_context_of(found.traceparent, found.tracestate)
-            if found.traceparent
-            else trace.INVALID_SPAN_CONTEXT
-        )
+        around: AbstractContextManager[object] = nullcontext()
+        if found.traceparent:
+            parent = trace_context.span_context_of(found.traceparent, found.tracestate)
+            around = trace.use_span(trace.NonRecordingSpan(parent))
         try:
-            with trace.use_span(trace.NonRecordingSpan(parent)):
+            with around:
                 prepared = self.publisher(source).prepare(
                     event, event_id=event_id, made_at=made_at, extras=extras or {}
                 )
