@@ -11,6 +11,7 @@ from aiohttp import web
 
 from console.gateway import problems
 from console.gateway.problems import Problem
+from events.connection import RedisError
 from shared.operations import access_keys
 from shared.operations.access_keys import AccessKey
 
@@ -71,6 +72,16 @@ class Door:
                 headers={"WWW-Authenticate": 'Bearer realm="erni", error="insufficient_scope"'},
             )
         return Caller(key)
+
+    async def still_knows(self, request: web.Request) -> bool:
+        """Return whether the key of a request that was admitted is still there; so it is if Redis is away."""
+        try:
+            await self._find(_presented(request))
+        except Problem:
+            return False
+        except RedisError:
+            return True
+        return True
 
     async def _find(self, presented: str) -> AccessKey:
         digest, now = hashlib.sha256(presented.encode("utf-8", "replace")).digest(), time.monotonic()

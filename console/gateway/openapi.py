@@ -15,6 +15,7 @@ from aiohttp import web
 from console.gateway import answers, cloud_events, problems
 from console.gateway.events_api import MAX_BATCH
 from console.gateway.photos_api import FIELDS
+from console.gateway.steps import StepView
 from console.sessions import SessionView
 from events import limits
 from events.types import PhotoSubmitted
@@ -29,6 +30,7 @@ _TYPES: Final = (
     answers.Close,
     answers.Closed,
     SessionView,
+    StepView,
     problems.ProblemDocument,
 )
 _ALWAYS: Final = ("401", "403", "429", "500", "503")
@@ -130,6 +132,7 @@ def _paths() -> dict[str, Any]:
                 body={"application/json": {"schema": {"$ref": _REF.format(name="Close")}}},
             )
         },
+        "/v1/stream": {"get": _stream()},
         "/v1/openapi.json": {
             "get": {
                 "operationId": "getOpenapi",
@@ -185,6 +188,43 @@ def _publish() -> dict[str, Any]:
     )
     content = operation["responses"]["202"]["content"]["application/json"]
     content["schema"] = {"anyOf": [content["schema"], {"$ref": _REF.format(name="AcceptedBatch")}]}
+    return operation
+
+
+def _stream() -> dict[str, Any]:
+    operation = _operation(
+        "followStream",
+        "What happens from now on to the photos of a session or a source: each step and each end",
+        "StepView",
+        ("400",),
+        [
+            {
+                "name": "session",
+                "in": "query",
+                "description": "The session's id; this or the source is needed.",
+                "schema": {"type": "string"},
+            },
+            {
+                "name": "source",
+                "in": "query",
+                "description": "Who published the photos. Without a session it has ends only, no steps.",
+                "schema": {"type": "string", "format": "uri-reference"},
+            },
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "description": "The id of the last event that was received: those after it come first."
+                " 0: all ends that are kept.",
+                "schema": {"type": "string"},
+            },
+        ],
+    )
+    operation["responses"]["200"] = {
+        "description": "Server-sent events until one side ends it. `photo.validated`, `photo.failed` and"
+        " `session.reported` have a CloudEvent in JSON as their data (asyncapi.json says of what), and an id;"
+        " `step` has a StepView and no id.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
     return operation
 
 

@@ -16,6 +16,7 @@ from console.gateway.photos_api import PhotosApi
 from console.gateway.problems import Problem
 from console.gateway.publishing import Intake
 from console.gateway.records_api import RecordsApi
+from console.gateway.stream_api import StreamApi
 from events.connection import RedisError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class V1:
         door = Door(redis, per_minute=settings.http_rate_per_minute)
         self._intake = Intake(redis, settings)
         self._events = EventsApi(door, self._intake)
+        self._stream = StreamApi(redis, settings, door)
         self._photos = PhotosApi(redis, settings, door, self._intake, self._store)
         self._records = RecordsApi(redis, settings, door, self._intake, self._store)
 
@@ -49,6 +51,7 @@ class V1:
     def add_to(self, app: web.Application) -> None:
         """Add the routes and the middleware."""
         app.middlewares.append(self._answered)
+        app.on_shutdown.append(self._stream.shut_down)
         app.on_cleanup.append(self._close)
         app.router.add_post("/v1/events", self._events.publish)
         app.router.add_options("/v1/events", self._events.handshake)
@@ -56,11 +59,13 @@ class V1:
         app.router.add_get("/v1/photos/{id}", self._records.photo)
         app.router.add_get("/v1/sessions/{id}", self._records.session)
         app.router.add_post("/v1/sessions/{id}/close", self._records.close)
+        app.router.add_get("/v1/stream", self._stream.stream, allow_head=False)
         app.router.add_get("/v1/openapi.json", openapi.serve)
         app.router.add_get(problems.PAGES + "{name}", problems.page)
 
     async def _close(self, _app: web.Application) -> None:
         await self._intake.close()
+        await self._stream.close()
 
     @property
     def _answered(self) -> Middleware:
