@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -17,8 +18,8 @@ from console.gateway.events_api import MAX_BATCH
 from console.gateway.photos_api import FIELDS
 from console.gateway.steps import StepView
 from console.sessions import SessionView
-from events import limits
-from events.types import PhotoSubmitted
+from events import asyncapi, limits
+from events.types import PhotoSubmitted, SessionReported
 
 VERSION: Final = "1"
 _REF: Final = "#/components/schemas/{name}"
@@ -29,6 +30,7 @@ _TYPES: Final = (
     answers.PhotoView,
     answers.Close,
     answers.Closed,
+    SessionReported,
     SessionView,
     StepView,
     problems.ProblemDocument,
@@ -132,15 +134,10 @@ def _paths() -> dict[str, Any]:
                 body={"application/json": {"schema": {"$ref": _REF.format(name="Close")}}},
             )
         },
+        "/v1/sessions/{id}/report": {"get": _report()},
         "/v1/stream": {"get": _stream()},
-        "/v1/openapi.json": {
-            "get": {
-                "operationId": "getOpenapi",
-                "summary": "This document",
-                "security": [],
-                "responses": {"200": {"description": "The document", "content": {"application/json": {}}}},
-            }
-        },
+        "/v1/openapi.json": {"get": _document("getOpenapi", "This document")},
+        "/v1/asyncapi.json": {"get": _document("getAsyncapi", "The events in Redis (AsyncAPI 3.0)")},
         "/v1/problems/{name}": {
             "get": {
                 "operationId": "getProblem",
@@ -188,6 +185,27 @@ def _publish() -> dict[str, Any]:
     )
     content = operation["responses"]["202"]["content"]["application/json"]
     content["schema"] = {"anyOf": [content["schema"], {"$ref": _REF.format(name="AcceptedBatch")}]}
+    return operation
+
+
+def _document(name: str, summary: str) -> dict[str, Any]:
+    return {
+        "operationId": name,
+        "summary": summary,
+        "security": [],
+        "responses": {"200": {"description": "The document", "content": {"application/json": {}}}},
+    }
+
+
+def _report() -> dict[str, Any]:
+    operation = _operation(
+        "getReport",
+        "The report of a session that is complete: a page for people, or its lists as JSON (Accept)",
+        "SessionReported",
+        ("304", "400", "404"),
+        [_path_id("session")],
+    )
+    operation["responses"]["200"]["content"]["text/html"] = {"schema": {"type": "string"}}
     return operation
 
 
@@ -327,6 +345,7 @@ def _path_id(what: str) -> dict[str, Any]:
     }
 
 
+@cache
 def text() -> str:
     """Return the document as docs/openapi.json holds it."""
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
@@ -335,6 +354,16 @@ def text() -> str:
 async def serve(_request: web.Request) -> web.Response:
     """Answer with the document."""
     return web.Response(text=text(), content_type="application/json")
+
+
+async def serve_events(_request: web.Request) -> web.Response:
+    """Answer with the AsyncAPI document of the events."""
+    return web.Response(text=_events(), content_type="application/json")
+
+
+@cache
+def _events() -> str:
+    return asyncapi.text()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from console.gateway.photos_api import PhotosApi
 from console.gateway.problems import Problem
 from console.gateway.publishing import Intake
 from console.gateway.records_api import RecordsApi
+from console.gateway.reports_api import ReportsApi
 from console.gateway.stream_api import StreamApi
 from events.connection import RedisError
 
@@ -40,6 +41,7 @@ class V1:
         self._events = EventsApi(door, self._intake)
         self._stream = StreamApi(redis, settings, door)
         self._photos = PhotosApi(redis, settings, door, self._intake, self._store)
+        self._reports = ReportsApi(redis, settings, door, self._store)
         self._records = RecordsApi(redis, settings, door, self._intake, self._store)
 
     def _store(self) -> BlobStore:
@@ -58,9 +60,11 @@ class V1:
         app.router.add_post("/v1/photos", self._photos.upload)
         app.router.add_get("/v1/photos/{id}", self._records.photo)
         app.router.add_get("/v1/sessions/{id}", self._records.session)
+        app.router.add_get("/v1/sessions/{id}/report", self._reports.report)
         app.router.add_post("/v1/sessions/{id}/close", self._records.close)
         app.router.add_get("/v1/stream", self._stream.stream, allow_head=False)
         app.router.add_get("/v1/openapi.json", openapi.serve)
+        app.router.add_get("/v1/asyncapi.json", openapi.serve_events)
         app.router.add_get(problems.PAGES + "{name}", problems.page)
 
     async def _close(self, _app: web.Application) -> None:
