@@ -11,6 +11,7 @@ from opentelemetry import trace
 from console.gateway import problems
 from console.gateway.answers import Accepted
 from console.gateway.merging import MergedPublishes, ReusedError
+from console.gateway.observing import PUBLISHED, REPLAYED
 from console.gateway.problems import Problem, ProblemError
 from events.publisher import (
     EventsReusedError,
@@ -99,7 +100,8 @@ class Intake:
     ) -> tuple[Prepared, str]:
         """Check an event and return its entry and the photo's file name or ''. Raises Refused.
 
-        `trace_fields`: traceparent and tracestate of the request; the event's own attributes go before them.
+        `trace_fields`: traceparent and tracestate around the request; the event's own attributes go before
+        them.
         """
         found = received.attributes
         refuse_source(caller, found["source"])
@@ -167,6 +169,9 @@ class Intake:
     async def _sent(self, source: str, events: Sequence[tuple[Prepared, str]]) -> list[Accepted]:
         """Publish events of one source, and note who published them."""
         published = await self.publisher(source).send_all([event for event, _ in events])
+        fresh = sum(one.fresh for one in published)
+        PUBLISHED.inc(fresh)
+        REPLAYED.inc(len(published) - fresh)
         notes = await submissions.note(
             self._redis,
             source,

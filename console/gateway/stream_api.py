@@ -20,6 +20,7 @@ from console.gateway.steps import Steps
 from events import attributes, identities, keys
 from events.connection import RedisError, connect
 from events.identities import SessionId
+from shared.telemetry.metrics import HTTP_STREAMS
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -95,6 +96,7 @@ class StreamApi:
         listener = Listener([lane.lane for lane in lanes], most=MAX_WAITING)
         self._refuse_too_many(caller)
         self._open[listener] = caller.key.name
+        HTTP_STREAMS.inc()
         try:
             newest = await self._ends.listen(listener)
             if wanted.session_id:
@@ -107,6 +109,7 @@ class StreamApi:
             if wanted.session_id:
                 self._steps.leave(wanted.session_id, listener)
             del self._open[listener]
+            HTTP_STREAMS.dec()
 
     def _refuse_too_many(self, caller: Caller) -> None:
         mine = list(self._open.values()).count(caller.key.name)

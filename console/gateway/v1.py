@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiohttp import web
@@ -12,6 +12,7 @@ from console.explain import open_store, redis_trouble
 from console.gateway import openapi, problems
 from console.gateway.access import LIMITS, Door
 from console.gateway.events_api import EventsApi
+from console.gateway.observing import EVENTS, REFUSED, route_of
 from console.gateway.photos_api import PhotosApi
 from console.gateway.problems import Problem
 from console.gateway.publishing import Intake
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 _log = structlog.get_logger(__name__)
+
+
+_PUBLISHING: Final = ("/v1/events", "/v1/photos")
 
 
 class V1:
@@ -80,6 +84,8 @@ class V1:
             try:
                 answer = await handler(request)
             except Problem as problem:
+                if request.method == "POST" and request.path in _PUBLISHING:
+                    REFUSED.inc(request.get(EVENTS, 1))
                 answer = problem.answer()
             except web.HTTPMethodNotAllowed as error:
                 methods = ", ".join(sorted(error.allowed_methods))
@@ -97,7 +103,7 @@ class V1:
             except (RedisError, CommandError, OSError) as error:
                 answer = self._trouble(error).answer()
             except Exception:  # noqa: BLE001 - one request must not show its traceback to whoever sent it
-                _log.exception("request failed", method=request.method, route=_route_of(request))
+                _log.exception("request failed", method=request.method, route=route_of(request))
                 answer = Problem(
                     problems.INTERNAL_ERROR,
                     "the request was not answered, because of a mistake in the gateway: its log says more",
@@ -117,9 +123,3 @@ class V1:
                 headers={"Retry-After": "5"},
             )
         return Problem(problems.STORE_AWAY, str(error), headers={"Retry-After": "15"})
-
-
-def _route_of(request: web.Request) -> str:
-    """Return the route of a request, which holds no id and no key."""
-    resource = request.match_info.route.resource
-    return resource.canonical if resource else ""
