@@ -16,7 +16,7 @@ _NAMES: Final = (
     *(re.escape(stream) for stream in topology.STREAMS),  # an emptied stream stays, for its consumer group
     r"(beats|dead|dead-counts|dead-causes|delayed|processes):[a-z_]+",
     r"session:(open|lru|stats)",
-    r"keys",
+    r"keys(:used)?",
     r"paused",
     r"refused",
     r"system",
