@@ -66,6 +66,15 @@ async def source_of_session(redis: Redis, session_id: str, *, lanes: int) -> str
     return found.decode("utf-8", "replace") if found else None
 
 
+async def of_photo(redis: Redis, lane: keys.Keys, photo_id: str) -> Submitted | None:
+    """Return who published a photo over HTTP, as its record says it; None if none does."""
+    note = await call(redis, "HGET", lane.photo(photo_id), "submitted")
+    try:
+        return _NOTE.decode(note) if note else None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
 async def sources(
     redis: Redis, lane: keys.Keys, ids: Sequence[tuple[str | None, str | None]]
 ) -> list[str | None]:
