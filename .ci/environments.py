@@ -23,7 +23,7 @@ def make(name: str, wanted: str) -> None:
     if mark.is_file() and mark.read_text(encoding="utf-8") == wanted:
         return
     venv.create(_CACHE / name, with_pip=True, clear=True)
-    pip = [_CACHE / name / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
+    pip = [str(_CACHE / name / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "--quiet", wanted], check=True)  # noqa: S603 - our own words
     mark.write_text(wanted, encoding="utf-8")
 
