@@ -18,7 +18,7 @@ from console.gateway.events_api import MAX_BATCH
 from console.gateway.photos_api import FIELDS
 from console.gateway.steps import StepView
 from console.sessions import SessionView
-from events import asyncapi, limits
+from events import asyncapi, identities, limits
 from events.types import PhotoSubmitted, SessionReported
 
 VERSION: Final = "1"
@@ -112,7 +112,7 @@ def _paths() -> dict[str, Any]:
                 "One photo and its way so far",
                 "PhotoView",
                 ("304", "400", "404"),
-                [_path_id("photo")],
+                [_path_id("photo", "p-1")],
             )
         },
         "/v1/sessions/{id}": {
@@ -121,7 +121,7 @@ def _paths() -> dict[str, Any]:
                 "The counters of a session",
                 "SessionView",
                 ("304", "400", "404"),
-                [_path_id("session")],
+                [_path_id("session", "seewen-12-may")],
             )
         },
         "/v1/sessions/{id}/close": {
@@ -130,7 +130,7 @@ def _paths() -> dict[str, Any]:
                 "Set how many photos were published into a session",
                 "Closed",
                 ("400", "404", "408", "413", "415"),
-                [_path_id("session")],
+                [_path_id("session", "seewen-12-may")],
                 body={"application/json": {"schema": {"$ref": _REF.format(name="Close")}}},
             )
         },
@@ -203,7 +203,7 @@ def _report() -> dict[str, Any]:
         "The report of a session that is complete: a page for people, or its lists as JSON (Accept)",
         "SessionReported",
         ("304", "400", "404"),
-        [_path_id("session")],
+        [_path_id("session", "seewen-12-may")],
     )
     operation["responses"]["200"]["content"]["text/html"] = {"schema": {"type": "string"}}
     return operation
@@ -335,13 +335,14 @@ def _problems(statuses: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _path_id(what: str) -> dict[str, Any]:
+def _path_id(what: str, example: str) -> dict[str, Any]:
     return {
         "name": "id",
         "in": "path",
         "required": True,
         "description": f"The {what}'s id.",
-        "schema": {"type": "string"},
+        "example": example,
+        "schema": {"type": "string", "pattern": f"^{identities.ID_PATTERN}$"},
     }
 
 
