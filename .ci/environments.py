@@ -13,6 +13,7 @@ from pathlib import Path
 _CACHE = Path(__file__).resolve().parent.parent / ".cache"
 _ENVIRONMENTS = {
     "cloudevents": "cloudevents==2.2.0",
+    "kubernetes": "kubernetes-validate==1.37.0",
     "schemathesis": "schemathesis==4.32.5",
 }
 
