@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.connection import AbstractConnection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import (
     AuthenticationError,
+    DataError,
     NoScriptError,
     RedisError,
     ResponseError,
@@ -23,6 +26,7 @@ from redis.exceptions import (
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
+from redis.utils import HIREDIS_AVAILABLE
 
 from . import redis_address
 from .sentinel import Sentinels
@@ -123,16 +127,8 @@ def _as_it_came(reply: Any, **_: Any) -> Any:
 _RAW_REPLIES = ("XREADGROUP", "XRANGE", "XREVRANGE", "XCLAIM", "XPENDING", "XREAD", "EVALSHA", "EVAL")
 
 
-def _packer() -> Callable[[Any], bytes] | None:
-    """Return what writes a command in C; None without hiredis, which upstream systems need not have."""
-    try:
-        from hiredis import pack_command
-    except ImportError:
-        return None
-    return pack_command
-
-
-_pack = _packer()
+_IN_C = HiredisRespSerializer() if HIREDIS_AVAILABLE else None
+"""Writes a command where hiredis is installed, which upstream systems need not have."""
 
 
 class _Sending(AbstractConnection):
@@ -159,15 +155,14 @@ class _Sending(AbstractConnection):
             self.socket_timeout = limit
 
     def pack_command(self, *args: Any) -> list[bytes]:
-        """Write a command in C: redis-py's own way takes five times as long, and a script has many words."""
-        name, *words = args
-        if _pack is not None and isinstance(name, str):
-            try:
-                return [_pack((*name.split(), *words))]
-            except TypeError:
-                # redis-py says which word it is
-                pass
-        packed: list[bytes] = super().pack_command(*args)
+        """Write a command in C: redis-py's asyncio way takes five times as long."""
+        packed: list[bytes]
+        if _IN_C is not None:
+            with suppress(DataError):
+                packed = _IN_C.pack(*args)
+                return packed
+        # it also says which word cannot be sent
+        packed = super().pack_command(*args)
         return packed
 
     moved = False

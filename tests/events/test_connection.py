@@ -344,7 +344,7 @@ async def test_words_of_every_kind_reach_the_server_as_they_are(
     redis_url: str, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if library == "redis-py":
-        monkeypatch.setattr(connection, "_pack", None)
+        monkeypatch.setattr(connection, "_IN_C", None)
     words = ("Zürich", b"\xff\r\n", "", 7, -2.5, 2**40, bytearray(b"b"), memoryview(b"m"))
     async with connect(redis_url) as client:
         assert await command(client, "CONFIG GET", "maxmemory")  # a name of two words
