@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AnyValue
     from prometheus_client import Counter
 
+    from shared.telemetry.histogram import Series
+
 EVENTS: Final = web.RequestKey("events", int)
 """Under this name a request holds how many events it brings; it is there once they can be counted."""
 STREAM: Final = "/v1/stream"
@@ -46,6 +48,7 @@ class Observing:
         """`tracer`: None makes no spans."""
         self._tracer = tracer
         self._requests: dict[tuple[str, int], Counter] = {}
+        self._seconds: dict[str, Series] = {}
 
     @property
     def middleware(self) -> Middleware:
@@ -81,7 +84,10 @@ class Observing:
         counter.inc()
         if route != STREAM:
             # how long a client listens says nothing about us
-            HTTP_SECONDS.labels(route).observe_many((seconds,))
+            series = self._seconds.get(route)
+            if series is None:
+                series = self._seconds[route] = HTTP_SECONDS.labels(route)
+            series.observe_many((seconds,))
 
     def _begin(self, request: web.Request, route: str) -> Span | None:
         if self._tracer is None or not route.startswith("/v1/") or route == STREAM:
