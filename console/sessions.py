@@ -69,7 +69,13 @@ async def read(redis: Redis, session_id: str, settings: Settings) -> SessionView
 
 
 async def needing_person(redis: Redis, session_id: str, settings: Settings) -> int | None:
-    """How many photos of a session need a person, by its newest report; None while it has none.
+    """How many photos of a session need a person, by its newest report; None while it has none."""
+    found = await report_of(redis, session_id, settings)
+    return None if found is None else len(found.needs_person)
+
+
+async def report_of(redis: Redis, session_id: str, settings: Settings) -> SessionReported | None:
+    """What the newest report of a session says; None while it has none.
 
     Only the newest thousand reports are looked at: what is older belongs to sessions nobody waits for.
     """
@@ -78,7 +84,7 @@ async def needing_person(redis: Redis, session_id: str, settings: Settings) -> i
         with contextlib.suppress(codec.UndecodableError):
             event = codec.decode(_REPORTED, entry_id.decode(), flat).event
             if isinstance(event, SessionReported) and event.session_id == session_id:
-                return len(event.needs_person)
+                return event
     return None
 
 

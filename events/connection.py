@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.connection import AbstractConnection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import (
     AuthenticationError,
     ClusterCrossSlotError,
+    DataError,
     MovedError,
     NoScriptError,
     RedisError,
@@ -25,6 +28,7 @@ from redis.exceptions import (
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
+from redis.utils import HIREDIS_AVAILABLE
 
 from . import redis_address
 from .cluster import ClusterClient, NotAClusterError
@@ -138,6 +142,10 @@ _RAW_REPLIES = (
 )
 
 
+_IN_C = HiredisRespSerializer() if HIREDIS_AVAILABLE else None
+"""Writes a command where hiredis is installed, which upstream systems need not have."""
+
+
 class _Sending(AbstractConnection):
     """Sends as redis-py does, with two repairs.
 
@@ -160,6 +168,17 @@ class _Sending(AbstractConnection):
             raise RedisConnectionError(f"the connection closed while a command was sent: {error}") from error
         finally:
             self.socket_timeout = limit
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Write a command in C: redis-py's asyncio way takes five times as long."""
+        packed: list[bytes]
+        if _IN_C is not None:
+            with suppress(DataError):
+                packed = _IN_C.pack(*args)
+                return packed
+        # it also says which word cannot be sent
+        packed = super().pack_command(*args)
+        return packed
 
     moved = False
     """Whether the server said that it must not write: another one is the primary now."""

@@ -17,7 +17,7 @@ _NAMES: Final = (
     r"(archive|beats|dead|dead-counts|dead-causes|delayed|processes):[a-z_]+",
     r"session:(open|lru|stats)",
     r"activity",
-    r"keys",
+    r"keys(:used)?",
     r"operations",
     r"paused",
     r"refused",

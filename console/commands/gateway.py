@@ -29,17 +29,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def gateway(_options: argparse.Namespace, output: Output) -> int:
     """Serve until somebody asks to stop."""
+    from opentelemetry import trace
+
     from console import system
     from console.gateway.server import Gateway
+    from shared.delivery.process import calm_collector
     from shared.telemetry.logs import configure_logging
+    from shared.telemetry.manager import VERSION, TelemetryManager
+    from shared.telemetry.tracing import SCOPE
 
     settings = system.load()
     configure_logging(settings, agent="gateway", consumer="gateway")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    serving = Gateway(settings)
+    telemetry = TelemetryManager(settings, consumer="erni-gateway")
+    telemetry.start()
+    serving = Gateway(settings, trace.get_tracer(SCOPE, VERSION) if telemetry.tracing else None)
     await serving.start()
+    calm_collector()
     try:
         output.answer({"host": settings.http_host, "port": serving.port})
         if not output.as_json:
@@ -47,4 +55,5 @@ async def gateway(_options: argparse.Namespace, output: Output) -> int:
         await stop.wait()
     finally:
         await serving.stop()
+        telemetry.shutdown()
     return 0

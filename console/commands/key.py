@@ -11,7 +11,7 @@ from shared.operations.access_keys import ROLES, InvalidKeyError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from console.output import Output
     from shared.operations.access_keys import AccessKey
@@ -101,6 +101,7 @@ async def list_(_options: argparse.Namespace, output: Output) -> int:
     settings = system.load()
     async with redis_client(settings) as redis:
         keys = await access_keys.all_keys(redis)
+        used = await access_keys.last_uses(redis)
     output.answer(
         {
             "keys": [
@@ -110,24 +111,26 @@ async def list_(_options: argparse.Namespace, output: Output) -> int:
                     "source": key.source,
                     "needs_idempotency_key": key.needs_idempotency_key,
                     "created_at": key.created_at,
+                    "last_used_at": used.get(key.name),
                 }
                 for key in keys
             ]
         }
     )
     if not output.as_json:
-        _print(output, keys)
+        _print(output, keys, used)
     return 0
 
 
-def _print(output: Output, keys: Sequence[AccessKey]) -> None:
+def _print(output: Output, keys: Sequence[AccessKey], used: Mapping[str, float]) -> None:
     if not keys:
         output.say("there is no key yet; `erni key add NAME --role publisher --source URN` makes one")
         return
     wide = max(len(key.name) for key in keys)
     for key in keys:
         made = durations.clock(key.created_at)
-        output.say(f"{key.name:<{wide}}  {key.role:<9}  {made}  {key.source or '-'}")
+        last = f"last used {durations.clock(used[key.name])}" if key.name in used else "never used"
+        output.say(f"{key.name:<{wide}}  {key.role:<9}  made {made}  {last}  {key.source or '-'}")
 
 
 async def remove(options: argparse.Namespace, output: Output) -> int:

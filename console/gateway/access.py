@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from console.gateway import problems
 from console.gateway.problems import Problem
+from events.connection import RedisError
 from shared.operations import access_keys
 from shared.operations.access_keys import AccessKey
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 REMEMBERED_SECONDS: Final = 5.0
 """How long a key that Redis knew is taken without asking again: a removed key works no longer than that."""
+NOTED_SECONDS: Final = 60.0
+"""How often the use of a key is noted."""
 WINDOW_SECONDS: Final = 60
 READERS: Final[frozenset[Role]] = frozenset({"viewer", "publisher", "operator", "admin"})
 PUBLISHERS: Final[frozenset[Role]] = frozenset({"publisher", "operator", "admin"})
@@ -49,6 +53,8 @@ class Door:
         self._redis = redis
         self._per_minute = per_minute
         self._known: dict[bytes, tuple[AccessKey, float]] = {}
+        self._noted: dict[str, float] = {}
+        """By name of a key: until when its use is noted."""
         self._windows: dict[str, tuple[int, int]] = {}
         """By name of a key: the number of its window, and the requests in it."""
 
@@ -72,6 +78,16 @@ class Door:
             )
         return Caller(key)
 
+    async def still_knows(self, request: web.Request) -> bool:
+        """Return whether the key of a request that was admitted is still there; so it is if Redis is away."""
+        try:
+            await self._find(_presented(request))
+        except Problem:
+            return False
+        except RedisError:
+            return True
+        return True
+
     async def _find(self, presented: str) -> AccessKey:
         digest, now = hashlib.sha256(presented.encode("utf-8", "replace")).digest(), time.monotonic()
         known = self._known.get(digest)
@@ -85,9 +101,19 @@ class Door:
                 "the key is not known: it is misspelt, or it was removed (erni key list shows all there are)",
                 headers={"WWW-Authenticate": 'Bearer realm="erni", error="invalid_token"'},
             )
+        await self._note_use(record.name)
         self._known = {at: one for at, one in self._known.items() if one[1] > now}
         self._known[digest] = (record, now + REMEMBERED_SECONDS)
         return record
+
+    async def _note_use(self, name: str) -> None:
+        """Note that a key is used, once a minute. If Redis cannot write it, the request is answered."""
+        now = time.monotonic()
+        if now < self._noted.get(name, 0.0):
+            return
+        self._noted[name] = now + NOTED_SECONDS
+        with suppress(RedisError):
+            await access_keys.note_use(self._redis, name)
 
     def _count(self, key: AccessKey) -> dict[str, str]:
         """Count a request and return the headers about the limit. Raises Problem past the limit.

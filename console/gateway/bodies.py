@@ -46,6 +46,12 @@ async def whole(request: web.Request, limit: int, *, seconds: float, remedy: str
     """Return a body of at most `limit` bytes that comes within `seconds`. Raises Problem."""
     refuse_encoding(request)
     refuse_length(request, limit, remedy)
+    if request.content.is_eof() and request.content.exception() is None:
+        # it came together with the header, as most events do
+        here = request.content.read_nowait(-1)
+        if len(here) > limit:
+            raise too_large(limit, remedy)
+        return here
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):

@@ -28,6 +28,7 @@ _CORE: Final = frozenset({*_REQUIRED, "datacontenttype", "dataschema", "subject"
 _NAME: Final = re.compile(r"[a-z0-9]+", re.ASCII)
 _TOKEN: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _MEDIA_TYPE: Final = re.compile(rf"{_TOKEN}/{_TOKEN}\s*(?:;.*)?", re.ASCII | re.DOTALL)
+_CHARSET: Final = re.compile(r"charset\s*=\s*\"?([\w-]+)", re.IGNORECASE | re.ASCII)
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S*", re.ASCII)
 _FORBIDDEN: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
@@ -64,9 +65,12 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_json(self) -> bool:
         """Return whether the data is JSON: `datacontenttype` says so (UTF-8, RFC 8259 § 8.1)."""
-        kind, _, parameters = self.attributes.get("datacontenttype", "").partition(";")
+        declared = self.attributes.get("datacontenttype", "")
+        if declared == "application/json":
+            return True
+        kind, _, parameters = declared.partition(";")
         subtype = kind.strip().lower().rpartition("/")[2]
-        charset = re.search(r"charset\s*=\s*\"?([\w-]+)", parameters, re.IGNORECASE | re.ASCII)
+        charset = _CHARSET.search(parameters)
         is_utf8 = charset is None or charset[1].lower() in ("utf-8", "utf8", "us-ascii")
         return is_utf8 and (subtype == "json" or subtype.endswith("+json"))
 

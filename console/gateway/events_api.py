@@ -10,6 +10,7 @@ from console.gateway import bodies, cloud_events, problems
 from console.gateway.access import PUBLISHERS
 from console.gateway.answers import Accepted, AcceptedBatch, json_answer
 from console.gateway.cloud_events import MediaTypeError, NotACloudEventError
+from console.gateway.observing import EVENTS, trace_fields
 from console.gateway.problems import Problem, ProblemError
 from console.gateway.publishing import Refused, refused
 
@@ -55,7 +56,8 @@ class EventsApi:
         except NotACloudEventError as error:
             raise Problem(problems.NOT_A_CLOUDEVENT, str(error), errors=[_error(error)]) from None
         try:
-            event, file_name = self._intake.prepare(caller, received, request.headers)
+            around = trace_fields(request, is_one_photo=True)
+            event, file_name = self._intake.prepare(caller, received, around)
         except Refused as refusal:
             raise Problem(refusal.kind, str(refusal), errors=[refusal.error]) from None
         accepted = await self._intake.publish(received.attributes["source"], event, file_name)
@@ -66,6 +68,7 @@ class EventsApi:
             received = cloud_events.read_batch(body)
         except NotACloudEventError as error:
             raise Problem(problems.NOT_A_CLOUDEVENT, str(error), errors=[_error(error)]) from None
+        request[EVENTS] = len(received)
         if len(received) > MAX_BATCH:
             raise Problem(
                 problems.TOO_LARGE,
@@ -88,11 +91,12 @@ class EventsApi:
         errors: list[ProblemError] = []
         kinds: set[str] = set()
         source = ""
+        around = trace_fields(request, is_one_photo=False)
         for number, one in enumerate(received):
             try:
                 event = _event_of(one, source)
                 source = event.attributes["source"]
-                events.append(self._intake.prepare(caller, event, request.headers))
+                events.append(self._intake.prepare(caller, event, around))
             except Refused as refusal:
                 kinds.add(refusal.kind.name)
                 errors.append(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -15,9 +16,10 @@ from aiohttp import web
 from console.gateway import answers, cloud_events, problems
 from console.gateway.events_api import MAX_BATCH
 from console.gateway.photos_api import FIELDS
+from console.gateway.steps import StepView
 from console.sessions import SessionView
-from events import limits
-from events.types import PhotoSubmitted
+from events import asyncapi, identities, limits
+from events.types import PhotoSubmitted, SessionReported
 
 VERSION: Final = "1"
 _REF: Final = "#/components/schemas/{name}"
@@ -28,7 +30,9 @@ _TYPES: Final = (
     answers.PhotoView,
     answers.Close,
     answers.Closed,
+    SessionReported,
     SessionView,
+    StepView,
     problems.ProblemDocument,
 )
 _ALWAYS: Final = ("401", "403", "429", "500", "503")
@@ -108,7 +112,7 @@ def _paths() -> dict[str, Any]:
                 "One photo and its way so far",
                 "PhotoView",
                 ("304", "400", "404"),
-                [_path_id("photo")],
+                [_path_id("photo", "p-1")],
             )
         },
         "/v1/sessions/{id}": {
@@ -117,7 +121,7 @@ def _paths() -> dict[str, Any]:
                 "The counters of a session",
                 "SessionView",
                 ("304", "400", "404"),
-                [_path_id("session")],
+                [_path_id("session", "seewen-12-may")],
             )
         },
         "/v1/sessions/{id}/close": {
@@ -126,18 +130,14 @@ def _paths() -> dict[str, Any]:
                 "Set how many photos were published into a session",
                 "Closed",
                 ("400", "404", "408", "413", "415"),
-                [_path_id("session")],
+                [_path_id("session", "seewen-12-may")],
                 body={"application/json": {"schema": {"$ref": _REF.format(name="Close")}}},
             )
         },
-        "/v1/openapi.json": {
-            "get": {
-                "operationId": "getOpenapi",
-                "summary": "This document",
-                "security": [],
-                "responses": {"200": {"description": "The document", "content": {"application/json": {}}}},
-            }
-        },
+        "/v1/sessions/{id}/report": {"get": _report()},
+        "/v1/stream": {"get": _stream()},
+        "/v1/openapi.json": {"get": _document("getOpenapi", "This document")},
+        "/v1/asyncapi.json": {"get": _document("getAsyncapi", "The events in Redis (AsyncAPI 3.0)")},
         "/v1/problems/{name}": {
             "get": {
                 "operationId": "getProblem",
@@ -185,6 +185,64 @@ def _publish() -> dict[str, Any]:
     )
     content = operation["responses"]["202"]["content"]["application/json"]
     content["schema"] = {"anyOf": [content["schema"], {"$ref": _REF.format(name="AcceptedBatch")}]}
+    return operation
+
+
+def _document(name: str, summary: str) -> dict[str, Any]:
+    return {
+        "operationId": name,
+        "summary": summary,
+        "security": [],
+        "responses": {"200": {"description": "The document", "content": {"application/json": {}}}},
+    }
+
+
+def _report() -> dict[str, Any]:
+    operation = _operation(
+        "getReport",
+        "The report of a session that is complete: a page for people, or its lists as JSON (Accept)",
+        "SessionReported",
+        ("304", "400", "404"),
+        [_path_id("session", "seewen-12-may")],
+    )
+    operation["responses"]["200"]["content"]["text/html"] = {"schema": {"type": "string"}}
+    return operation
+
+
+def _stream() -> dict[str, Any]:
+    operation = _operation(
+        "followStream",
+        "What happens from now on to the photos of a session or a source: each step and each end",
+        "StepView",
+        ("400",),
+        [
+            {
+                "name": "session",
+                "in": "query",
+                "description": "The session's id; this or the source is needed.",
+                "schema": {"type": "string"},
+            },
+            {
+                "name": "source",
+                "in": "query",
+                "description": "Who published the photos. Without a session it has ends only, no steps.",
+                "schema": {"type": "string", "format": "uri-reference"},
+            },
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "description": "The id of the last event that was received: those after it come first."
+                " 0: all ends that are kept.",
+                "schema": {"type": "string"},
+            },
+        ],
+    )
+    operation["responses"]["200"] = {
+        "description": "Server-sent events until one side ends it. `photo.validated`, `photo.failed` and"
+        " `session.reported` have a CloudEvent in JSON as their data (asyncapi.json says of what), and an id;"
+        " `step` has a StepView and no id.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
     return operation
 
 
@@ -277,16 +335,18 @@ def _problems(statuses: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _path_id(what: str) -> dict[str, Any]:
+def _path_id(what: str, example: str) -> dict[str, Any]:
     return {
         "name": "id",
         "in": "path",
         "required": True,
         "description": f"The {what}'s id.",
-        "schema": {"type": "string"},
+        "example": example,
+        "schema": {"type": "string", "pattern": f"^{identities.ID_PATTERN}$"},
     }
 
 
+@cache
 def text() -> str:
     """Return the document as docs/openapi.json holds it."""
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
@@ -295,6 +355,16 @@ def text() -> str:
 async def serve(_request: web.Request) -> web.Response:
     """Answer with the document."""
     return web.Response(text=text(), content_type="application/json")
+
+
+async def serve_events(_request: web.Request) -> web.Response:
+    """Answer with the AsyncAPI document of the events."""
+    return web.Response(text=_events(), content_type="application/json")
+
+
+@cache
+def _events() -> str:
+    return asyncapi.text()
 
 
 if __name__ == "__main__":

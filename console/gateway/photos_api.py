@@ -16,6 +16,7 @@ from console.explain import store_trouble
 from console.gateway import bodies, problems
 from console.gateway.access import PUBLISHERS
 from console.gateway.events_api import accepted_answer
+from console.gateway.observing import trace_fields
 from console.gateway.problems import Problem, ProblemError
 from console.gateway.publishing import Refused
 from console.system import require_same_store
@@ -121,7 +122,8 @@ class PhotosApi:
             event = _event(upload)
             event_id = chosen or f"{event.session_id or ''}/{event.photo_id}"
             try:
-                prepared, name = self._intake.prepared(caller.key.source, event, event_id, request.headers)
+                around = trace_fields(request, is_one_photo=True)
+                prepared, name = self._intake.prepared(caller.key.source, event, event_id, around)
             except Refused as refusal:
                 raise Problem(refusal.kind, str(refusal), errors=[refusal.error]) from None
             await self._keep(upload)

@@ -129,6 +129,12 @@ TOO_MANY_REQUESTS: Final = _kind(
     "The key has used up its requests for this minute",
     "Wait as long as the header Retry-After says. Batches of events need fewer requests.",
 )
+TOO_MANY_STREAMS: Final = _kind(
+    "too-many-streams",
+    429,
+    "There are too many open streams",
+    "Close a stream that is not needed any more. One stream of a source has the events of all its sessions.",
+)
 INTERNAL_ERROR: Final = _kind(
     "internal-error",
     500,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -9,9 +10,10 @@ from opentelemetry import trace
 
 from console.gateway import problems
 from console.gateway.answers import Accepted
+from console.gateway.merging import MergedPublishes, ReusedError
+from console.gateway.observing import PUBLISHED, REPLAYED
 from console.gateway.problems import Problem, ProblemError
 from events.publisher import (
-    EventReusedError,
     EventsReusedError,
     EventTooLargeError,
     InvalidEventError,
@@ -24,6 +26,7 @@ from shared.telemetry import trace_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from redis.asyncio import Redis
 
@@ -45,6 +48,10 @@ _OWN: Final = frozenset(
 """Attributes that the entry has of its own; all others travel along."""
 
 
+_MAX_PUBLISHERS: Final = 256
+"""Publishers that are kept, one a source: a key without a source may name as many as it likes."""
+
+
 class Refused(Exception):  # noqa: N818 - the event is, nothing failed
     """Raised for one event that cannot be published."""
 
@@ -60,9 +67,23 @@ class Intake:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
+        self._publishers: dict[str, Publisher] = {}
+        self._singles = MergedPublishes(self._sent)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._singles.close()
 
     def publisher(self, source: str) -> Publisher:
         """Return the publisher of a source. Raises InvalidEventError for what is no source."""
+        known = self._publishers.get(source)
+        if known is None:
+            if len(self._publishers) >= _MAX_PUBLISHERS:
+                self._publishers.clear()
+            known = self._publishers[source] = self._new_publisher(source)
+        return known
+
+    def _new_publisher(self, source: str) -> Publisher:
         settings = self._settings
         return Publisher(
             self._redis,
@@ -79,7 +100,8 @@ class Intake:
     ) -> tuple[Prepared, str]:
         """Check an event and return its entry and the photo's file name or ''. Raises Refused.
 
-        `trace_fields`: traceparent and tracestate of the request; the event's own attributes go before them.
+        `trace_fields`: traceparent and tracestate around the request; the event's own attributes go before
+        them.
         """
         found = received.attributes
         refuse_source(caller, found["source"])
@@ -104,13 +126,12 @@ class Intake:
     ) -> tuple[Prepared, str]:
         """Make the entry of an event inside its trace. Raises Refused."""
         found = trace_context.read({name: context[name] for name in _TRACE if name in context})
-        parent = (
-            trace_context.span_context_of(found.traceparent, found.tracestate)
-            if found.traceparent
-            else trace.INVALID_SPAN_CONTEXT
-        )
+        around: AbstractContextManager[object] = nullcontext()
+        if found.traceparent:
+            parent = trace_context.span_context_of(found.traceparent, found.tracestate)
+            around = trace.use_span(trace.NonRecordingSpan(parent))
         try:
-            with trace.use_span(trace.NonRecordingSpan(parent)):
+            with around:
                 prepared = self.publisher(source).prepare(
                     event, event_id=event_id, made_at=made_at, extras=extras or {}
                 )
@@ -123,18 +144,16 @@ class Intake:
     async def publish(self, source: str, event: Prepared, file_name: str) -> Accepted:
         """Publish one event. Raises Problem, and what redis-py raises."""
         try:
-            published = await self.publisher(source).send(event)
-        except EventReusedError as error:
+            return await self._singles.publish(source, event, file_name)
+        except ReusedError as error:
             raise Problem(problems.IDEMPOTENCY_KEY_REUSED, str(error)) from None
         except PublishRefusedError as refusal:
             raise no_room(refusal) from None
-        (accepted,) = await self._noted(source, [(event, file_name)], [published])
-        return accepted
 
     async def publish_all(self, source: str, events: Sequence[tuple[Prepared, str]]) -> list[Accepted]:
         """Publish events of one source, all or none. Raises Problem, and what redis-py raises."""
         try:
-            published = await self.publisher(source).send_all([event for event, _ in events])
+            return await self._sent(source, events)
         except EventsReusedError as error:
             raise Problem(
                 problems.IDEMPOTENCY_KEY_REUSED,
@@ -146,11 +165,13 @@ class Intake:
             ) from None
         except PublishRefusedError as refusal:
             raise no_room(refusal) from None
-        return await self._noted(source, events, published)
 
-    async def _noted(
-        self, source: str, events: Sequence[tuple[Prepared, str]], published: Sequence[Published]
-    ) -> list[Accepted]:
+    async def _sent(self, source: str, events: Sequence[tuple[Prepared, str]]) -> list[Accepted]:
+        """Publish events of one source, and note who published them."""
+        published = await self.publisher(source).send_all([event for event, _ in events])
+        fresh = sum(one.fresh for one in published)
+        PUBLISHED.inc(fresh)
+        REPLAYED.inc(len(published) - fresh)
         notes = await submissions.note(
             self._redis,
             source,

@@ -24,7 +24,7 @@ from shared.photo_store import SCHEME, BlobMissingError
 from shared.reports.photo_report import photo_key, read_photo_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from redis.asyncio import Redis
 
@@ -52,7 +52,7 @@ class RecordsApi:
     async def photo(self, request: web.Request) -> web.Response:
         """Show one photo's way so far. Raises Problem."""
         caller = await self._door.admit(request, READERS)
-        photo_id = _id_of(request, identities.photo_id)
+        photo_id = id_of(request, identities.photo_id)
         record = await photos.show(self._redis, photo_id, lanes=self._settings.lanes)
         if record is None or not caller.may_see(record.submitted.source if record.submitted else None):
             raise Problem(problems.NOT_FOUND, self._no_photo(photo_id))
@@ -104,7 +104,7 @@ class RecordsApi:
         return tagged(request, await self._session_of(request, caller))
 
     async def _session_of(self, request: web.Request, caller: Caller) -> sessions.SessionView:
-        session_id = _id_of(request, identities.session_id)
+        session_id = id_of(request, identities.session_id)
         lanes = self._settings.lanes
         owner = None
         if caller.key.role == "publisher":
@@ -149,18 +149,25 @@ class RecordsApi:
 
 
 def tagged(request: web.Request, document: object) -> web.Response:
-    """Return a document with its entity tag; 304 for who has it already."""
-    answer = json_answer(document, headers={"Cache-Control": "private, no-cache"})
-    body = answer.body
-    tag = hashlib.sha256(body if isinstance(body, bytes) else b"").hexdigest()[:32]
-    answer.headers["ETag"] = f'"{tag}"'
+    """Return a JSON document with its entity tag; 304 for who has it already."""
+    return tagged_bytes(request, msgspec.json.encode(document) + b"\n", "application/json", {})
+
+
+def tagged_bytes(
+    request: web.Request, body: bytes, content_type: str, headers: Mapping[str, str]
+) -> web.Response:
+    """Return a body with its entity tag; 304 for who has it already."""
+    tag = hashlib.sha256(body).hexdigest()[:32]
+    more = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache", **headers}
     known = [one.value for one in request.if_none_match or ()]
     if tag in known or known == ["*"]:
-        return web.Response(status=304, headers={"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"})
-    return answer
+        return web.Response(status=304, headers=more)
+    charset = "utf-8" if content_type.startswith("text/") else None
+    return web.Response(body=body, content_type=content_type, charset=charset, headers=more)
 
 
-def _id_of(request: web.Request, check: Callable[[str], str]) -> str:
+def id_of(request: web.Request, check: Callable[[str], str]) -> str:
+    """Return the id in the address. Raises Problem for what is none."""
     try:
         return check(request.match_info["id"])
     except InvalidIdError as error:

@@ -11,6 +11,7 @@ from prometheus_client.exposition import choose_encoder
 
 from console.errors import CommandError
 from console.explain import redis_trouble
+from console.gateway.observing import Observing
 from console.gateway.v1 import V1
 from console.pages.console import Console
 from events import topology
@@ -23,6 +24,7 @@ from shared.telemetry.metrics import REGISTRY
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from opentelemetry.trace import Tracer
     from redis.asyncio import Redis
 
     from shared.settings import Settings
@@ -36,8 +38,10 @@ REFRESH_SECONDS: Final = 15
 class Gateway:
     """Serves HTTP on HTTP_HOST and HTTP_PORT."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracer: Tracer | None = None) -> None:
+        """`tracer`: None makes no spans."""
         self._settings = settings
+        self._observing = Observing(tracer)
         self._redis: Redis = connect(
             settings.redis_url, password=str(settings.redis_password), client_name="erni-gateway"
         )
@@ -49,6 +53,7 @@ class Gateway:
         """Listen. Raises CommandError when the port cannot be had."""
         # each request that has a body reads it within a limit of its own
         app = web.Application(client_max_size=0)
+        app.middlewares.append(self._observing.middleware)
         V1(self._redis, self._settings).add_to(app)
         Console(self._redis, self._settings).add_to(app)
         app.router.add_get("/health", _health)

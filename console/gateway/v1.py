@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiohttp import web
@@ -12,10 +12,13 @@ from console.explain import open_store, redis_trouble
 from console.gateway import openapi, problems
 from console.gateway.access import LIMITS, Door
 from console.gateway.events_api import EventsApi
+from console.gateway.observing import EVENTS, REFUSED, route_of
 from console.gateway.photos_api import PhotosApi
 from console.gateway.problems import Problem
 from console.gateway.publishing import Intake
 from console.gateway.records_api import RecordsApi
+from console.gateway.reports_api import ReportsApi
+from console.gateway.stream_api import StreamApi
 from events.connection import RedisError
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 
+_PUBLISHING: Final = ("/v1/events", "/v1/photos")
+
+
 class V1:
     """The interface for other systems."""
 
@@ -35,10 +41,12 @@ class V1:
         self._settings = settings
         self._opened: BlobStore | None = None
         door = Door(redis, per_minute=settings.http_rate_per_minute)
-        intake = Intake(redis, settings)
-        self._events = EventsApi(door, intake)
-        self._photos = PhotosApi(redis, settings, door, intake, self._store)
-        self._records = RecordsApi(redis, settings, door, intake, self._store)
+        self._intake = Intake(redis, settings)
+        self._events = EventsApi(door, self._intake)
+        self._stream = StreamApi(redis, settings, door)
+        self._photos = PhotosApi(redis, settings, door, self._intake, self._store)
+        self._reports = ReportsApi(redis, settings, door, self._store)
+        self._records = RecordsApi(redis, settings, door, self._intake, self._store)
 
     def _store(self) -> BlobStore:
         """Return the photo store, opened when it is first needed. Raises CommandError."""
@@ -49,14 +57,23 @@ class V1:
     def add_to(self, app: web.Application) -> None:
         """Add the routes and the middleware."""
         app.middlewares.append(self._answered)
+        app.on_shutdown.append(self._stream.shut_down)
+        app.on_cleanup.append(self._close)
         app.router.add_post("/v1/events", self._events.publish)
         app.router.add_options("/v1/events", self._events.handshake)
         app.router.add_post("/v1/photos", self._photos.upload)
         app.router.add_get("/v1/photos/{id}", self._records.photo)
         app.router.add_get("/v1/sessions/{id}", self._records.session)
+        app.router.add_get("/v1/sessions/{id}/report", self._reports.report)
         app.router.add_post("/v1/sessions/{id}/close", self._records.close)
+        app.router.add_get("/v1/stream", self._stream.stream, allow_head=False)
         app.router.add_get("/v1/openapi.json", openapi.serve)
+        app.router.add_get("/v1/asyncapi.json", openapi.serve_events)
         app.router.add_get(problems.PAGES + "{name}", problems.page)
+
+    async def _close(self, _app: web.Application) -> None:
+        await self._intake.close()
+        await self._stream.close()
 
     @property
     def _answered(self) -> Middleware:
@@ -67,6 +84,8 @@ class V1:
             try:
                 answer = await handler(request)
             except Problem as problem:
+                if request.method == "POST" and request.path in _PUBLISHING:
+                    REFUSED.inc(request.get(EVENTS, 1))
                 answer = problem.answer()
             except web.HTTPMethodNotAllowed as error:
                 methods = ", ".join(sorted(error.allowed_methods))
@@ -84,7 +103,7 @@ class V1:
             except (RedisError, CommandError, OSError) as error:
                 answer = self._trouble(error).answer()
             except Exception:  # noqa: BLE001 - one request must not show its traceback to whoever sent it
-                _log.exception("request failed", method=request.method, route=_route_of(request))
+                _log.exception("request failed", method=request.method, route=route_of(request))
                 answer = Problem(
                     problems.INTERNAL_ERROR,
                     "the request was not answered, because of a mistake in the gateway: its log says more",
@@ -104,9 +123,3 @@ class V1:
                 headers={"Retry-After": "5"},
             )
         return Problem(problems.STORE_AWAY, str(error), headers={"Retry-After": "15"})
-
-
-def _route_of(request: web.Request) -> str:
-    """Return the route of a request, which holds no id and no key."""
-    resource = request.match_info.route.resource
-    return resource.canonical if resource else ""

@@ -114,7 +114,7 @@ class AgentProcess:
             if runtime.stopping.is_set():
                 return
             await runtime.agent.open()
-            _calm_collector()
+            calm_collector()
             try:
                 await self._work()
             finally:
@@ -277,11 +277,11 @@ class AgentProcess:
         return HealthState(live=live, ready=ready, reasons=tuple(reasons), details=details)
 
 
-def _calm_collector() -> None:
+def calm_collector() -> None:
     """Look for reference cycles less often, and not among what was loaded at the start.
 
     Reference counts free the objects of a hand-off. The collector by default looks every 700 allocations, and
-    finds nothing among them.
+    finds nothing among them. A request of the gateway is the same.
     """
     if not gc.get_freeze_count():
         # freeze once: a second time would keep for good what an earlier agent of this process left

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 KEYS: Final = "erni:keys"
 """Hash: name → the record of a key (JSON)."""
 
+USED: Final = "erni:keys:used"
+"""Hash: name → when a gateway last saw the key, Unix time in seconds, to about a minute."""
+
 Role: TypeAlias = Literal["viewer", "publisher", "operator", "admin"]
 ROLES: Final[tuple[Role, ...]] = ("viewer", "publisher", "operator", "admin")
 
@@ -72,6 +75,8 @@ async def add(
             f"there is a key {name} already: choose another name, or remove that key first"
             f" (erni key remove {name})"
         )
+    # of an earlier key of that name
+    await call(redis, "HDEL", USED, name)
     return key
 
 
@@ -109,9 +114,23 @@ async def all_keys(redis: Redis) -> list[AccessKey]:
     return sorted(filter(None, map(_read, values)), key=lambda record: record.name)
 
 
+async def note_use(redis: Redis, name: str) -> None:
+    """Note that a key was used now. Raises what redis-py raises."""
+    await call(redis, "HSET", USED, name, int(time.time()))
+
+
+async def last_uses(redis: Redis) -> dict[str, float]:
+    """Return when each key was last used, by name, as Unix time in seconds."""
+    flat = await call(redis, "HGETALL", USED)
+    pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
+    return {name.decode("utf-8", "replace"): float(at) for name, at in pairs if at.isdigit()}
+
+
 async def remove(redis: Redis, name: str) -> bool:
     """Remove a key; returns False if there was none."""
-    return bool(await call(redis, "HDEL", KEYS, name))
+    removed = bool(await call(redis, "HDEL", KEYS, name))
+    await call(redis, "HDEL", USED, name)
+    return removed
 
 
 def _check(name: str, role: Role, source: str) -> None:

@@ -10,6 +10,7 @@ from events import intake, keys, topology
 from events.connection import call
 from events.identities import SessionId
 from shared.delivery.dead_letter import DeadLetter
+from shared.operations import submissions
 from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.operations.in_use import contents_in, on_their_way
 from shared.operations.retention import CONTENT_FOLDERS
@@ -17,7 +18,7 @@ from shared.photo_store import CONTENT, SCHEME, BlobMissingError
 from shared.reports.photo_report import photos_of_session, read_photo_report, session_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio import Redis
 
@@ -42,8 +43,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     public: list[tuple[str, bytes]]
     """Entries of the public streams: the stream's key and the entry's id."""
     markers: list[str]
-    """Keys that remember the session's events, so that none is published twice."""
-    """By which `erni publish` knows a photo that it published before. An id of your own is not among them."""
+    """Keys that remember the session's events, so that none is published twice.
+
+    Those of `erni publish` and those of photos that were published over HTTP. The ids that a `Publisher` was
+    given elsewhere are not among them: nothing says whose session they were.
+    """
 
     @property
     def empty(self) -> bool:
@@ -99,9 +103,10 @@ async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int
             key async for key in store.keys(folder) if (sha := CONTENT.search(key)) and sha.group() in gone
         ]
     lane = keys.lane_of(session, lanes)
+    photos = [photo async for photo in _records(redis, lane, session)]
     return Plan(
         session=session,
-        photos=[photo async for photo in _records(redis, lane, session)],
+        photos=photos,
         letters=found[False],
         archived=found[True],
         blobs=blobs,
@@ -114,7 +119,8 @@ async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int
                 lane.published(f"{session}/"),
             )
             async for rest in _names(redis, begin, "string")
-        ],
+        ]
+        + [marker async for marker in _over_http(redis, lane, photos)],
     )
 
 
@@ -122,6 +128,9 @@ async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSes
     """Remove what was found. Cut short, it can be done again."""
     dead = DeadLetters(redis, lanes=lanes)
     lane = keys.lane_of(plan.session, lanes)
+    # before the records, which lead to them
+    for marker in plan.markers:
+        await redis.delete(marker)
     for photo in plan.photos:
         await redis.delete(lane.photo(photo))
     for stream, entry_id in plan.public:
@@ -139,8 +148,6 @@ async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSes
         await dead.discard(letter)
     for letter in plan.archived:
         await dead.delete_archived(letter)
-    for marker in plan.markers:
-        await redis.delete(marker)
     await redis.delete(lane.session_source(plan.session))
     await sessions.delete(plan.session)
 
@@ -150,6 +157,16 @@ async def _records(redis: Redis, lane: Keys, session: SessionId) -> AsyncIterato
     async for photo in _names(redis, lane.photo(""), "hash"):
         if await call(redis, "HGET", lane.photo(photo), "session") == session.encode():
             yield photo
+
+
+async def _over_http(redis: Redis, lane: Keys, photos: Sequence[str]) -> AsyncIterator[str]:
+    """The markers of photos that came over HTTP, whose records say with which event."""
+    for photo in photos:
+        note = await submissions.of_photo(redis, lane, photo)
+        if note is not None:
+            marker = intake.marker(lane, note.source, note.event_id)
+            if await call(redis, "EXISTS", marker):
+                yield marker
 
 
 async def _names(redis: Redis, prefix: str, kind: str) -> AsyncIterator[str]:

@@ -64,3 +64,38 @@ async def source_of_session(redis: Redis, session_id: str, *, lanes: int) -> str
     lane = keys.lane_of(session_id, lanes)
     found = await call(redis, "GET", lane.session_source(session_id))
     return found.decode("utf-8", "replace") if found else None
+
+
+async def of_photo(redis: Redis, lane: keys.Keys, photo_id: str) -> Submitted | None:
+    """Return who published a photo over HTTP, as its record says it; None if none does."""
+    note = await call(redis, "HGET", lane.photo(photo_id), "submitted")
+    try:
+        return _NOTE.decode(note) if note else None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+async def sources(
+    redis: Redis, lane: keys.Keys, ids: Sequence[tuple[str | None, str | None]]
+) -> list[str | None]:
+    """Return who published photos over HTTP, by their photo and session ids; None where no record says it.
+
+    Without a photo id it is who published the session. Raises what redis-py raises.
+    """
+    if not ids:
+        return []
+    async with redis.pipeline(transaction=False) as pipe:
+        for photo_id, session_id in ids:
+            if photo_id:
+                pipe.execute_command("HGET", lane.photo(photo_id), "submitted")
+            else:
+                pipe.execute_command("GET", lane.session_source(session_id or ""))
+        values = await pipe.execute(raise_on_error=False)
+    found: list[str | None] = []
+    for (photo_id, _), value in zip(ids, values, strict=True):
+        try:
+            text = value if isinstance(value, bytes) else b""
+            found.append((_NOTE.decode(text).source if photo_id else text.decode()) if text else None)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            found.append(None)
+    return found

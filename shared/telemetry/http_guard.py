@@ -25,6 +25,8 @@ SILENT_SECONDS: Final = 30.0
 """How long a connection may take for the header of its next request; Prometheus asks every 15 s."""
 LINGERING_SECONDS: Final = 1.0
 """How long the rest of a refused body is read and dropped, so that its sender sees the answer."""
+_JUDGED: Final = 100
+"""Host headers whose answer is kept: nearly every request has the one that the last had."""
 _PRIVATE_NAMES: Final = (".localhost", ".local", ".internal", ".svc", ".svc.cluster.local", ".home.arpa")
 """Nobody can register a name below these: RFC 6761, 6762 and 8375, ICANN's `.internal`, Kubernetes' own."""
 
@@ -56,6 +58,7 @@ class GuardedServer:
         only; ``*`` for any.
         """
         self._names = frozenset(name.lower().rstrip(".") for name in allowed_hosts)
+        self._judged: dict[str, bool] = {}
         self._max_connections = max_connections
         self._open: dict[asyncio.Transport, _Connection] = {}
         self._listening: asyncio.Server | None = None
@@ -110,6 +113,14 @@ class GuardedServer:
 
     def is_allowed(self, host: str) -> bool:
         """Report whether a Host header can only mean this machine, this network, or an allowed name."""
+        found = self._judged.get(host)
+        if found is None:
+            if len(self._judged) >= _JUDGED:
+                self._judged.clear()
+            found = self._judged[host] = self._judge(host)
+        return found
+
+    def _judge(self, host: str) -> bool:
         name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         name = name.lower().rstrip(".")
         if name in self._names or "*" in self._names or name == socket.gethostname().lower():

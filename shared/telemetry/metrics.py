@@ -43,6 +43,9 @@ REASONS: Final = ("exhausted", "permanent", "undecodable", "delivery_limit")
 HANDLE_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 60, 90, 120)
 """Seconds: the buckets of OpenTelemetry's messaging conventions, extended to HANDLE_TIMEOUT's default."""
 
+HTTP_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+"""Seconds: the buckets of OpenTelemetry's conventions for HTTP metrics."""
+
 DELIVERIES: Final = Counter(
     "erni_deliveries_total",
     "Deliveries that ended, by agent and outcome.",
@@ -276,6 +279,28 @@ VISION_COST: Final = Counter(
     "Money spent on the vision model, in the currency of the price list.",
     ["model"],
     registry=REGISTRY,
+)
+HTTP_REQUESTS: Final = Counter(
+    "erni_http_requests_total",
+    "Requests that the gateway has answered, by route and HTTP status.",
+    ["route", "status"],
+    registry=REGISTRY,
+)
+HTTP_SECONDS: Final = BatchHistogram(
+    "erni_http_request_seconds",
+    "Seconds from a request's header to the end of its answer, by route; streams are left out.",
+    "route",
+    buckets=HTTP_BUCKETS,
+)
+REGISTRY.register(HTTP_SECONDS)
+HTTP_EVENTS: Final = Counter(
+    "erni_http_events_total",
+    "Events that came over HTTP: published, replayed (published before), or refused.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+HTTP_STREAMS: Final = Gauge(
+    "erni_http_streams", "Clients that follow /v1/stream of this gateway right now.", registry=REGISTRY
 )
 
 ERROR_TYPES: Final = frozenset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -36,7 +37,21 @@ def test_a_key_is_printed_once_and_redis_holds_only_its_hash(erni: Callable[...,
     assert "urn:camera-app" in listed.out
     assert key not in listed.out
     document = erni("key", "list", "--json").document
-    assert document["keys"][0].keys() == {"name", "role", "source", "needs_idempotency_key", "created_at"}
+    assert document["keys"][0].keys() == {
+        *("name", "role", "source", "needs_idempotency_key", "created_at", "last_used_at")
+    }
+
+
+def test_the_list_shows_when_a_key_was_last_used(erni: Callable[..., Ran], client: Redis) -> None:
+    erni(*ADD)
+    assert "never used" in erni("key", "list").out
+    assert erni("key", "list", "--json").document["keys"][0]["last_used_at"] is None
+    client.hset("erni:keys:used", "camera-app", str(int(time.time())))
+    assert "last used " in erni("key", "list").out
+    assert abs(erni("key", "list", "--json").document["keys"][0]["last_used_at"] - time.time()) < 600
+    erni("key", "remove", "camera-app")
+    erni(*ADD)
+    assert "never used" in erni("key", "list").out
 
 
 def test_the_json_document_holds_the_key_and_nothing_else_does(erni: Callable[..., Ran]) -> None:

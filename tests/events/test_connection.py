@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import DataError, RedisError, ResponseError
 
+from events import connection
 from events.connection import Trouble, call, connect, trouble_of
 from events.publisher import Publisher
 from events.types import PhotoSubmitted
@@ -65,7 +66,7 @@ async def raised_by(call: Awaitable[Any]) -> RedisError:
     return caught.value
 
 
-async def command(client: Redis, *words: str | int) -> Any:
+async def command(client: Redis, *words: Any) -> Any:
     call: Callable[..., Awaitable[Any]] = client.execute_command
     return await call(*words)
 
@@ -336,6 +337,25 @@ async def test_more_tasks_than_connections_wait_for_each_other(redis_url: str, r
         assert all(await asyncio.gather(*(client.ping() for _ in range(100))))
         named = [other for other in await redis.client_list() if other["name"] == "few"]
     assert len(named) <= 2
+
+
+@pytest.mark.parametrize("library", ["hiredis", "redis-py"])
+async def test_words_of_every_kind_reach_the_server_as_they_are(
+    redis_url: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if library == "redis-py":
+        monkeypatch.setattr(connection, "_IN_C", None)
+    words = ("Zürich", b"\xff\r\n", "", 7, -2.5, 2**40, bytearray(b"b"), memoryview(b"m"))
+    async with connect(redis_url) as client:
+        assert await command(client, "CONFIG GET", "maxmemory")  # a name of two words
+        await command(client, "RPUSH", "words", *words)
+        assert await command(client, "LRANGE", "words", 0, -1) == [
+            *("Zürich".encode(), b"\xff\r\n", b"", b"7", b"-2.5", b"1099511627776", b"b", b"m")
+        ]
+        for wrong in (True, None, ["a"]):
+            with pytest.raises(DataError, match="Invalid input"):
+                await command(client, "RPUSH", "words", wrong)
+        await client.delete("words")
 
 
 async def test_an_entry_keeps_the_order_and_the_doubles_of_its_fields(redis_url: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from console.gateway import problems
+from console.gateway import access, problems
 from shared.operations import access_keys
 from tests.console.gateway.conftest import SOURCE, Client, event, key_of
 
@@ -26,6 +26,8 @@ ASKED = (
     ("GET", "/v1/photos/p-1"),
     ("GET", "/v1/sessions/s1"),
     ("POST", "/v1/sessions/s1/close"),
+    ("GET", "/v1/sessions/s1/report"),
+    ("GET", "/v1/stream?session=s1"),
 )
 
 
@@ -96,7 +98,7 @@ async def test_a_viewer_reads_and_changes_nothing(
             assert (answer.status, answer.problem) == (403, "role-too-low")
             assert "has the role viewer" in answer.detail
         assert (await client.ask("GET", "/v1/photos/p-1")).status == 404
-    assert await redis.keys("erni:*") == [b"erni:keys"]
+    assert sorted(await redis.keys("erni:*")) == [b"erni:keys", b"erni:keys:used"]
 
 
 async def test_a_removed_key_is_refused_when_its_seconds_are_over(
@@ -176,3 +178,29 @@ async def test_the_type_of_a_problem_is_a_page_that_says_what_to_do(client: Clie
 
 async def test_there_is_no_page_of_another_problem(client: Client) -> None:
     assert (await client.ask("GET", "/v1/problems/x")).problem == "not-found"
+
+
+async def test_the_use_of_a_key_is_noted_once_a_minute(
+    client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "REMEMBERED_SECONDS", 0.0)
+    await redis.config_resetstat()
+    for _ in range(5):
+        await client.ask("GET", "/v1/photos/p-1")
+    found = await redis.info("commandstats")
+    assert found["cmdstat_hset"]["calls"] == 1
+    assert set(await access_keys.last_uses(redis)) == {"the-publisher"}
+    monkeypatch.setattr(access, "NOTED_SECONDS", 0.0)
+    client.key = await key_of(redis, "viewer")
+    for _ in range(2):
+        await client.ask("GET", "/v1/photos/p-1")
+    assert (await redis.info("commandstats"))["cmdstat_hset"]["calls"] == 3
+    assert set(await access_keys.last_uses(redis)) == {"the-publisher", "the-viewer"}
+
+
+async def test_a_full_redis_that_cannot_note_it_answers_all_the_same(client: Client, redis: Redis) -> None:
+    await redis.config_set("maxmemory", "1")
+    try:
+        assert (await client.ask("GET", "/v1/photos/p-1")).status == 404
+    finally:
+        await redis.config_set("maxmemory", "0")

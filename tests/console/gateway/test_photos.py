@@ -11,10 +11,12 @@ import aiohttp
 import msgspec
 import pytest
 
+from console.gateway import photos_api
 from events import codec
 from events.types import PhotoSubmitted
 from shared.photo_store import BlobStore
 from tests.console.gateway.conftest import SOURCE, Client, key_of
+from tests.console.gateway.test_events import ended
 from tests.shared.delivery.harness import entries
 
 if TYPE_CHECKING:
@@ -236,3 +238,50 @@ async def test_a_key_without_a_source_uploads_nothing(
         assert (answer.status, answer.problem) == (403, "source-not-allowed")
         client.key = await key_of(redis, "operator", source=SOURCE)
         assert (await client.ask("POST", "/v1/photos", data=JPEG)).status == 202
+
+
+@pytest.mark.parametrize(
+    ("kind", "begin"),
+    [
+        ("image/jpeg", b""),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="photo"\r\n\r\n',
+        ),
+    ],
+)
+async def test_a_slow_upload_ends_with_408_and_stores_nothing(
+    client: Client,
+    redis: Redis,
+    settings: Settings,
+    kind: str,
+    begin: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(photos_api, "UPLOAD_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    head = f"POST /v1/photos HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {client.key}\r\n"
+    writer.write(f"{head}Content-Type: {kind}\r\nContent-Length: 5000\r\n\r\n".encode() + begin + JPEG)
+    assert b" 408 " in await asyncio.wait_for(reader.readline(), 10)
+    await asyncio.wait_for(reader.readuntil(b"body-too-slow"), 10)
+    await ended(reader)
+    writer.close()
+    assert await redis.xlen(INTAKE) == 0
+    assert stored(settings) == []
+
+
+async def test_an_upload_that_is_cut_off_stores_nothing(
+    client: Client, redis: Redis, settings: Settings
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    head = f"POST /v1/photos HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {client.key}\r\n"
+    writer.write(f"{head}Content-Length: {len(JPEG) + 9}\r\n\r\n".encode() + JPEG)
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    assert await reader.read() == b""
+    # a request after it is answered after it
+    assert (await client.ask("POST", "/v1/photos?file_name=b.jpg", data=JPEG)).status == 202
+    assert await redis.xlen(INTAKE) == 1
+    assert [photo.file_name for photo in await submitted(redis)] == ["b.jpg"]
+    assert stored(settings) == [DIGEST]

@@ -180,10 +180,17 @@ async def test_forgetting_a_session_forgets_who_published_it(
     client: Client, redis: Redis, settings: Settings
 ) -> None:
     await client.publish(event(subject="p-1"))
+    other = {"source_url": "store:b", "session_id": "s2"}
+    await client.publish(event(2, subject="p-2", data=other))
+    await client.ask("POST", "/v1/photos?session_id=s1&file_name=b.jpg", data=b"\xff\xd8\xff\xe0 a picture")
     await redis.delete("erni:photo.submitted")
     store = BlobStore(settings.photo_store_url)
     plan = await forgetting.look(redis, store, SessionId("s1"), lanes=1)
-    assert plan.photos == ["p-1"]
+    assert len(plan.photos) == 2
+    assert len(plan.markers) == 2
     await forgetting.forget(redis, store, plan, SharedSessions(redis, lanes=1, limit=10, ttl=60.0), lanes=1)
     left = {key for key in await redis.keys("erni:*") if b":session" in key or b":photo:" in key}
-    assert left == set()
+    assert left == {b"erni:photo:p-2", b"erni:session:s2:source"}
+    assert await redis.keys("erni:published:*") == [b"erni:published:urn%3Acamera-app:e-2"]
+    # it is as if it had never been published
+    assert not (await client.publish(event(subject="p-1"))).document["replayed"]

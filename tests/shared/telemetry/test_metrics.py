@@ -49,7 +49,8 @@ def test_no_label_could_hold_an_id_a_path_or_a_message() -> None:
     for instrument in INSTRUMENTS.values():
         used |= {instrument.label} if isinstance(instrument, BatchHistogram) else set(instrument._labelnames)
     assert used == {
-        "agent", "dependency", "direction", "error_type", "field", "kind", "model", "outcome", "reason"
+        "agent", "dependency", "direction", "error_type", "field", "kind", "model", "outcome", "reason",
+        "route", "status",
     }  # fmt: skip
 
 
