@@ -261,10 +261,10 @@ class ClusterClient(Redis):
                     continue
                 self._learn(place, rows)
                 return
-            for _, error in failures:
-                if isinstance(error, (AuthenticationError, NoPermissionError, NotAClusterError)):
-                    raise error
-            said = "; ".join(f"{host}:{port}: {error}" for (host, port), error in failures)[:400]
+            for _, failure in failures:
+                if isinstance(failure, (AuthenticationError, NoPermissionError, NotAClusterError)):
+                    raise failure
+            said = "; ".join(f"{host}:{port}: {failure}" for (host, port), failure in failures)[:400]
             raise RedisConnectionError(f"no node of the cluster answers now: {said}") from failures[0][1]
 
     def _learn(self, asked: Place, rows: Sequence[Any]) -> None:
