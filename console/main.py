@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "redis-cli": ("redis_cli", "the command line of Redis, connected to this system"),
     "gateway": ("gateway", "serve publishing over HTTP, health, metrics and the metrics targets"),
     "key": ("key", "keys for publishing and reading over HTTP: add, list, remove"),
+    "webhook": ("webhook", "notices over HTTP when photos end: add, list, remove, rotate, enable"),
 }
 """Each command, the module of `console.commands` that has it, and what it does in a line."""
 _OURS: Final = ("console", "consumers", "events", "sandbox", "shared")

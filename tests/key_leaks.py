@@ -17,6 +17,7 @@ _NAMES: Final = (
     r"(beats|dead|dead-counts|dead-causes|delayed|processes):[a-z_]+",
     r"session:(open|lru|stats)",
     r"keys",
+    r"\{webhooks\}(:wh_[0-9a-f]+)?",
     r"paused",
     r"refused",
     r"system",

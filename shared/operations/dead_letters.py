@@ -94,7 +94,7 @@ class DeadLetters:
         if wanted.agent is not None:
             topology.stage_of(wanted.agent)
         found, now = 0, time.time()
-        agents = topology.AGENTS if wanted.agent is None else (wanted.agent,)
+        agents = topology.CONSUMERS if wanted.agent is None else (wanted.agent,)
         last = {(agent, lane): await self._newest_id(agent, lane) for agent in agents for lane in self._lanes}
         for agent in agents:
             for lane in self._lanes:
@@ -119,7 +119,7 @@ class DeadLetters:
                 _add(found, letter.fingerprint, 1, [letter])
         else:
             for agent in (
-                topology.AGENTS if wanted.agent is None else (topology.stage_of(wanted.agent).agent,)
+                topology.CONSUMERS if wanted.agent is None else (topology.stage_of(wanted.agent).agent,)
             ):
                 for lane in self._lanes:
                     await self._group(found, agent, lane, _conditions(wanted))
@@ -189,7 +189,7 @@ class DeadLetters:
         return packing.unpack_fields(raw) if raw else []
 
     async def _raw(self, dead_id: str, agent: str | None) -> tuple[str, Keys, bytes, list[bytes]] | None:
-        for name in topology.AGENTS if agent is None else (agent,):
+        for name in topology.CONSUMERS if agent is None else (agent,):
             for lane in self._lanes:
                 page = await call(self._redis, "XRANGE", lane.dead(name), dead_id, dead_id)
                 if page:
