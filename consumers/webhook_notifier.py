@@ -61,17 +61,18 @@ class WebhookNotifier(Agent[WebhookQueued, None]):
         Raises PermanentError if the endpoint is switched off, and for an address that is not allowed; what
         else goes wrong is tried again by the stage's schedule. A removed endpoint's notice ends in silence.
         """
-        endpoint = await endpoints.find(self.redis, event.endpoint)
-        if endpoint is None:
-            _log.info("the web hook was removed, its notice is dropped", webhook=event.endpoint)
-            return
-        if endpoint.off_since:
-            raise PermanentError(
-                f"the web hook {endpoint.id} is switched off ({endpoint.off_reason or 'by hand'}):"
-                f" `erni webhook enable {endpoint.id}`, then replay"
-            )
-        # the name of an endpoint, and not of its host: two endpoints of a host may fail apart
-        with aimed_at(DEPENDENCY, endpoint.id, ()), dependency(DEPENDENCY, endpoint.id):
+        # Before Redis is asked: a notice that is held costs as little as possible. By the endpoint, not by
+        # its host, because two endpoints of a host may fail apart.
+        with aimed_at(DEPENDENCY, event.endpoint, ()), dependency(DEPENDENCY, event.endpoint):
+            endpoint = await endpoints.find(self.redis, event.endpoint)
+            if endpoint is None:
+                _log.info("the web hook was removed, its notice is dropped", webhook=event.endpoint)
+                return
+            if endpoint.off_since:
+                raise PermanentError(
+                    f"the web hook {endpoint.id} is switched off ({endpoint.off_reason}):"
+                    f" `erni webhook enable {endpoint.id}`, then replay"
+                )
             async with self._turn(endpoint.id):
                 await self._deliver(endpoint, event.body.encode())
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-_HELD_SECONDS = 1800.0
-"""Seconds over which entries come back whose target has failed for so long, where a stage has a schedule: an
-endpoint can be down for days, and each look at a waiting entry costs a hand-off."""
+_HELD_SECONDS = 7200.0
+"""Where a stage has a schedule: seconds after which an entry is looked at again whose target has failed for
+so long. An endpoint can be down for days, and each look at a waiting entry costs a hand-off."""
 
 
 class Ttls(msgspec.Struct, frozen=True, kw_only=True):

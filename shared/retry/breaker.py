@@ -224,4 +224,6 @@ class Breakers:
         spread = _SHORTEST_SPREAD
         if breaker.name not in self._stops_reading and breaker.open_since is not None:
             spread = min(max(spread, self._clock() - breaker.open_since), self._longest_spread)
-        return breaker.probe_in + random.uniform(2.0, spread)  # noqa: S311 - spread, not a secret
+        # where targets may be down for days, each look of an entry is to double the time it has waited
+        shortest = spread / 2 if self._longest_spread > LONGEST_SPREAD else 2.0
+        return breaker.probe_in + random.uniform(shortest, spread)  # noqa: S311 - spread, not a secret

@@ -35,11 +35,10 @@ def test_the_secret_is_printed_once_and_listed_nowhere(erni: Callable[..., Ran])
 
 def test_agents_are_shown_nothing_secret(erni: Callable[..., Ran], client: Redis) -> None:
     name, secret = erni(*ADD).out.split()
-    index = client.hgetall("erni:{webhooks}")
-    assert isinstance(index, dict)
-    assert list(index) == [name.encode()]
-    assert secret.encode() not in b"".join(index.values())
-    assert b"hooks.example.org" not in b"".join(index.values())
+    index = str(client.hgetall("erni:{webhooks}"))
+    assert name in index
+    assert secret not in index
+    assert "hooks.example.org" not in index
 
 
 def test_v1a_prints_the_public_key_alone(erni: Callable[..., Ran]) -> None:
