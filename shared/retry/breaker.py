@@ -221,9 +221,10 @@ class Breakers:
         breaker = self._breakers.get(name) if name else None
         if breaker is None:
             return FIRST_PROBE + random.uniform(2.0, 6.0)  # noqa: S311 - spread, not a secret
-        spread = _SHORTEST_SPREAD
+        patient = self._longest_spread > LONGEST_SPREAD
+        spread = LONGEST_SPREAD if patient else _SHORTEST_SPREAD
         if breaker.name not in self._stops_reading and breaker.open_since is not None:
             spread = min(max(spread, self._clock() - breaker.open_since), self._longest_spread)
-        # where targets may be down for days, each look of an entry is to double the time it has waited
-        shortest = spread / 2 if self._longest_spread > LONGEST_SPREAD else 2.0
+        # where targets may be down for days, each look at an entry comes after about twice the time
+        shortest = spread / 2 if patient else 2.0
         return breaker.probe_in + random.uniform(shortest, spread)  # noqa: S311 - spread, not a secret

@@ -159,6 +159,11 @@ class _Again(Generic[T]):
         self._since = breakers.now()
 
     async def run(self, attempts: int) -> Succeeded[T] | Failed:
+        if attempts == 1 and self._first is not None:
+            # nothing to repeat: tenacity would cost more than the rest of the hand-off
+            self._worth_it(self._first)
+            self._failures.append(_failure(self._first, None))
+            return self._verdict(self._first)
         retrying = AsyncRetrying(
             stop=stop_after_attempt(attempts),
             wait=self._wait,

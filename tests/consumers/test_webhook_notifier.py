@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -192,9 +193,9 @@ async def test_a_failed_delivery_comes_back_by_the_schedule_under_the_same_id(
         await queue(redis, endpoint, "id-1")
         for number, delay in enumerate(topology.NOTIFIER.schedule.delays, start=1):
             await receiver.wait(number)
-            due = await until(lambda number=number: postponed_after(redis, number))
+            due = await until(partial(postponed_after, redis, number))
             assert 0.9 * delay - 1 <= due - time.time() <= 1.1 * delay + 1
-            await until(lambda number=number: tried_again(redis, receiver, number))
+            await until(partial(tried_again, redis, receiver, number))
         await until(lambda: redis.xlen(DEAD))
     assert ids(receiver.got) == ["id-1"] * 8
     assert len({got.headers["webhook-timestamp"] for got in receiver.got}) > 1
