@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ from aiohttp.helpers import is_ip_address
 from yarl import URL
 
 from shared.fetching.guard import AddressRefusedError, Hosts, is_public, session
-from shared.retry.errors import CERTIFICATE_ERRORS, PermanentError, TransientError
+from shared.retry.errors import PermanentError, TransientError
 from shared.retry.retry_after import retry_after
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Posts:
                     async with asyncio.timeout(_REST_SECONDS):
                         await answer.content.read(_REST_BYTES)
                 _judge(answer)
-        except CERTIFICATE_ERRORS as error:
+        except ssl.SSLCertVerificationError as error:
             # it may be renewed before the schedule is over
             raise TransientError("this machine does not trust the endpoint's certificate") from error
         except aiohttp.ClientConnectorError as error:

@@ -214,7 +214,7 @@ def test_the_manifests_are_what_kubernetes_takes(version: str) -> None:
 
 def test_a_drained_node_takes_one_pod_of_an_agent_at_a_time() -> None:
     budgets = manifests.of_kind("PodDisruptionBudget")
-    assert budgets.keys() == {kubernetes_name(name) for name in (*topology.AGENTS, "gateway")}
+    assert budgets.keys() == {kubernetes_name(name) for name in (*topology.CONSUMERS, "gateway")}
     for name, budget in budgets.items():
         assert budget["spec"]["maxUnavailable"] == 1
         pods = manifests.of_kind("Deployment")[name]["spec"]["template"]["metadata"]["labels"]
