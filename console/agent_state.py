@@ -35,6 +35,7 @@ PARTS: Final = {
     "vision_analyzer": "the vision model",
     "sharepoint_uploader": "SharePoint",
     "validation_reporter": "SharePoint",
+    "webhook_notifier": "a web hook",
 }
 """What each agent waits for most of its time."""
 PART_NAMES: Final = {"sharepoint": "SharePoint", "vision": "the vision model"}
@@ -170,6 +171,11 @@ def outage(agent: str, part: str, reason: str) -> str:
     reason = _REQUEST.sub("", reason)
     why = f" ({reason})" if reason else ""
     name, _, target = part.partition("/")
+    if name == "webhook":
+        return (
+            f"{agent}: the web hook {target} takes no notice{why}. Its notices are postponed, and those for"
+            " other web hooks go on; `erni webhook list` shows since when"
+        )
     if target:
         return (
             f"{agent}: every photo for {target} fails{why}. Its photos are postponed, and photos for other"
@@ -185,7 +191,8 @@ def outage(agent: str, part: str, reason: str) -> str:
 def works_again(agent: str, part: str) -> str:
     """Say that an outage is over."""
     name, _, target = part.partition("/")
-    return f"{agent}: {target or PART_NAMES.get(name, name)} works again, and its photos go on"
+    what = "notices" if name == "webhook" else "photos"
+    return f"{agent}: {target or PART_NAMES.get(name, name)} works again, and its {what} go on"
 
 
 def _notes(agent: AgentStatus) -> list[str]:

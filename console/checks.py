@@ -178,7 +178,7 @@ async def _ownerless(redis: Redis, settings: Settings) -> list[Check]:
 
     found = {
         stage.agent: await ownerless.count(redis, stage, keys.all_lanes(settings.lanes))
-        for stage in topology.PIPELINE
+        for stage in topology.STAGES
     }
     return [
         _failed(

@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "gateway": ("gateway", "serve publishing over HTTP, health, metrics and the metrics targets"),
     "console": ("console", "a link that signs in to the web console, once"),
     "key": ("key", "keys for publishing and reading over HTTP: add, list, remove"),
+    "webhook": ("webhook", "notices over HTTP when photos end: add, list, remove, rotate, enable"),
 }
 """Each command, the module of `console.commands` that has it, and what it does in a line."""
 _OURS: Final = ("console", "consumers", "events", "sandbox", "shared")

@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run one agent process. Start several to scale; SIGTERM stops one and loses nothing.",
         epilog="example: python -m consumers vision_analyzer --concurrency 4",
     )
-    parser.add_argument("agent", choices=topology.AGENTS, help="which agent")
+    parser.add_argument("agent", choices=topology.CONSUMERS, help="which agent")
     parser.add_argument(
         "--concurrency", type=_at_least_one, metavar="N", help="entries in flight at once (CONCURRENCY)"
     )

@@ -123,6 +123,8 @@ def _role(name: str) -> str:
         return "Where upstream systems publish. Entries are deleted when they are handed off."
     if name in topology.PUBLIC:
         return "For everybody to read, each with a consumer group of its own; kept for seven days."
+    if name == topology.QUEUED:
+        return "Between agents and the notifier: notices that wait to be posted to web hooks."
     return "Between two agents: only its agent reads it."
 
 
@@ -133,20 +135,19 @@ def _dead_channels() -> dict[str, Any]:
             "description": f"What {agent} could not process; stays until somebody replays or discards it.",
             "messages": {"dead": {"$ref": "#/components/messages/dead"}},
         }
-        for agent in topology.AGENTS
+        for agent in topology.CONSUMERS
     }
 
 
 def _operations() -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for stage in topology.PIPELINE:
+    for stage in topology.STAGES:
         for name in stage.reads:
             found[f"{stage.agent}.reads.{name}"] = _operation("receive", name, "event", stage.agent)
         for name in stage.writes:
             found[f"{stage.agent}.writes.{name}"] = _operation("send", name, "event", stage.agent)
-        found[f"{stage.agent}.writes.{topology.FAILED}"] = _operation(
-            "send", topology.FAILED, "event", stage.agent
-        )
+        for name in (topology.FAILED, topology.QUEUED) if stage.about_photos else ():
+            found[f"{stage.agent}.writes.{name}"] = _operation("send", name, "event", stage.agent)
         found[f"{stage.agent}.gives.up"] = _operation("send", f"dead.{stage.agent}", "dead", stage.agent)
     found["session.completes"] = _operation("send", topology.COMPLETED, "event", "session")
     return found

@@ -3,8 +3,8 @@
 ``id source type specversion time subject datacontenttype sessionid traceparent tracestate data``.
 Only ``data`` is required of an upstream. Attributes we do not know are carried along unchanged; names that
 begin with ``erni`` are ours: ``ernionce`` (the fingerprint that the publisher's marker holds), ``ernisteps``
-(the agents so far), ``ernidelayed`` and ``ernireplay`` (written by the delivery engine when an entry comes
-back).
+(the agents so far), ``ernisource`` (the source that submitted the photo), ``ernidelayed`` and ``ernireplay``
+(written by the delivery engine when an entry comes back).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import msgspec
 
 from . import attributes, identities, topology
 from .identities import PhotoId, SessionId
+from .limits import MAX_SOURCE
 from .types import Event, PhotoSubmitted, Step
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ MAX_CONTEXT_CHARS: Final = 16_447
 
 ATTRIBUTES: Final = frozenset(
     b"id source type specversion time subject datacontenttype dataschema sessionid dataref erniphotoref"
-    b" traceparent tracestate data ernionce ernisteps ernidelayed ernireplay".split()
+    b" traceparent tracestate data ernionce ernisource ernisteps ernidelayed ernireplay".split()
 )
 _NAMES: Final = {name: name.encode() for name in topology.TYPES}
 _DELAYED: Final = re.compile(rb"[0-9]{1,15}:[0-9]{1,9}:[0-9]{1,9}")
@@ -67,6 +68,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """JSON list of Step, as it came."""
     delayed: bytes = b""
     replay: bytes = b""
+    origin: bytes = b""
+    """The source that submitted the photo, or the session's first one, as it came; empty if unknown."""
     extras: tuple[bytes, ...] = ()
     """Unknown fields, name and value in turn."""
     marked: bool = False
@@ -147,6 +150,7 @@ def _decode(stream: str, entry_id: str, fields: Sequence[bytes], pairs: dict[byt
         delayed=_ours(_DELAYED, delayed) if delayed else b"",
         replay=_ours(_REPLAY, replay) if replay else b"",
         extras=extras,
+        origin=get(b"ernisource", b"") if stream != topology.INTAKE else _origin(get(b"source", b"")),
         # an entry that comes back (postponed, replayed) was marked at its first delivery
         canonical=get(b"ernionce", b"").startswith(b"sha256:"),
         marked=b"ernionce" in pairs or b"ernidelayed" in pairs or b"ernireplay" in pairs,
@@ -179,6 +183,11 @@ def _ours(form: re.Pattern[bytes], value: bytes) -> bytes:
     return value if value and form.fullmatch(value) else b""
 
 
+def _origin(source: bytes) -> bytes:
+    """Return the source of a submission, if it can travel on as an attribute of its own."""
+    return source if len(source) <= MAX_SOURCE and source.isascii() else b""
+
+
 def _context(value: bytes | None) -> str:
     """Return a trace context field as text. What is not ASCII is no trace context, but costs no photo."""
     return value.decode("ascii", "replace") if value else ""
@@ -194,6 +203,7 @@ def encode(
     traceparent: str = "",
     tracestate: str = "",
     steps: bytes = b"",
+    origin: bytes = b"",
     extras: Sequence[str | bytes] = (),
     made_at: str = "",
 ) -> list[str | bytes]:
@@ -223,6 +233,8 @@ def encode(
             fields += ("tracestate", tracestate)
     if steps:
         fields += ("ernisteps", steps)
+    if origin:
+        fields += ("ernisource", origin)
     fields += extras
     fields += ("data", _ENCODER.encode(event))
     return fields

@@ -23,6 +23,7 @@ TYPES: Final[Mapping[str, type[types.Event]]] = MappingProxyType(
         "photo.failed": types.PhotoFailed,
         "session.completed": types.SessionCompleted,
         "session.reported": types.SessionReported,
+        "webhook.queued": types.WebhookQueued,
     }
 )
 """Event type name, which is also the stream's name, and the struct its data has."""
@@ -33,6 +34,15 @@ NAMES: Final[Mapping[type[types.Event], str]] = MappingProxyType(
 
 
 _BULK: Final = ".bulk"
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes when an entry comes back that failed in a way that may pass: one attempt, then a wait."""
+
+    delays: tuple[float, ...]
+    """Seconds after the first, the second, … failed attempt; after one more the entry is a dead letter."""
+    longest: float
+    """Seconds since the first postponement after which the entry is a dead letter, tried or not."""
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +60,10 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     writes: tuple[str, ...]
     bulk: tuple[str, ...] = ()
     """Those of `reads` that have a second stream, for bulk work."""
+    about_photos: bool = True
+    """Whether its entries are photos on their way: sessions, photo records and `photo.failed` follow them."""
+    schedule: Schedule | None = None
+    """None: three attempts a few seconds apart, as the delivery engine makes them."""
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -116,6 +130,21 @@ PIPELINE: Final[tuple[Stage, ...]] = (
     ),
 )
 
+NOTIFIER: Final = Stage(
+    agent="webhook_notifier",
+    does="posts notices to web hooks",
+    handoff_type="webhook_delivery",
+    reads=("webhook.queued",),
+    writes=(),
+    about_photos=False,
+    # after the example of Standard Webhooks 1.0.0, § Deliverability and reliability
+    schedule=Schedule(delays=(5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 36_000.0), longest=259_200.0),
+)
+"""Stands beside the pipeline: no photo passes it, and the pipeline works without it."""
+
+STAGES: Final = (*PIPELINE, NOTIFIER)
+"""Everything that reads a stream as a consumer group of the delivery engine."""
+
 INTAKE: Final = "photo.submitted"
 """Where upstream systems publish."""
 VALIDATED: Final = "photo.validated"
@@ -124,10 +153,14 @@ FAILED: Final = "photo.failed"
 """Written beside each dead letter that names a photo, by the settle of whichever agent gives up."""
 COMPLETED: Final = "session.completed"
 """Written by the settle that ends a session's last photo, not by an agent."""
+QUEUED: Final = "webhook.queued"
+"""Written beside an end, by the same settle, once for each web hook that wants it."""
 PUBLIC: Final = ("photo.validated", "photo.failed", "session.reported")
 """Output streams: they belong to their readers, and are trimmed by age only."""
 
 AGENTS: Final = tuple(stage.agent for stage in PIPELINE)
+CONSUMERS: Final = tuple(stage.agent for stage in STAGES)
+"""The agents, and the notifier."""
 BULK: Final = frozenset(name for stage in PIPELINE for name in stage.bulk)
 """The event types whose streams have a second one beside them. What was bulk work stays bulk work."""
 
@@ -136,11 +169,11 @@ STREAMS: Final = (*TYPES, *map(bulk_of, sorted(BULK)))
 
 
 def stage_of(agent: str) -> Stage:
-    """Return the stage of an agent. Raises KeyError with the names of all agents."""
-    for stage in PIPELINE:
+    """Return the stage of an agent or of the notifier. Raises KeyError with all their names."""
+    for stage in STAGES:
         if stage.agent == agent:
             return stage
-    raise KeyError(f"no agent is called {agent!r}; there are {', '.join(AGENTS)}")
+    raise KeyError(f"no agent is called {agent!r}; there are {', '.join(CONSUMERS)}")
 
 
 def picture() -> str:

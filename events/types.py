@@ -265,6 +265,15 @@ class SessionReported(Record, frozen=True, kw_only=True):
     dead_photos: list[PhotoInShort] = []
 
 
+class WebhookQueued(Record, frozen=True, kw_only=True):
+    """A notice about an end waits for its delivery to one web hook. Between agents and the notifier only."""
+
+    endpoint: str
+    """The id of the web hook, as `erni webhook list` shows it."""
+    body: str
+    """What is posted, to the byte: a JSON document with `type`, `timestamp` and `data`."""
+
+
 Event: TypeAlias = (
     PhotoSubmitted
     | SchemaExtracted
@@ -275,4 +284,5 @@ Event: TypeAlias = (
     | PhotoFailed
     | SessionCompleted
     | SessionReported
+    | WebhookQueued
 )

@@ -90,7 +90,11 @@ def sized(settings: Settings, cores: int) -> dict[str, int]:
     """
     vision = cores if settings.vision_backend == "local" else cores // 2
     numbers = dict.fromkeys(topology.AGENTS, max(1, min(cores // 8, 2)))
-    return numbers | {"schema_extractor": 1, "vision_analyzer": max(1, min(vision, 8))}
+    return numbers | {
+        "schema_extractor": 1,
+        "vision_analyzer": max(1, min(vision, 8)),
+        topology.NOTIFIER.agent: 1,
+    }
 
 
 def plan_up(
@@ -152,7 +156,8 @@ class _Plan:
             self._gateway()
         settings = self._settings()
         numbers = sized(settings, cores()) | dict(numbers)
-        for agent in topology.AGENTS:
+        # a web hook can only be registered at a system that stays
+        for agent in topology.CONSUMERS if gateway else topology.AGENTS:
             number = numbers[agent]
             for index in range(1, number + 1):
                 self._agent(agent, agent if number == 1 else f"{agent}.{index}", settings)

@@ -112,6 +112,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Hosts that `http(s):` sources may be on, comma-separated; ``*`` allows every public host."""
     source_roots: tuple[str, ...] = ()
     """Folders below which `file:` sources may be, separated by commas."""
+    webhook_hosts: tuple[str, ...] = ()
+    """Hosts of web hooks that may have a private address, comma-separated, as in SOURCE_HOSTS."""
+    webhook_timeout: Annotated[float, Meta(ge=0.1)] = 15.0
+    """Seconds that a web hook may take to answer."""
     max_photo_bytes: Annotated[int, Meta(ge=1)] = 15_000_000
     max_event_bytes: Annotated[int, Meta(ge=1024)] = 262_144
     max_backlog: Annotated[int, Meta(ge=1)] = 100_000

@@ -40,6 +40,7 @@ USED_FROM_OUTSIDE: Final[Mapping[str, str]] = MappingProxyType(
         "SharepointUploader": "an agent",
         "ValidationReporter": "an agent",
         "VisionAnalyzer": "an agent",
+        "WebhookNotifier": "an agent",
         "start_graph": "starts the emulator for whoever embeds it, as the tests do",
         "trace_back": "the last argument of every __exit__",
         "without_waiting": "the switch by which tests don't wait for retries",

@@ -19,6 +19,7 @@ _NAMES: Final = (
     r"activity",
     r"keys(:used)?",
     r"operations",
+    r"\{webhooks\}(:wh_[0-9a-f]+)?",
     r"paused",
     r"refused",
     r"system",

@@ -61,7 +61,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     showing.add_argument("id", metavar="ID", type=words, help="as `erni dead list` shows it")
     showing.add_argument(
-        "--agent", choices=topology.AGENTS, metavar="AGENT", help="if two agents have that id"
+        "--agent", choices=topology.CONSUMERS, metavar="AGENT", help="if two agents have that id"
     )
     replaying = add("replay", "send them through again")
     describe(
@@ -116,7 +116,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def _filters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("which ones (all conditions must hold)")
-    group.add_argument("--agent", choices=topology.AGENTS, metavar="AGENT", help=", ".join(topology.AGENTS))
+    names = topology.CONSUMERS
+    group.add_argument("--agent", choices=names, metavar="AGENT", help=", ".join(names))
     group.add_argument("--reason", choices=_REASONS, metavar="REASON", help=", ".join(_REASONS))
     group.add_argument("--error-type", metavar="TYPE", type=words, help="such as HttpStatusError")
     group.add_argument("--fingerprint", metavar="HEX", type=words, help="one kind of failure")

@@ -25,7 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         )
     else:
         describe(parser, "A paused agent reads again.", "erni resume sharepoint_uploader", run=resume)
-    parser.add_argument("agent", metavar="AGENT", choices=topology.AGENTS, help=", ".join(topology.AGENTS))
+    names = topology.CONSUMERS
+    parser.add_argument("agent", metavar="AGENT", choices=names, help=", ".join(names))
 
 
 async def pause(options: argparse.Namespace, output: Output) -> int:

@@ -59,8 +59,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def _number_of(text: str) -> tuple[str, int]:
     agent, given, number = text.partition("=")
-    if agent not in topology.AGENTS:
-        raise ValueError(f"{agent[:40]!r} is no agent; there are {', '.join(topology.AGENTS)}")
+    if agent not in topology.CONSUMERS:
+        raise ValueError(f"{agent[:40]!r} is no agent; there are {', '.join(topology.CONSUMERS)}")
     if not given:
         raise ValueError(f"how many? Write {agent}=3, for example")
     return agent, whole(1, 64)(number)

@@ -72,7 +72,7 @@ def _parts(lanes: int, redis: str) -> Iterator[str]:
     kind, place = _place(redis_address.read(redis or _ADDRESS))
     if redis:
         yield _POD.format(name="gateway", at=1, address=redis.replace("://", "://operator@", 1))
-    for stage in topology.PIPELINE:
+    for stage in topology.STAGES:
         found = streams(stage, lanes)
         name = stage.agent.replace("_", "-")
         if redis:

@@ -2,10 +2,12 @@
 -- that need it. The scripts give its functions `k`, the keys they were given:
 --   k.hash, k.open, k.lru, k.stats   the session, the two indexes (score: last access), what became of all sessions
 --   k.photos, k.completed            the session's photo ids, the stream session.completed (each where it is needed)
+--   k.source                         no key: the source of one of its photos, which the session keeps as its own
 --
 -- The hash: session_id, created_at, last_accessed (ms, server), access_count, site, library, expected, status (open |
--- completed), completion, received, <agent>…, validated, dead, postponed, traceparent. A value that is no session (another
--- type, a field missing, a counter that is no number) counts as absent: whoever creates a session puts one in its place.
+-- completed), completion, received, <agent>…, validated, dead, postponed, traceparent, source. A value that is no session
+-- (another type, a field missing, a counter that is no number) counts as absent: whoever creates a session puts one in its
+-- place.
 
 -- A key outlives its session by so much: sessions are removed by score, hash and member together; this is the backstop
 -- for when nobody sweeps.
@@ -112,12 +114,14 @@ local function session_complete(k, id, now, s)
     return false
   end
   if s.status == 'completed' then return false end
-  local all, counters, traceparent = redis.call('HGETALL', k.hash), {}, false
+  local all, counters, traceparent, source = redis.call('HGETALL', k.hash), {}, false, false
   local other = { session_id = 1, created_at = 1, last_accessed = 1, access_count = 1, site = 1, library = 1,
     expected = 1, status = 1, completion = 1 }
   for i = 1, #all, 2 do
     if all[i] == 'traceparent' then
       traceparent = all[i + 1]
+    elseif all[i] == 'source' then
+      source = all[i + 1]
     elseif not other[all[i]] then
       counters[all[i]] = session_number(all[i + 1])
     end
@@ -130,6 +134,10 @@ local function session_complete(k, id, now, s)
   if traceparent then
     fields[#fields + 1] = 'traceparent'
     fields[#fields + 1] = traceparent
+  end
+  if source then
+    fields[#fields + 1] = 'ernisource'
+    fields[#fields + 1] = source
   end
   redis.call('XADD', k.completed, '*', unpack(fields))
   redis.call('HSET', k.hash, 'completion', completion, 'status', 'completed')
@@ -173,6 +181,7 @@ local function session_move(k, id, deltas, create, expected, now, ttl, long_ttl)
     fields[#fields + 1] = expected
   end
   redis.call('HSET', k.hash, unpack(fields))
+  if k.source then redis.call('HSETNX', k.hash, 'source', k.source) end
   session_file(k, id, s, now, ttl, long_ttl)
   told.completed = session_complete(k, id, now, s)
   return told

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 In = TypeVar("In", bound=Event)
-Out = TypeVar("Out", bound=Event)
+Out = TypeVar("Out", bound=Event | None)
 
 
 current_delivery: ContextVar[Delivery] = ContextVar("current_delivery")
@@ -28,7 +28,9 @@ class AgentDefinitionError(TypeError):
 
 
 class Agent(Generic[In, Out]):
-    """Serve as the base of the five agents. A subclass names itself and turns an event into the next.
+    """Serve as the base of the five agents, and of the notifier, whose output is None.
+
+    A subclass names itself and turns an event into the next.
 
     An agent that reads or writes several types names their union:
     ``class ValidationReporter(Agent[PhotoUploaded | SessionCompleted, PhotoValidated | SessionReported])``.
@@ -79,7 +81,9 @@ class Agent(Generic[In, Out]):
 
 
 def _names(cls: type, argument: Any) -> frozenset[str]:
-    """Return the event type names of a generic argument, a struct or a union of structs."""
+    """Return the event type names of a generic argument, a struct or a union of structs; none for None."""
+    if argument is types.NoneType:
+        return frozenset()
     members = get_args(argument) if get_origin(argument) in (Union, types.UnionType) else (argument,)
     unknown = [str(member) for member in members if member not in topology.NAMES]
     if unknown:

@@ -14,7 +14,7 @@ from events.connection import RedisError
 from shared.delivery.agent import current_delivery
 from shared.delivery.outcome import MOVED, REPEATED, Outcome, Outcomes
 from shared.retry.classify import sentence_of
-from shared.retry.policy import Failed, attempt
+from shared.retry.policy import ATTEMPTS, Failed, attempt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +53,8 @@ class Handler:
         self._accounting = accounting
         self._types = runtime.stage.types
         self._first = topology.INTAKE in runtime.stage.reads
+        # a stage with a schedule waits outside the process, where an entry holds no slot
+        self._attempts = 1 if runtime.stage.schedule else ATTEMPTS
         self._max_deliveries = runtime.settings.max_deliveries
         self._lanes = runtime.settings.lanes
         self._streams = [lane.keys.stream(name) for name in runtime.stage.streams]
@@ -156,6 +158,7 @@ class Handler:
                 breakers=self._runtime.breakers,
                 observer=self,
                 stopping=self._runtime.stopping,
+                attempts=self._attempts,
             )
             if isinstance(result, Failed):
                 return self._outcomes.failed(delivery, envelope, result)

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import msgspec
 
 from events import codec, identities, topology
-from events.types import Event, Step
+from events.types import Event, Step, WebhookQueued
 from shared.delivery import packing
 from shared.delivery.dead_letter import Reason, beginnings, failed_event, letter_fields
 from shared.delivery.photo_record import record_fields
-from shared.delivery.postponed import delays_of, overdue
+from shared.delivery.postponed import delays_of, overdue, scheduled
 from shared.reports.german import FINAL
 from shared.retry.classify import Kind, sentence_of
-from shared.retry.errors import PermanentError, answer_of, cause_of
+from shared.retry.errors import PermanentError, PostponeError, answer_of, cause_of
+from shared.webhooks import notices
 
 if TYPE_CHECKING:
     from events.codec import Envelope
     from events.keys import Keys
+    from events.types import PhotoFailed
     from shared.delivery.delivery import Delivery
     from shared.delivery.runtime import Runtime
     from shared.retry.attempt import Attempt
@@ -50,6 +52,8 @@ class SessionMove(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     photos_key: str = ""
     """Where the photo is noted as one of the session's; '' where it was noted before."""
     photo_id: str = ""
+    source: bytes = b""
+    """The source of the photo; b'' where the session has one already."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -57,9 +61,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     what: What
     outputs: Sequence[tuple[str, Fields]] = ()
-    """Key and fields: the output events; or the dead letter and, where it names a photo, `photo.failed`."""
+    """Key and fields: the output events; or the dead letter and, where it names a photo, `photo.failed`.
+
+    After an end that web hooks want, the notices for them."""
     delayed_key: str = ""
     delay_ms: int = 0
+    held: bool = False
+    """It was postponed without being tried, which counts for no step of a stage's schedule."""
     photo: tuple[str, Fields] | None = None
     session: SessionMove | None = None
     raw: bytes | None = None
@@ -91,8 +99,10 @@ class Outcomes:
         self._stage = runtime.stage
         self._keys = keys
         self._writes = frozenset(runtime.stage.writes)
-        self._records = runtime.ttls.photo > 0
-        self._counts = runtime.settings.session_backend == "redis"
+        about_photos = runtime.stage.about_photos
+        self._records = about_photos and runtime.ttls.photo > 0
+        self._counts = about_photos and runtime.settings.session_backend == "redis"
+        self._subscriptions = runtime.subscriptions
         self._first = topology.INTAKE in runtime.stage.reads
         self._source = f"erni:{runtime.stage.agent}"
 
@@ -101,6 +111,8 @@ class Outcomes:
         attempts = len(result.failures) + 1
         value = result.value
         events: Sequence[Event] = value if isinstance(value, (list, tuple)) else (value,)
+        if value is None and not self._writes:
+            events = ()
         names = [topology.NAMES.get(type(event)) for event in events]
         if not self._writes.issuperset(names) or len(names) > MAX_OUTPUTS:
             wrong = self._wrong(events)
@@ -109,23 +121,27 @@ class Outcomes:
         steps = codec.with_step(envelope.steps, step)
         span, keys = delivery.span, self._keys
         bulk = delivery.stream >= len(self._stage.reads)
-        outputs = []
+        outputs: list[tuple[str, Fields]] = []
         for event, name in zip(events, names, strict=True):
+            event_id = identities.new_event_id()
             fields = codec.encode(
                 event,
-                event_id=identities.new_event_id(),
+                event_id=event_id,
                 source=self._source,
                 photo_id=getattr(event, "photo_id", None) or envelope.photo_id,
                 session_id=envelope.session_id,
                 traceparent=span.traceparent,
                 tracestate=span.tracestate,
                 steps=steps,
+                origin=envelope.origin,
                 extras=envelope.extras,
             )
             stream = str(name)
             if bulk and stream in topology.BULK:
                 stream = topology.bulk_of(stream)
             outputs.append((keys.prefix + stream, fields))
+            if self._subscriptions.exist:
+                outputs += self._notices(event, event_id, delivery, envelope)
         return Outcome(
             what="done",
             outputs=outputs,
@@ -137,6 +153,9 @@ class Outcomes:
     def failed(self, delivery: Delivery, envelope: Envelope, result: Failed) -> Outcome:
         """Make the outcome of a delivery whose agent failed, for whatever reason."""
         message = sentence_of(result.error)
+        delays, schedule = delays_of(envelope.delayed), self._stage.schedule
+        if schedule is not None:
+            result = scheduled(result, schedule, delays)
         if result.kind is Kind.UNHEALTHY:
             stopping = self._runtime.stopping.is_set()
             return Outcome(
@@ -146,7 +165,7 @@ class Outcomes:
                 attempts=len(result.failures),
                 unhealthy="" if stopping else message,
             )
-        if result.kind is Kind.POSTPONE and not overdue(delays_of(envelope.delayed)):
+        if result.kind is Kind.POSTPONE and not overdue(delays, schedule):
             return self._postponed(delivery, envelope, result, message)
         reason: Reason = "permanent" if result.kind is Kind.PERMANENT else "exhausted"
         return self.dead(delivery, reason, result.error, message, result.failures)
@@ -178,7 +197,8 @@ class Outcomes:
             attempts=failures,
             deliveries=delivery.deliveries + (delays_of(envelope.delayed).deliveries if envelope else 0),
             photo_id=envelope.photo_id if envelope else None,
-            session_id=session_id,
+            # a notice that was not delivered is none of the session's dead photos
+            session_id=session_id if self._stage.about_photos else None,
             file_name=_file_name(envelope),
             traceparent=delivery.traceparent,
             replays=replays,
@@ -189,7 +209,11 @@ class Outcomes:
         outputs: list[tuple[str, Fields]] = [(self._keys.dead(self._stage.agent), fields)]
         # a report that could not be written is no photo
         if envelope and envelope.photo_id and stream != topology.COMPLETED:
-            outputs.append((self._keys.stream(topology.FAILED), self._failed(delivery, envelope, fields)))
+            event, event_id = failed_event(fields), _failed_id(self._stage.agent, delivery)
+            failed = self._failed(event, event_id, delivery, envelope)
+            outputs.append((self._keys.stream(topology.FAILED), failed))
+            if self._subscriptions.exist:
+                outputs += self._notices(event, event_id, delivery, envelope)
         return Outcome(
             what="dead",
             outputs=outputs,
@@ -205,20 +229,47 @@ class Outcomes:
             attempts=attempts,
         )
 
-    def _failed(self, delivery: Delivery, envelope: Envelope, letter: Sequence[str | bytes]) -> Fields:
-        """Return the public event beside a dead letter; its id is the same however often this is repeated."""
-        agent, span = self._stage.agent, delivery.span
+    def _failed(self, event: PhotoFailed, event_id: str, delivery: Delivery, envelope: Envelope) -> Fields:
+        """Return the public event beside a dead letter."""
+        span = delivery.span
         return codec.encode(
-            failed_event(letter),
-            event_id=f"dead:{agent}:{delivery.entry_id}:{delivery.deliveries}",
+            event,
+            event_id=event_id,
             source=self._source,
             photo_id=envelope.photo_id,
             session_id=envelope.session_id,
             traceparent=span.traceparent,
             tracestate=span.tracestate,
             steps=envelope.steps,
+            origin=envelope.origin,
             extras=envelope.extras,
         )
+
+    def _notices(
+        self, event: Event, event_id: str, delivery: Delivery, envelope: Envelope
+    ) -> list[tuple[str, Fields]]:
+        """Return a notice of an event for each web hook that wants it, for the same script."""
+        name = topology.NAMES[type(event)]
+        wanting = self._subscriptions.of(envelope.origin, name)
+        if not wanting:
+            return []
+        key, body, span = self._keys.stream(topology.QUEUED), notices.body(event, name), delivery.span
+        return [
+            (
+                key,
+                codec.encode(
+                    WebhookQueued(endpoint=endpoint, body=body),
+                    # the id of the end itself, which every attempt sends as webhook-id
+                    event_id=event_id,
+                    source=f"erni:webhook:{endpoint}",
+                    photo_id=getattr(event, "photo_id", None),
+                    session_id=envelope.session_id,
+                    traceparent=span.traceparent,
+                    tracestate=span.tracestate,
+                ),
+            )
+            for endpoint in wanting
+        ]
 
     def _postponed(self, delivery: Delivery, envelope: Envelope, result: Failed, message: str) -> Outcome:
         session = None
@@ -231,11 +282,13 @@ class Outcomes:
                 expected=_expected(envelope),
                 photos_key=self._keys.session_photos(envelope.session_id) if self._first else "",
                 photo_id=envelope.photo_id if self._first else "",
+                source=envelope.origin if self._first else b"",
             )
         return Outcome(
             what="postponed",
             delayed_key=self._keys.delayed(self._stage.agent),
             delay_ms=max(1, int(result.seconds * 1000)),
+            held=self._stage.schedule is not None and isinstance(result.error, PostponeError),
             photo=self._photo(
                 delivery,
                 self._step(delivery, max(1, len(result.failures))),
@@ -289,6 +342,7 @@ class Outcomes:
             expected=_expected(envelope),
             photos_key=self._keys.session_photos(session_id),
             photo_id=envelope.photo_id,
+            source=envelope.origin,
         )
 
     def _counted_dead(
@@ -308,6 +362,7 @@ class Outcomes:
             expected=_expected(envelope),
             photos_key=self._keys.session_photos(session_id) if photo else "",
             photo_id=photo or "",
+            source=envelope.origin if envelope and self._first else b"",
         )
 
     def _photo(
@@ -323,6 +378,11 @@ class Outcomes:
             # an empty value replaces what an earlier submission of the photo left
             fields += ("unknown_fields", ", ".join(delivery.unknown).encode("utf-8", "replace"))
         return self._keys.photo(envelope.photo_id), fields
+
+
+def _failed_id(agent: str, delivery: Delivery) -> str:
+    """Return the id of a `photo.failed`: the same however often this is repeated."""
+    return f"dead:{agent}:{delivery.entry_id}:{delivery.deliveries}"
 
 
 def _cause(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,18 +11,22 @@ import msgspec
 from events import codec, topology
 from events.codec import UndecodableError
 from shared.delivery import packing, scripts
+from shared.retry.classify import Kind, classify, retry_after_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from events.keys import Keys
-    from events.topology import Stage
+    from events.topology import Schedule, Stage
     from shared.delivery.lane import Lane
     from shared.delivery.runtime import Ttls
+    from shared.retry.policy import Failed
 
 LONGEST_SECONDS: Final = 24 * 3600.0
 """An entry that has been postponed for so long in all is dead (`exhausted`)."""
 MOVED_AT_ONCE: Final = 100
+_SPREAD: Final = 1.1
+"""The waits of a schedule become longer by up to a tenth."""
 
 
 class Delays(msgspec.Struct, frozen=True):
@@ -42,9 +47,25 @@ def delays_of(field: bytes) -> Delays:
     return Delays(int(parts[0]) / 1000, int(parts[1]), int(parts[2]))
 
 
-def overdue(delays: Delays) -> bool:
+def overdue(delays: Delays, schedule: Schedule | None = None) -> bool:
     """Return whether an entry has been postponed for too long."""
-    return delays.first > 0 and time.time() - delays.first > LONGEST_SECONDS
+    longest = schedule.longest if schedule else LONGEST_SECONDS
+    return delays.first > 0 and time.time() - delays.first > longest
+
+
+def scheduled(failed: Failed, schedule: Schedule, delays: Delays) -> Failed:
+    """Return a failure as the stage's schedule has it: postponed if it may pass and a step is left.
+
+    A failure that asked for a wait itself (its breaker is open) was no attempt and stays as it is.
+    """
+    if classify(failed.error) is not Kind.TRANSIENT:
+        return failed
+    if delays.times >= len(schedule.delays):
+        return msgspec.structs.replace(failed, kind=Kind.TRANSIENT)
+    seconds = max(schedule.delays[delays.times], retry_after_of(failed.error) or 0.0)
+    # so that entries that failed together do not come back together
+    spread = random.uniform(1.0, _SPREAD)  # noqa: S311 - spread, not a secret
+    return msgspec.structs.replace(failed, kind=Kind.POSTPONE, seconds=seconds * spread)
 
 
 async def move_due(lane: Lane, stage: Stage, ttls: Ttls) -> int:

@@ -133,6 +133,8 @@ class AgentProcess:
                 await startup.require(
                     self.redis, lanes=settings.lanes, allow_volatile=settings.allow_volatile_redis
                 )
+                # before the first entry ends, whose notices would be missing
+                await self.runtime.subscriptions.refresh(self.redis)
             except Exception as error:
                 if startup.is_passing(error):
                     _log.warning("waiting for redis", error=str(error)[:300])
@@ -144,7 +146,11 @@ class AgentProcess:
     async def _work(self) -> None:
         heartbeats = [asyncio.create_task(worker.heartbeat.run()) for worker in self._lanes]
         readers = [asyncio.create_task(worker.read()) for worker in self._lanes]
-        others = [asyncio.create_task(self.runtime.limits.watch()), asyncio.create_task(self._begun())]
+        others = [
+            asyncio.create_task(self.runtime.limits.watch()),
+            asyncio.create_task(self.runtime.subscriptions.keep(self.redis)),
+            asyncio.create_task(self._begun()),
+        ]
         if self._background is not None:
             others.append(asyncio.create_task(self._run_background(self._background)))
         stopped = asyncio.create_task(self.runtime.stopping.wait())

@@ -12,14 +12,20 @@ from events.topology import Stage
 from shared.delivery.agent import Agent
 from shared.delivery.gate import Gate
 from shared.delivery.slots import Slots
-from shared.retry.breaker import Breakers
+from shared.retry.breaker import LONGEST_SPREAD, Breakers
 from shared.retry.limit import TimeLimits
 from shared.settings import Settings
 from shared.telemetry.metrics import BREAKER_OPEN, AgentMetrics
 from shared.telemetry.tracing import DeliverySpans
+from shared.webhooks.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from typing import Self
+
+
+_HELD_SECONDS = 7200.0
+"""Where a stage has a schedule: seconds after which an entry is looked at again whose target has failed for
+so long. An endpoint can be down for days, and each look at a waiting entry costs a hand-off."""
 
 
 class Ttls(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +52,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     gate: Gate
     stopping: asyncio.Event
     ttls: Ttls
+    subscriptions: Subscriptions
 
     @classmethod
     def of(
@@ -60,7 +67,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
             spans=spans,
             metrics=AgentMetrics(agent.name),
             slots=Slots(settings.concurrency),
-            breakers=Breakers(agent.dependencies, on_change=_show_breaker),
+            breakers=Breakers(agent.dependencies, on_change=_show_breaker, longest_spread=_spread(stage)),
             limits=TimeLimits(settings.handle_timeout),
             gate=Gate(),
             stopping=asyncio.Event(),
@@ -69,7 +76,12 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
                 session=settings.session_ttl * 1000,
                 session_in_flight=SESSION_TTL_IN_FLIGHT * 1000,
             ),
+            subscriptions=Subscriptions(),
         )
+
+
+def _spread(stage: Stage) -> float:
+    return _HELD_SECONDS if stage.schedule else LONGEST_SPREAD
 
 
 def _show_breaker(name: str, is_open: bool) -> None:  # noqa: FBT001 - a callback's value

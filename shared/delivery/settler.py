@@ -15,12 +15,13 @@ from shared.delivery.news import GroupLost
 from shared.telemetry.metrics import SESSION_CREATED, SESSION_ERRORS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from shared.delivery.accounting import Accounting
     from shared.delivery.delivery import Delivery
     from shared.delivery.lane import Lane
     from shared.delivery.news import News
+    from shared.delivery.outcome import SessionMove
     from shared.delivery.runtime import Runtime
 
 BATCH: Final = 200
@@ -212,24 +213,33 @@ class Settler:
                 entry["raw"] = outcome.raw
             if outcome.delayed_key:
                 entry["delayed"], entry["wait"] = at(outcome.delayed_key), outcome.delay_ms
+                if outcome.held:
+                    entry["held"] = True
             if outcome.photo:
                 entry["photo"], entry["record"] = at(outcome.photo[0]), outcome.photo[1]
             if move := outcome.session:
-                entry["session"] = {
-                    "key": at(move.key),
-                    "id": move.session_id,
-                    "deltas": move.deltas,
-                    "create": move.create,
-                    "expected": move.expected,
-                    "photos": at(move.photos_key) if move.photos_key else 0,
-                    "photo": move.photo_id,
-                }
+                entry["session"] = _packed(move, at)
             entries.append(entry)
         ids = sorted((delivery.entry_id for delivery in batch), key=_order)
         packed = packing.pack(
             {**self._constant, "batch": self._batch, "lowest": ids[0], "highest": ids[-1], "entries": entries}
         )
         return list(index), packed
+
+
+def _packed(move: SessionMove, at: Callable[[str], int]) -> dict[str, object]:
+    packed: dict[str, object] = {
+        "key": at(move.key),
+        "id": move.session_id,
+        "deltas": move.deltas,
+        "create": move.create,
+        "expected": move.expected,
+        "photos": at(move.photos_key) if move.photos_key else 0,
+        "photo": move.photo_id,
+    }
+    if move.source:
+        packed["source"] = move.source
+    return packed
 
 
 def _order(entry_id: str) -> tuple[int, int]:

@@ -158,7 +158,7 @@ class DeadLetters:
     def _places(self, wanted: DeadFilter) -> list[tuple[str, Keys]]:
         if wanted.agent is not None:
             topology.stage_of(wanted.agent)
-        agents = topology.AGENTS if wanted.agent is None else (wanted.agent,)
+        agents = topology.CONSUMERS if wanted.agent is None else (wanted.agent,)
         return [(agent, lane) for agent in agents for lane in self._lanes]
 
     async def bounds(self, wanted: DeadFilter, *, archived: bool = False) -> Bounds:
@@ -280,7 +280,7 @@ class DeadLetters:
     async def _raw(
         self, dead_id: str, agent: str | None, *, archived: bool
     ) -> tuple[str, Keys, bytes, list[bytes]] | None:
-        for name in topology.AGENTS if agent is None else (agent,):
+        for name in topology.CONSUMERS if agent is None else (agent,):
             for lane in self._lanes:
                 stream = lane.archive(name) if archived else lane.dead(name)
                 page = await call(self._redis, "XRANGE", stream, dead_id, dead_id)

@@ -12,7 +12,7 @@ from events.identities import SessionId
 from shared.delivery.dead_letter import DeadLetter
 from shared.operations import submissions
 from shared.operations.dead_letters import DeadFilter, DeadLetters
-from shared.operations.in_use import contents_in, on_their_way
+from shared.operations.in_use import contents_in, named, on_their_way
 from shared.operations.retention import CONTENT_FOLDERS
 from shared.photo_store import CONTENT, SCHEME, BlobMissingError
 from shared.reports.photo_report import photos_of_session, read_photo_report, session_prefix
@@ -77,8 +77,10 @@ async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int
     found: dict[bool, list[DeadLetter]] = {False: [], True: []}
     for archived, letters in found.items():
         async for letter in dead.find(DeadFilter(), archived=archived):
-            contents = contents_in(await dead.original(letter, archived=archived))
-            if letter.session_id == session:
+            original = await dead.original(letter, archived=archived)
+            contents = contents_in(original)
+            # a notice names its session in the entry alone: it is none of the session's dead photos
+            if session == letter.session_id or session in named(original, b"sessionid"):
                 letters.append(letter)
                 mine |= contents
             else:

@@ -36,7 +36,7 @@ async def on_their_way(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
                 for name in stage.streams:
                     async for flat in _entries(redis, lane.stream(name)):
                         contents |= contents_in(flat)
-                        sessions |= _named(flat, b"sessionid")
+                        sessions |= named(flat, b"sessionid")
                 async for member, _ in redis.zscan_iter(lane.delayed(stage.agent), count=_PAGE):
                     contents |= contents_in([member])
             start = 0
@@ -66,7 +66,7 @@ async def _dead(redis: Redis, lanes: int) -> tuple[set[str], set[str]]:
                 async for flat in _entries(redis, stream):
                     raw = next((value for name, value in _pairs(flat) if name == b"raw"), b"")
                     contents |= contents_in(packing.unpack_fields(raw))
-                    sessions |= _named(flat, b"session")
+                    sessions |= named(flat, b"session")
     return contents, sessions
 
 
@@ -80,8 +80,9 @@ async def _entries(redis: Redis, stream: str) -> AsyncIterator[list[bytes]]:
 
 
 def _pairs(flat: list[bytes]) -> list[tuple[bytes, bytes]]:
-    return list(zip(flat[::2], flat[1::2], strict=True))
+    return list(zip(flat[::2], flat[1::2], strict=False))
 
 
-def _named(flat: list[bytes], field: bytes) -> set[str]:
+def named(flat: list[bytes], field: bytes) -> set[str]:
+    """Return the values of a field in a flat list of names and values."""
     return {value.decode("utf-8", "replace") for name, value in _pairs(flat) if name == field}

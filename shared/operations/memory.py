@@ -74,7 +74,7 @@ async def _biggest(redis: Redis, lanes: int) -> str:
     sizes: dict[str, int] = {}
     try:
         for lane in keys.all_lanes(lanes):
-            for agent in topology.AGENTS:
+            for agent in topology.CONSUMERS:
                 name = f"the dead letters of {agent}"
                 sizes[name] = sizes.get(name, 0) + await _size(redis, lane.dead(agent))
             for event in topology.STREAMS:

@@ -16,6 +16,7 @@ from shared.delivery import packing
 from shared.delivery.dead_letter import read_letter
 from shared.delivery.heartbeat import ProcessInfo
 from shared.delivery.photo_record import AgentPart
+from shared.webhooks.subscriptions import read_index
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +111,10 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """All agents in the topology's order, and the public streams' lengths."""
+    """All agents in the topology's order, and the public streams' lengths.
+
+    The notifier is among them if it runs, if something waits for it, or if a web hook is on.
+    """
 
     agents: list[AgentStatus]
     public: dict[str, int]
@@ -122,13 +126,16 @@ async def read_status(redis: Redis, *, lanes: int = 1, alive_within: float = 15.
     all_keys = keys.all_lanes(lanes)
     now = await _now(redis)
     agents = []
-    for stage in topology.PIPELINE:
+    for stage in topology.STAGES:
         known = await _processes(redis, stage, all_keys, now)
         recent = [process for process in known if process.beat_seconds_ago <= alive_within]
         ended = [process for process in recent if _ended(process)]
         processes = [process for process in recent if process not in ended]
         paused = await _paused(redis, stage, all_keys)
         depth = await depth_of(redis, stage, all_keys)
+        if stage is topology.NOTIFIER and not (known or _busy(depth) or await _wanted(redis)):
+            # nobody asked for notices, so that nothing is missing
+            continue
         some_died = any("x" in process.says.recent for process in processes)
         message, alike = await _last_deaths(redis, stage, all_keys) if some_died else ("", 0)
         agents.append(
@@ -147,6 +154,20 @@ async def read_status(redis: Redis, *, lanes: int = 1, alive_within: float = 15.
         name: sum([await redis.xlen(lane.stream(name)) for lane in all_keys]) for name in topology.PUBLIC
     }
     return PipelineStatus(agents=agents, public=public, server_time=now)
+
+
+def _busy(depth: Depth) -> bool:
+    return any((depth.backlog, depth.delayed, depth.dead))
+
+
+async def _wanted(redis: Redis) -> bool:
+    """Return whether there is a web hook that is on; False where the caller's role may not look."""
+    try:
+        return any((await read_index(redis)).values())
+    except RedisError as error:
+        if trouble_of(error) is Trouble.NO_PERMISSION:
+            return False
+        raise
 
 
 async def depth_of(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> Depth:

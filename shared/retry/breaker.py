@@ -25,7 +25,8 @@ FIRST_PROBE: Final = 2.0
 LONGEST_PROBE: Final = 10.0
 """Seconds between probes, doubling from the first to the longest: work resumes within ten seconds of the
 other side's return, and one call in ten seconds burdens nobody."""
-_SPREAD: Final = (6.0, 60.0)
+_SHORTEST_SPREAD: Final = 6.0
+LONGEST_SPREAD: Final = 60.0
 """Seconds over which the postponed entries of a target come back: more the longer it has refused, because
 each of them costs a hand-off, and a person has to act first."""
 
@@ -107,11 +108,16 @@ class Breakers:
         stops_reading: Iterable[str],
         *,
         on_change: Callable[[str, bool], None] = lambda _name, _open: None,
+        longest_spread: float = LONGEST_SPREAD,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start closed. `stops_reading`: parts the agent cannot work without; `on_change(name, is open)`."""
+        """Start closed. `stops_reading`: parts the agent cannot work without; `on_change(name, is open)`.
+
+        `longest_spread`: seconds over which the postponed entries of a target come back at most.
+        """
         self._stops_reading = frozenset(stops_reading)
         self._on_change = on_change
+        self._longest_spread = longest_spread
         self._clock = clock
         self._breakers: dict[str, Breaker] = {}
 
@@ -126,7 +132,8 @@ class Breakers:
             self._opened(breaker)
 
     def _forget_targets(self) -> None:
-        long_ago = self._clock() - _FORGOTTEN
+        # an entry that waits meets its target again within the spread
+        long_ago = self._clock() - max(_FORGOTTEN, 2 * self._longest_spread)
         for name in [name for name, one in self._breakers.items() if "/" in name and one.met_at < long_ago]:
             if self._breakers.pop(name).open_since is not None:
                 self._on_change(name, False)  # noqa: FBT003 - closed
@@ -214,7 +221,10 @@ class Breakers:
         breaker = self._breakers.get(name) if name else None
         if breaker is None:
             return FIRST_PROBE + random.uniform(2.0, 6.0)  # noqa: S311 - spread, not a secret
-        spread = _SPREAD[0]
+        patient = self._longest_spread > LONGEST_SPREAD
+        spread = LONGEST_SPREAD if patient else _SHORTEST_SPREAD
         if breaker.name not in self._stops_reading and breaker.open_since is not None:
-            spread = min(max(spread, self._clock() - breaker.open_since), _SPREAD[1])
-        return breaker.probe_in + random.uniform(2.0, spread)  # noqa: S311 - spread, not a secret
+            spread = min(max(spread, self._clock() - breaker.open_since), self._longest_spread)
+        # where targets may be down for days, each look at an entry comes after about twice the time
+        shortest = spread / 2 if patient else 2.0
+        return breaker.probe_in + random.uniform(shortest, spread)  # noqa: S311 - spread, not a secret

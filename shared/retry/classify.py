@@ -83,7 +83,7 @@ def classify(error: BaseException) -> Kind:
 
 def retry_after_of(error: BaseException) -> float | None:
     """Return the seconds that the other side asked us to wait, if it did."""
-    return error.retry_after if isinstance(error, HttpStatusError) else None
+    return error.retry_after if isinstance(error, (HttpStatusError, TransientError)) else None
 
 
 def sentence_of(error: BaseException) -> str:

@@ -30,6 +30,11 @@ class SetupError(PermanentError):
 class TransientError(Exception):
     """Report that trying again may help, where no connection error and no HTTP status shows it."""
 
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        """`retry_after`: seconds from now before which the other side does not want to be asked."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
 
 class PostponeError(Exception):
     """Postpone the entry by `seconds` without using up an attempt (a budget is spent)."""
@@ -125,7 +130,7 @@ def aimed_at(name: str, target: str, refusals: Collection[int] = OF_A_TARGET) ->
     key = f"{name}/{target}" if target else name
     parts = _answered.get(None)
     if target and parts is not None and (wait := parts.hold(key)):
-        raise PostponeError(f"{target} has failed several photos in a row", wait)
+        raise PostponeError(f"{target} has failed several times in a row", wait)
     try:
         yield
     except Exception as error:

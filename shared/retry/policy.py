@@ -94,8 +94,9 @@ async def attempt(
     breakers: Breakers,
     observer: Observer,
     stopping: asyncio.Event,
+    attempts: int = ATTEMPTS,
 ) -> Succeeded[T] | Failed:
-    """Call ``handle(event)``, and call it again while that may help.
+    """Call ``handle(event)``, and call it again while that may help, `attempts` times at most.
 
     `limit` bounds each attempt; one that is cut off counts as a transient failure. tenacity starts only
     after a first failure, so a first try that succeeds costs nothing of it. `stopping` ends a wait at once
@@ -110,7 +111,8 @@ async def attempt(
         # a target may take reads and refuse writes: only a success of the whole attempt says that it works
         breakers.succeeded({part for part in parts if "/" not in part} - {dependency_of(error)})
         parts.clear()
-        return await _Again(partial(_within, limit, handle, event), error, breakers, observer, stopping).run()
+        again = _Again(partial(_within, limit, handle, event), error, breakers, observer, stopping)
+        return await again.run(attempts)
     if parts:
         breakers.succeeded(parts)
         parts.clear()
@@ -156,9 +158,14 @@ class _Again(Generic[T]):
         self._failures: list[Attempt] = []
         self._since = breakers.now()
 
-    async def run(self) -> Succeeded[T] | Failed:
+    async def run(self, attempts: int) -> Succeeded[T] | Failed:
+        if attempts == 1 and self._first is not None:
+            # nothing to repeat: tenacity would cost more than the rest of the hand-off
+            self._worth_it(self._first)
+            self._failures.append(_failure(self._first, None))
+            return self._verdict(self._first)
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(ATTEMPTS),
+            stop=stop_after_attempt(attempts),
             wait=self._wait,
             retry=retry_if_exception(self._worth_it),
             sleep=self._sleep,

@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("--bug", choices=[*bugs.PLANT, *bugs.ELSEWHERE], help="with a deliberate mistake")
     parser.add_argument("--good", action="store_true", help="no photos that kill or are refused")
     parser.add_argument("--real", action="store_true", help="the real agents and SharePoint's emulator")
+    parser.add_argument("--hooks", action="store_true", help="a web hook hears of every end")
     parser.add_argument(
         "--big",
         action="store_true",
@@ -63,6 +64,7 @@ def main() -> int:
         kinds=tuple(given.only.split(",")) if given.only else KINDS,
         bug=given.bug or "",
         real=given.real,
+        hooks=given.hooks,
         mix=Mix(die=0, refuse=0) if given.real or given.good else Mix(),
     )
     if given.big:

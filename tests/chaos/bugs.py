@@ -7,11 +7,13 @@ The bugs are mistakes that are easily made and hard to see. Each must turn the c
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from events import codec
+from consumers import webhook_notifier
+from events import codec, topology
 from events.scripts import Script
 from shared.delivery import packing, scripts
 from shared.delivery.heartbeat import Watch
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from events.types import Event
+    from shared.webhooks.endpoints import Endpoint
 
 
 def write_a_field_more() -> None:
@@ -150,6 +153,40 @@ def _group_at_dollar() -> None:
     Reader._make_groups = make_groups  # type: ignore[method-assign]
 
 
+def _notice_apart() -> None:
+    """Write the notices after the settlement, in a step of their own, as everybody does without an outbox."""
+
+    async def settle(redis: Redis, keys: Sequence[str], packed: bytes) -> scripts.Settled:
+        batch = packing.unpack(packed)
+        outbox = next((place for place, key in enumerate(keys, 1) if key.endswith(topology.QUEUED)), 0)
+        apart = []
+        for entry in batch[b"entries"]:
+            outputs = entry.get(b"outputs", ())
+            apart += [flat for key, flat in outputs if key == outbox]
+            if outputs:
+                entry[b"outputs"] = [output for output in outputs if output[0] != outbox]
+        settled = await real(redis, keys, packing.pack(batch))
+        add: Callable[..., Awaitable[Any]] = redis.execute_command
+        await asyncio.sleep(0.1)
+        for flat in apart:
+            await add("XADD", keys[outbox - 1], "*", *flat)
+        return settled
+
+    real = scripts.settle
+    scripts.settle = settle
+
+
+def _notice_renamed() -> None:
+    """Make a new webhook-id for every attempt, so that nobody can tell a repetition."""
+
+    def headers(endpoint: Endpoint, body: bytes) -> dict[str, str]:
+        named = honest(endpoint, body)
+        return {**named, "webhook-id": f"{named['webhook-id']}-{secrets.token_hex(4)}"}
+
+    honest = webhook_notifier._headers
+    webhook_notifier._headers = headers
+
+
 PLANT: Final[dict[str, Callable[[], None]]] = {
     "ack_before_add": _ack_first,
     "no_fence": _no_fence,
@@ -159,6 +196,8 @@ PLANT: Final[dict[str, Callable[[], None]]] = {
     "group_at_dollar": _group_at_dollar,
     "suspects_together": _suspects_together,
     "stillness_across_an_outage": _stillness_across_an_outage,
+    "notice_apart": _notice_apart,
+    "notice_renamed": _notice_renamed,
 }
 """Bugs of the agents' processes by name."""
 ELSEWHERE: Final = ("client_retries", "synced_every_second", "torn_log_left")

@@ -6,12 +6,15 @@ import itertools
 import signal
 from collections import Counter, defaultdict
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from events import topology
 from shared.retry.policy import ATTEMPTS, LONGEST_WAIT, SHORTEST_WAIT
+from tests.chaos import hooks
+from tests.chaos.check import Check
 from tests.chaos.figures import Figures, measure
 from tests.chaos.light_agents import DIED
 
@@ -28,14 +31,6 @@ _REAL_LEASE: Final = 5.0
 """Seconds from which on a lease is long enough to hold somebody to the time limit of a take-over."""
 _NO_ALARMS: Final = ("breaker open",)
 """Errors in the log that the nemesis provokes; it explains no other."""
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that must be true."""
-
-    name: str
-    looked_at: str
-    problems: list[str]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +78,8 @@ def check(evidence: Evidence) -> Verdict:
         book.alarms,
         book.take_over_in_time,
     ]
+    if evidence.plan.hooks:
+        looks.append(partial(hooks.notices, evidence))
     return Verdict(figures=measure(evidence), checks=[look() for look in looks], notes=evidence.notes)
 
 

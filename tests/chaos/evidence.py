@@ -19,16 +19,18 @@ from tests.chaos import aof
 from tests.key_leaks import leaked_keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from redis.asyncio import Redis
 
-    from tests.chaos.herd import Process
+    from tests.chaos.herd import Herd, Process
     from tests.chaos.nemesis import Interval, Nemesis, TakeOver
     from tests.chaos.real import Traced
     from tests.chaos.run import Plan, World
     from tests.chaos.submitter import Nonsense, Photo
 
+SOURCE: Final = "erni"
+"""Of all that the submitter publishes: it names none."""
 _KEYS: Final = keys.Keys()
 _PAGE: Final = 1000
 
@@ -120,6 +122,15 @@ class Evidence:
     """Of the real agents: (sha256, created or replaced)."""
     traced: list[Traced] = field(default_factory=list)
     """Of the real agents."""
+    ends: set[str] = field(default_factory=set)
+    """With web hooks: the ids of the ends of what the upstream submitted."""
+    notices: Counter[str] = field(default_factory=Counter)
+    """The ids that the web hook took, and how often."""
+    bodies: dict[str, int] = field(default_factory=dict)
+    """How many different bodies came under an id."""
+    unsigned: list[str] = field(default_factory=list)
+    undelivered: list[str] = field(default_factory=list)
+    """Why notices became dead letters."""
     notes: list[str] = field(default_factory=list)
     """What could not be done here, and other things worth a line."""
 
@@ -127,7 +138,7 @@ class Evidence:
 async def gather(here: World, nemesis: Nemesis, *, left: list[str], drain_seconds: float) -> Evidence:
     """Look at everything; ends the agents and the server."""
     admin = here.server.admin
-    strangers = await _strangers(admin, here.herd.all)
+    strangers = await _strangers(admin, here.herd)
     late = await here.herd.stop()
     evidence = Evidence(
         plan=here.plan,
@@ -139,10 +150,10 @@ async def gather(here: World, nemesis: Nemesis, *, left: list[str], drain_second
         buried=[letter async for letter in _buried(admin)],
         sessions=await _sessions(admin),
         left=left,
-        pending=await _pending(admin),
+        pending=await _pending(admin, here.herd.agents),
         leaks=await asyncio.to_thread(_leaks, here),
         strangers=strangers,
-        stayed=await _stayed(admin),
+        stayed=await _stayed(admin, here.herd.agents),
         late=[f"{process.agent} (pid {process.pid})" for process in late],
         handed=aof.HandOffs(),
         effects=here.effects.taken,
@@ -159,6 +170,8 @@ async def gather(here: World, nemesis: Nemesis, *, left: list[str], drain_second
     if here.real is not None:
         evidence.uploads = here.real.uploads()
         evidence.traced = await here.real.traced(entry.trace_id for entry in evidence.validated)
+    if here.plan.hooks:
+        await _heard(here, evidence)
     if here.server.disk is None:
         evidence.notes.append(f"full disk was NOT tried: {here.server.disk_refused}")
     evidence.notes.append(
@@ -171,6 +184,22 @@ async def gather(here: World, nemesis: Nemesis, *, left: list[str], drain_second
     evidence.handed = await asyncio.to_thread(aof.read, here.server.all_that_happened())
     evidence.logs = await asyncio.to_thread(_logs, here)
     return evidence
+
+
+async def _heard(here: World, evidence: Evidence) -> None:
+    admin, heard = here.server.admin, here.hooks
+    evidence.ends = {
+        pairs[b"id"].decode()
+        for stream in topology.PUBLIC
+        async for _, flat in _entries(admin, stream)
+        if (pairs := _pairs(flat)).get(b"ernisource") == SOURCE.encode()
+    }
+    evidence.notices = heard.got
+    evidence.bodies = {name: len(bodies) for name, bodies in heard.bodies.items()}
+    evidence.unsigned = heard.wrong
+    evidence.undelivered = [
+        _pairs(flat)[b"message"].decode() async for _, flat in _entries(admin, "dead:webhook_notifier")
+    ]
 
 
 async def _entries(admin: Redis, stream: str) -> AsyncIterator[tuple[bytes, list[bytes]]]:
@@ -227,9 +256,9 @@ async def _sessions(admin: Redis) -> dict[str, dict[str, str]]:
     return found
 
 
-async def _pending(admin: Redis) -> list[str]:
+async def _pending(admin: Redis, agents: Sequence[str]) -> list[str]:
     found = []
-    for stage in topology.PIPELINE:
+    for stage in map(topology.stage_of, agents):
         for stream in stage.streams:
             groups = await admin.xinfo_groups(_KEYS.stream(stream))
             found += [
@@ -240,29 +269,29 @@ async def _pending(admin: Redis) -> list[str]:
     return found
 
 
-async def _consumers(admin: Redis) -> list[tuple[str, str]]:
+async def _consumers(admin: Redis, agents: Sequence[str]) -> list[tuple[str, str]]:
     return [
         (stage.agent, consumer["name"].decode())
-        for stage in topology.PIPELINE
+        for stage in map(topology.stage_of, agents)
         for stream in stage.streams
         for consumer in await admin.xinfo_consumers(_KEYS.stream(stream), stage.agent)
         if consumer["name"] != keys.RETURNED.encode()
     ]
 
 
-async def _strangers(admin: Redis, herd: list[Process]) -> list[str]:
-    living = {f"-{process.pid}-" for process in herd if process.alive}
+async def _strangers(admin: Redis, herd: Herd) -> list[str]:
+    living = {f"-{process.pid}-" for process in herd.all if process.alive}
     return [
         f"{agent}: {name}"
-        for agent, name in await _consumers(admin)
+        for agent, name in await _consumers(admin, herd.agents)
         if not any(mark in name for mark in living)
     ]
 
 
-async def _stayed(admin: Redis) -> list[str]:
-    found = [f"{agent}: consumer {name}" for agent, name in await _consumers(admin)]
+async def _stayed(admin: Redis, agents: Sequence[str]) -> list[str]:
+    found = [f"{agent}: consumer {name}" for agent, name in await _consumers(admin, agents)]
     fetch: Callable[..., Awaitable[Any]] = admin.hkeys
-    for agent in topology.AGENTS:
+    for agent in agents:
         for what, key in (("beat", _KEYS.beats(agent)), ("record", _KEYS.processes(agent))):
             found += [f"{agent}: {what} of {name.decode()}" for name in await fetch(key)]
     return found

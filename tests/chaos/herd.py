@@ -74,11 +74,16 @@ class Herd:
         bug: str = "",
         mixed: bool = True,
         tree: Path | None = None,
+        hooks: bool = False,
     ) -> None:
-        """`mixed`: every second process runs the newer code. `tree`: run another checkout's code."""
+        """`mixed`: every second process runs the newer code. `tree`: run another checkout's code.
+
+        `hooks`: the notifier runs, too.
+        """
         self.folder = folder
         self.environment = dict(environment)
         self.per_agent = per_agent
+        self.agents = topology.CONSUMERS if hooks else topology.AGENTS
         self.light = light
         self.bug = bug
         self.mixed = mixed
@@ -109,7 +114,7 @@ class Herd:
 
     def start_agents(self) -> None:
         """Start every process."""
-        self.slots = [self._order(agent, slot) for slot in range(self.per_agent) for agent in topology.AGENTS]
+        self.slots = [self._order(agent, slot) for slot in range(self.per_agent) for agent in self.agents]
 
     def _order(self, agent: str, slot: int) -> Process:
         assert self._zygote is not None

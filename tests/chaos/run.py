@@ -16,10 +16,11 @@ import msgspec
 
 from events import keys, topology
 from events.connection import RedisError
-from tests.chaos import bugs, light_agents
+from tests.chaos import bugs, hooks, light_agents
 from tests.chaos.effects import Effects
 from tests.chaos.evidence import Evidence, gather
 from tests.chaos.herd import Herd
+from tests.chaos.hooks import Hooks
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.proxy import Proxy
 from tests.chaos.real import RealOutside
@@ -60,6 +61,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     slowness: float = 0.03
     calls: str = "1,1,1,1,1"
     fixed_share: float = 0.0
+    hooks: bool = False
+    """A web hook hears of every end, and the notifier runs."""
     real: bool = False
     """The real agents, with SharePoint's emulator and a vision service, in place of the light ones."""
 
@@ -76,6 +79,7 @@ class World:
     effects: Effects
     herd: Herd
     submitter: Submitter
+    hooks: Hooks
     real: RealOutside | None = None
     began: float = field(default_factory=time.monotonic)
 
@@ -95,7 +99,7 @@ async def world(plan: Plan, *, folder: Path | None = None) -> AsyncIterator[Worl
             appendfsync="everysec" if plan.bug == "synced_every_second" else "always",
             repairs=plan.bug != "torn_log_left",
         )
-        proxy, effects = Proxy(server.port), Effects(plan.seed)
+        proxy, effects, heard = Proxy(server.port), Effects(plan.seed), Hooks(plan.seed)
         effects.slowness = plan.slowness
         effects.fixed_share = plan.fixed_share
         real = RealOutside(place / "outside", secret=secret) if plan.real else None
@@ -105,6 +109,8 @@ async def world(plan: Plan, *, folder: Path | None = None) -> AsyncIterator[Worl
             await server.start()
             await proxy.start()
             await effects.start()
+            if plan.hooks:
+                await heard.start(server.admin)
             if real is not None:
                 await real.start()
             herd = Herd(
@@ -113,6 +119,7 @@ async def world(plan: Plan, *, folder: Path | None = None) -> AsyncIterator[Worl
                 light=real is None,
                 per_agent=plan.per_agent,
                 bug=plan.bug if plan.bug not in bugs.ELSEWHERE else "",
+                hooks=plan.hooks,
             )
             await herd.start()
             submitter = Submitter(
@@ -129,7 +136,7 @@ async def world(plan: Plan, *, folder: Path | None = None) -> AsyncIterator[Worl
                 bare=plan.bug == "client_retries",
                 source=real.picture if real else None,
             )
-            yield World(plan, place, secret, server, proxy, effects, herd, submitter, real)
+            yield World(plan, place, secret, server, proxy, effects, herd, submitter, heard, real)
         finally:
             if herd is not None:
                 await herd.stop(10.0)
@@ -137,6 +144,7 @@ async def world(plan: Plan, *, folder: Path | None = None) -> AsyncIterator[Worl
             if submitter is not None:
                 await submitter.close()
             await effects.stop()
+            await heard.stop()
             if real is not None:
                 await real.stop()
             await proxy.stop()
@@ -160,6 +168,8 @@ def _environment(plan: Plan, proxy: Proxy, effects: Effects, secret: str) -> dic
         "LOG_FORMAT": "json",
         light_agents.EFFECTS: str(effects.port),
         light_agents.CALLS: plan.calls,
+        "WEBHOOK_HOSTS": hooks.HOST,
+        "WEBHOOK_TIMEOUT": str(hooks.TIMEOUT),
     }
 
 
@@ -184,7 +194,7 @@ async def begun(here: World) -> None:
     """Return when every agent process has beaten once."""
     async with asyncio.timeout(60):
         while True:
-            counts = [await here.server.admin.hlen(_KEYS.beats(agent)) for agent in topology.AGENTS]
+            counts = [await here.server.admin.hlen(_KEYS.beats(agent)) for agent in here.herd.agents]
             if min(counts) >= here.plan.per_agent:
                 return
             await asyncio.sleep(_LOOK_SECONDS)
@@ -193,7 +203,7 @@ async def begun(here: World) -> None:
 async def _left(here: World) -> list[str]:
     admin = here.server.admin
     left: list[str] = []
-    for stage in topology.PIPELINE:
+    for stage in map(topology.stage_of, here.herd.agents):
         lengths = {stream: await admin.xlen(_KEYS.stream(stream)) for stream in stage.streams}
         left += [f"{stream} holds {count} entries" for stream, count in lengths.items() if count]
         if count := await admin.zcard(_KEYS.delayed(stage.agent)):
@@ -204,6 +214,7 @@ async def _left(here: World) -> list[str]:
 async def heal(here: World) -> None:
     """Nothing goes wrong any more."""
     here.proxy.heal()
+    here.hooks.troubled = False
     await (here.real or here.effects).trouble(on=False)
     if here.server.disk:
         await asyncio.to_thread(here.server.disk.free)
@@ -232,7 +243,7 @@ def nemesis_of(here: World) -> Nemesis:
             plan.seed,
             plan.duration,
             lease=plan.lease,
-            places=plan.per_agent * len(topology.AGENTS),
+            places=plan.per_agent * len(here.herd.agents),
             kinds=plan.kinds,
             calm=plan.calm,
             strikes=plan.strikes,

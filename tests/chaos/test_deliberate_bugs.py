@@ -20,7 +20,15 @@ QUIET: Final = Mix(die=0, refuse=0, nonsense=0, given_up=0)
 """Only good photos: what goes wrong is the bug's doing."""
 
 
-def plan(bug: str, kind: str, seconds: float = 4.0, *, mix: Mix = QUIET, lease: float = 1.5) -> Plan:
+def plan(
+    bug: str,
+    kind: str,
+    seconds: float = 4.0,
+    *,
+    mix: Mix = QUIET,
+    lease: float = 1.5,
+    hooks: bool = False,
+) -> Plan:
     """A run in which one kind of trouble meets the bug."""
     return Plan(
         seed=11,
@@ -31,6 +39,7 @@ def plan(bug: str, kind: str, seconds: float = 4.0, *, mix: Mix = QUIET, lease: 
         mix=mix,
         bug=bug,
         lease=lease,
+        hooks=hooks,
         stuck_seconds=8.0,
     )
 
@@ -48,6 +57,8 @@ CASES: Final = {
         plan("stillness_across_an_outage", "long_outages", 8.0, lease=3.0),
         {"the living keep theirs"},
     ),
+    "notice_apart": (plan("notice_apart", "kills", hooks=True), {"notices"}),
+    "notice_renamed": (plan("notice_renamed", "calm", 2.0, hooks=True), {"notices"}),
     "client_retries": (plan("client_retries", "network", 6.0), {"duplicated", "hand-offs once"}),
     "synced_every_second": (plan("synced_every_second", "power_cuts"), {"lost"}),
     "torn_log_left": (plan("torn_log_left", "power_cuts", 10.0), {"duplicated", "hand-offs once"}),

@@ -35,6 +35,12 @@ def test_every_kind_of_trouble_with_light_agents_loses_and_doubles_nothing() -> 
     )
 
 
+def test_every_end_is_delivered_to_a_web_hook_that_fails_now_and_then() -> None:
+    verdict = must_be_green(Plan(seed=4, duration=20.0, hooks=True))
+    [notices] = [check for check in verdict.checks if check.name == "notices"]
+    assert int(notices.looked_at.split()[0]) > 200
+
+
 def test_the_real_agents_upload_each_picture_once() -> None:
     verdict = must_be_green(
         Plan(

@@ -24,9 +24,9 @@ import shared.delivery.process
 import shared.telemetry.manager  # noqa: F401
 from events import topology
 from sandbox.children import end_with_parent
-from tests.chaos import bugs, light_agents
+from tests.chaos import bugs, hooks, light_agents
 
-REAL: Final = tuple(topology.AGENTS)
+REAL: Final = topology.CONSUMERS
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +65,9 @@ def _run(order: Order) -> int:
     os.environ.update(order.environment)
     os.chdir(order.folder)
     random.seed()
-    if order.light:
+    if order.agent == topology.NOTIFIER.agent:
+        hooks.patient()
+    elif order.light:
         vars(consumers.__main__)["agent_class"] = light_agents.LIGHT.__getitem__
     if order.newer:
         bugs.write_a_field_more()

@@ -70,6 +70,8 @@ _PHOTO: Final[dict[str, Any]] = {
     "completed_at": 2.0,
     "validated": 2,
     "dead": 1,
+    "endpoint": "wh_4f1d2c3b5a69",
+    "body": '{"type":"photo.failed","timestamp":"2026-05-12T10:30:00.000Z","data":{"photo_id":"p-1"}}',
     "dead_photos": [{"photo_id": "p-2", "file_name": "b.jpg", "reason": "404"}],
 }
 _REPORTED: Final = {"needs_person": [{"photo_id": "p-1", "file_name": "a.jpg", "reason": "Holzart"}]}

@@ -48,7 +48,7 @@ def collect(seen: Seen) -> Names:
     """Everything public that a run showed, and that the code and its pages say."""
     found: dict[str, set[str]] = {
         **redis_names(seen),
-        "agents": set(topology.AGENTS),
+        "agents": set(topology.CONSUMERS),
         "commands": set(_commands()) | set(_agent_options(seen)),
         "events": set(_events()),
         "imports": set(_imports()),

@@ -97,3 +97,13 @@ def test_a_quick_run_of_the_gateway_compares_events_and_batches_with_an_empty_an
     assert figures["events_per_second"].keys() == {"single", "batches", "empty"}
     assert all(figure > 0 for figure in numbers(figures))
     assert figures["cpu_to_an_empty_answer"]["batches"] < figures["cpu_to_an_empty_answer"]["single"]
+
+
+def test_a_quick_run_delivers_notices_and_measures_a_dead_endpoint(tmp_path: Path) -> None:
+    output = run("benchmarks.webhooks", "--quick", "--output", str(tmp_path / "webhooks.json"))
+    figures = json.loads((tmp_path / "webhooks.json").read_text(encoding="utf-8"))
+    assert figures["delivered"]["p99_seconds"] > 0
+    assert figures["dead_endpoint"]["milliseconds_per_end_with"] > 0
+    assert all(math.isfinite(number) for number in numbers(figures))
+    assert "end of a photo → delivered: p99" in output
+    assert "a dead endpoint costs" in output

@@ -47,7 +47,7 @@ def environment(service: manifests.Manifest) -> dict[str, str]:
 
 
 def test_procfile_runs_every_agent_and_the_gateway() -> None:
-    expected = {agent: f"python -m consumers {agent}" for agent in topology.AGENTS}
+    expected = {agent: f"python -m consumers {agent}" for agent in topology.CONSUMERS}
     assert manifests.procfile() == {**expected, "gateway": "erni gateway"}
 
 
@@ -58,10 +58,10 @@ def test_compose_has_one_service_for_each_agent_and_what_they_need() -> None:
         for name, service in services.items()
         if "consumers" in service.get("command", ())
     }
-    assert agents == {agent: [*AGENT_COMMAND, agent] for agent in topology.AGENTS}
+    assert agents == {agent: [*AGENT_COMMAND, agent] for agent in topology.CONSUMERS}
     others = {name for name, service in services.items() if "profiles" not in service} - agents.keys()
     assert others == {"redis", "jaeger", "prometheus", "gateway"}
-    for name in (*topology.AGENTS, "gateway"):
+    for name in (*topology.CONSUMERS, "gateway"):
         service = services[name]
         assert service["depends_on"] == {"redis": {"condition": "service_healthy"}}
         assert service["volumes"] == ["store:/var/lib/erni"]
@@ -75,14 +75,14 @@ def test_compose_has_one_service_for_each_agent_and_what_they_need() -> None:
 def test_an_agents_container_gets_longer_to_stop_than_the_agent_takes() -> None:
     services = manifests.compose()["services"]
     deployments = manifests.of_kind("Deployment")
-    for agent in topology.AGENTS:
+    for agent in topology.CONSUMERS:
         assert int(services[agent]["stop_grace_period"].removesuffix("s")) > GRACE
         pod = deployments[kubernetes_name(agent)]["spec"]["template"]["spec"]
         assert pod["terminationGracePeriodSeconds"] > GRACE
 
 
 def test_an_agent_can_be_scaled_in_compose() -> None:
-    for agent in topology.AGENTS:
+    for agent in topology.CONSUMERS:
         service = manifests.compose()["services"][agent]
         assert "container_name" not in service
         assert "ports" not in service
@@ -164,11 +164,11 @@ def test_what_the_image_copies_is_let_through() -> None:
 
 
 def test_kubernetes_has_a_deployment_and_a_scaler_for_each_agent() -> None:
-    names = {kubernetes_name(agent) for agent in topology.AGENTS}
+    names = {kubernetes_name(agent) for agent in topology.CONSUMERS}
     deployments, scalers = manifests.of_kind("Deployment"), manifests.of_kind("ScaledObject")
     assert deployments.keys() == names | {"gateway"}
     assert scalers.keys() == names
-    for agent in topology.AGENTS:
+    for agent in topology.CONSUMERS:
         name = kubernetes_name(agent)
         (container,) = deployments[name]["spec"]["template"]["spec"]["containers"]
         assert container["command"] == [*AGENT_COMMAND, agent]
@@ -177,7 +177,7 @@ def test_kubernetes_has_a_deployment_and_a_scaler_for_each_agent() -> None:
 
 
 def test_an_agent_is_scaled_by_the_sum_of_its_streams_and_never_to_nothing() -> None:
-    for stage in topology.PIPELINE:
+    for stage in topology.STAGES:
         spec = manifests.of_kind("ScaledObject")[kubernetes_name(stage.agent)]["spec"]
         assert 1 <= spec["minReplicaCount"] <= spec["maxReplicaCount"]
         named = {}
@@ -214,7 +214,7 @@ def test_the_manifests_are_what_kubernetes_takes(version: str) -> None:
 
 def test_a_drained_node_takes_one_pod_of_an_agent_at_a_time() -> None:
     budgets = manifests.of_kind("PodDisruptionBudget")
-    assert budgets.keys() == {kubernetes_name(name) for name in (*topology.AGENTS, "gateway")}
+    assert budgets.keys() == {kubernetes_name(name) for name in (*topology.CONSUMERS, "gateway")}
     for name, budget in budgets.items():
         assert budget["spec"]["maxUnavailable"] == 1
         pods = manifests.of_kind("Deployment")[name]["spec"]["template"]["metadata"]["labels"]
@@ -333,7 +333,7 @@ def test_compose_says_its_oldest_version_and_that_a_password_is_missing() -> Non
     # what needs it: an env_file that may be missing
     assert "Docker Compose 2.24 or newer" in text.split("\n")[0]
     assert "Docker Compose 2.24" in (ROOT / "docs" / "deploy.md").read_text()
-    for name in (*topology.AGENTS, "gateway"):
+    for name in (*topology.CONSUMERS, "gateway"):
         password = environment(manifests.compose()["services"][name])["REDIS_PASSWORD"]
         assert password.startswith("${REDIS_PASSWORD:?set it in .env"), name
 
@@ -344,15 +344,21 @@ def test_compose_leaves_the_port_of_erni_up_alone() -> None:
 
 def test_a_container_gets_only_the_secrets_that_it_needs() -> None:
     services = manifests.compose()["services"]
-    assert environment(services["vision_analyzer"])["AZURE_CLIENT_SECRET"] == ""
-    for name in (*topology.AGENTS, "gateway"):
+    for name in ("vision_analyzer", "webhook_notifier"):
+        assert environment(services[name])["AZURE_CLIENT_SECRET"] == ""
+    for name in (*topology.CONSUMERS, "gateway"):
         if name != "vision_analyzer":
             assert environment(services[name])["VISION_API_KEY"] == ""
     for name, _, container in manifests.containers():
         if name == "redis":
             continue
         given = {source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source}
-        own = {"vision-analyzer": {"vision"}, "gateway": set()}.get(name, {"sharepoint"})
+        others: dict[str, set[str]] = {
+            "vision-analyzer": {"vision"},
+            "gateway": set(),
+            "webhook-notifier": set(),
+        }
+        own = others.get(name, {"sharepoint"})
         assert given == {"store"} | own, name
 
 
@@ -370,9 +376,13 @@ def test_only_our_pods_keda_and_namespaces_of_publishers_reach_redis_in_the_clus
     assert "kubectl label namespace your-namespace erni/publisher=true" in page
 
 
-def test_the_agents_that_take_foreign_bytes_reach_pods_and_names_but_no_metadata_service() -> None:
+def test_who_takes_foreign_bytes_and_addresses_reaches_pods_and_names_but_no_metadata_service() -> None:
     policy = manifests.of_kind("NetworkPolicy")["no-metadata-services"]["spec"]
-    assert policy["podSelector"]["matchExpressions"][0]["values"] == ["photo-fetcher", "vision-analyzer"]
+    assert policy["podSelector"]["matchExpressions"][0]["values"] == [
+        "photo-fetcher",
+        "vision-analyzer",
+        "webhook-notifier",
+    ]
     outside, pods, names = policy["egress"]
     assert "169.254.0.0/16" in outside["to"][0]["ipBlock"]["except"]
     # some networks match an ipBlock with no pod: neither Redis nor the cluster's DNS

@@ -32,11 +32,17 @@ def alerted() -> list[str]:
 @pytest.mark.parametrize(
     "names",
     [
-        pytest.param(independent(), id="pyproject.toml: the independence contract"),
         pytest.param(alerted(), id="deploy/alerts.yml: ErniAgentMissing"),
-        pytest.param(list(agent_state.PARTS), id="console/agent_state.py: PARTS"),
         pytest.param(list(german.AGENTS), id="shared/reports/german.py: AGENTS"),
     ],
 )
 def test_all_agents_are_named(names: list[str]) -> None:
     assert names == list(topology.AGENTS)
+
+
+def test_each_consumer_has_a_part_that_it_waits_for() -> None:
+    assert list(agent_state.PARTS) == list(topology.CONSUMERS)
+
+
+def test_no_consumer_imports_another() -> None:
+    assert independent() == list(topology.CONSUMERS)

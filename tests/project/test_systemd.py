@@ -44,7 +44,7 @@ def test_a_unit_starts_again_for_ever_and_gains_no_rights(path: Path) -> None:
     assert int(service["TimeoutStopSec"]) > Settings().grace_seconds
 
 
-@pytest.mark.parametrize("agent", topology.AGENTS)
+@pytest.mark.parametrize("agent", topology.CONSUMERS)
 def test_an_instance_is_an_agent_and_a_number(agent: str, tmp_path: Path) -> None:
     line = unit(UNITS / "erni@.service")["Service"]["ExecStart"]
     # as systemd does: the specifier, then the two characters that stand for themselves when they are doubled

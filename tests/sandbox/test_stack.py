@@ -28,7 +28,7 @@ def _names(plan: stack.Stack) -> list[str]:
 
 def test_with_no_setting_everything_is_ours(tmp_path: Path) -> None:
     plan = stack.plan_up({}, tmp_path)
-    assert _names(plan) == ["redis", "sharepoint", "traces", "gateway", *topology.AGENTS]
+    assert _names(plan) == ["redis", "sharepoint", "traces", "gateway", *topology.CONSUMERS]
     assert plan.settings.redis_url.startswith("redis://127.0.0.1:")
     assert plan.settings.graph_url.startswith("http://127.0.0.1:")
     assert plan.settings.photo_store_url == str(tmp_path / "store")
@@ -132,7 +132,7 @@ def test_there_are_as_many_processes_as_keep_the_cores_busy(
     cores: int, backend: Literal["local", "openai"], vision: int, fetchers: int
 ) -> None:
     numbers = stack.sized(Settings(vision_backend=backend), cores)
-    assert numbers.keys() == set(topology.AGENTS)
+    assert numbers.keys() == set(topology.CONSUMERS)
     assert (numbers["vision_analyzer"], numbers["photo_fetcher"]) == (vision, fetchers)
     assert numbers["schema_extractor"] == 1
 

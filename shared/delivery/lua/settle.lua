@@ -7,14 +7,15 @@
 --           session with photos in flight), lowest, highest: entry ids, entries {entry…}}
 --           entry   = {id, n: deliveries, what, and by that:
 --                      done       outputs {{key, fields}…}              the output events
---                      dead       outputs {{key, fields}}, reason, counts: key   the dead letter beside its raw entry and,
---                                                               if it names a photo, the event that says so,
+--                      dead       outputs {{key, fields}…}, reason, counts: key   the dead letter beside its raw entry and,
+--                                                               if it names a photo, the event that says so and the
+--                                                               notices of it,
 --                                 raw: packed, in place of the entry   of an entry that is too large
 --                                                               and the hash that counts dead letters by reason
---                      postponed  delayed: key, wait (ms)               the delayed set
+--                      postponed  delayed: key, wait (ms), held          the delayed set; held: it was not tried
 --                      released                                         to the consumer `returned`
 --                      and if there is one: photo: key, record: fields of the photo record; session}
---           session = {key, id, deltas {counter → change}, create, expected, photos: key or 0, photo: id}
+--           session = {key, id, deltas {counter → change}, create, expected, photos: key or 0, photo: id, source}
 --   ->    {{place in the batch, FENCED | GONE | the error…} of each entry that was not settled,
 --          {side writes failed, sessions missing, corrupt, created, sessions with photos in flight, other sessions (both
 --          -1: no session was touched)}}
@@ -66,15 +67,19 @@ local function body(id, keep_replay)
   return flat, delayed
 end
 
-local what = {}
-function what.done(e)
-  local outputs = e.outputs or {}
+-- adds all of them or none; `first` goes before the fields of the first one
+local function add(outputs, first)
   for _, o in ipairs(outputs) do
     if not is(KEYS[o[1]], 'stream') then return wrong .. KEYS[o[1]] end
   end
   local added = {}
   for i, o in ipairs(outputs) do
-    local r = redis.pcall('XADD', KEYS[o[1]], '*', unpack(o[2]))
+    local r
+    if first and i == 1 then
+      r = redis.pcall('XADD', KEYS[o[1]], '*', 'raw', first, unpack(o[2]))
+    else
+      r = redis.pcall('XADD', KEYS[o[1]], '*', unpack(o[2]))
+    end
     if type(r) == 'table' and r.err then
       for k = 1, i - 1 do redis.call('XDEL', KEYS[outputs[k][1]], added[k]) end
       return r.err
@@ -83,23 +88,13 @@ function what.done(e)
     types[KEYS[o[1]]] = 'stream'
   end
 end
+
+local what = {}
+function what.done(e)
+  if e.outputs then return add(e.outputs) end
+end
 function what.dead(e)
-  local key, fields = KEYS[e.outputs[1][1]], e.outputs[1][2]
-  if not is(key, 'stream') then return wrong .. key end
-  local told = e.outputs[2]
-  if told and not is(KEYS[told[1]], 'stream') then return wrong .. KEYS[told[1]] end
-  local raw = e.raw or cmsgpack.pack((body(e.id, false)))
-  local r = redis.pcall('XADD', key, '*', 'raw', raw, unpack(fields))
-  if type(r) == 'table' and r.err then return r.err end
-  types[key] = 'stream'
-  if told then
-    local t = redis.pcall('XADD', KEYS[told[1]], '*', unpack(told[2]))
-    if type(t) == 'table' and t.err then
-      redis.call('XDEL', key, r)
-      return t.err
-    end
-    types[KEYS[told[1]]] = 'stream'
-  end
+  return add(e.outputs, e.raw or cmsgpack.pack((body(e.id, false))))
 end
 function what.postponed(e)
   local key = KEYS[e.delayed]
@@ -111,7 +106,7 @@ function what.postponed(e)
     if f then first, deliveries, times = tonumber(f), tonumber(d), tonumber(t) end
   end
   -- %.0f: these milliseconds do not fit the %d of a 32-bit conversion
-  local back = string.format('%.0f:%.0f:%.0f', first, deliveries + e.n, times + 1)
+  local back = string.format('%.0f:%.0f:%.0f', first, deliveries + e.n, times + (e.held and 0 or 1))
   local r = redis.pcall('ZADD', key, now + e.wait, cmsgpack.pack({ e.id, flat, back, stream }))
   if type(r) == 'table' and r.err then return r.err end
 end
@@ -153,6 +148,7 @@ for i, e in ipairs(a.entries) do
         end
         for counter, change in pairs(s.deltas) do sum.deltas[counter] = (sum.deltas[counter] or 0) + change end
         sum.create = sum.create or s.create
+        sum.source = sum.source or s.source
         if sum.expected == 0 then sum.expected = s.expected end
         if s.photos > 0 then
           sum.photos[#sum.photos + 1] = now
@@ -174,7 +170,7 @@ local count, open, lru = { missing = 0, corrupt = 0, created = 0 }, -1, -1
 for _, at in ipairs(order) do
   local sum = sessions[at]
   local k = { hash = KEYS[at], open = KEYS[3], lru = KEYS[4], completed = KEYS[5], stats = KEYS[6],
-    photos = sum.photos_key }
+    photos = sum.photos_key, source = sum.source }
   local result = side(session_move, k, sum.id, sum.deltas, sum.create, sum.expected, now, a.session_ttl,
     a.in_flight_ttl)
   for what in pairs(count) do

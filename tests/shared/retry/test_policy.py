@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from shared.retry import policy
-from shared.retry.breaker import OPEN_AFTER, Breakers
+from shared.retry.breaker import LONGEST_PROBE, OPEN_AFTER, Breakers
 from shared.retry.classify import Kind, classify, sentence_of
 from shared.retry.errors import (
     HttpStatusError,
@@ -341,3 +341,20 @@ async def test_a_lone_entry_of_a_silent_target_is_postponed() -> None:
     assert isinstance(result, policy.Failed)
     assert (result.kind, len(waits)) == (Kind.POSTPONE, 2)
     assert breakers.open_names == ["sharepoint/Fotos"]
+
+
+def test_where_targets_may_be_down_for_days_each_look_takes_twice_the_time() -> None:
+    now = 0.0
+    breakers = Breakers((), longest_spread=7200.0, clock=lambda: now)
+    for _ in range(OPEN_AFTER):
+        breakers.failed("webhook/wh_1", "the endpoint answered 500")
+    waits = [breakers.come_back("webhook/wh_1") for _ in range(100)]
+    assert 30.0 <= min(waits) <= max(waits) <= 60.0 + LONGEST_PROBE
+    now = 1000.0
+    assert all(500.0 <= breakers.come_back("webhook/wh_1") <= 1000.0 + LONGEST_PROBE for _ in range(100))
+    now = 100_000.0
+    assert all(3600.0 <= breakers.come_back("webhook/wh_1") <= 7200.0 + LONGEST_PROBE for _ in range(100))
+    # an entry that meets it keeps it known until the longest wait is over
+    breakers.hold("webhook/wh_1")
+    now += 7200.0
+    assert breakers.open_names == ["webhook/wh_1"]

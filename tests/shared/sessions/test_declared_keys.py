@@ -18,7 +18,7 @@ from events import topology
 from events.identities import SessionId
 from events.publisher import Publisher
 from events.types import PhotoSubmitted
-from shared.operations import causes, submissions
+from shared.operations import causes, submissions, webhooks
 from shared.operations import scripts as operation_scripts
 from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.operations.gauges import DeadByReason
@@ -26,6 +26,7 @@ from shared.retry.errors import PermanentError, PostponeError
 from shared.settings import Settings
 from shared.vision.budget import Budget
 from shared.vision.contract import Usage
+from shared.webhooks import endpoints
 from tests.shared.delivery.harness import until
 from tests.shared.sessions.chain import chain
 from tests.shared.sessions.places import Place, age, call, store_at
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
+
+    from shared.webhooks.endpoints import Endpoint
 
 ROOTS: Final = [Path(package.__path__[0]) for package in (events, shared)]
 SCRIPTS: Final = {path.stem for root in ROOTS for path in root.rglob("lua/*.lua")} - {"session", "cause"}
@@ -145,6 +148,7 @@ async def _use_everything(client: Redis, place: Place) -> None:
 
     publisher = Publisher(client, lanes=place.lanes)
     store = store_at(client, place, limit=place.lanes)
+    endpoint = await _a_web_hook(client)
     async with chain(place, do, lease_seconds=0.5) as running:
         await publisher.open_session("s1", expected=3)
         for number in range(3):
@@ -169,6 +173,8 @@ async def _use_everything(client: Redis, place: Place) -> None:
         await until(lambda: call(client, "XLEN", place.lane("s1").dead("photo_fetcher")))
         await until(lambda: call(client, "ZCARD", place.lane("s1").delayed("vision_analyzer")))
         free.append(True)
+        assert await call(client, "XLEN", place.lane("s1").stream(topology.QUEUED))
+        await endpoints.failed(client, endpoint, "the endpoint answered 410", gone=True)
         assert await dead.groups(DeadFilter())
         assert await dead.groups(DeadFilter(session="s1"))
         [agent] = [one for one in topology.PIPELINE if one.agent == "photo_fetcher"]
@@ -201,6 +207,12 @@ async def _use_everything(client: Redis, place: Place) -> None:
     budget = Budget(Settings(vision_budget_day=5.0, vision_budget_session=5.0, **prices), client)
     async with budget.call(SessionId("s1")) as asked:
         asked.used(Usage(prompt_tokens=1, completion_tokens=1))
+
+
+async def _a_web_hook(client: Redis) -> Endpoint:
+    """One that hears of everything which the publisher submits."""
+    everything = await webhooks.add(client, Settings(), "https://hooks.example.org/", source="erni")
+    return everything.endpoint
 
 
 async def _a_dead_consumer(client: Redis, place: Place) -> None:

@@ -1,0 +1,140 @@
+"""Registers web hooks: adds, lists, removes, rotates and switches on."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from events import attributes
+from shared.fetching.webhooks import Posts
+from shared.retry.errors import PermanentError
+from shared.webhooks import endpoints, signature
+from shared.webhooks.endpoints import Endpoint
+from shared.webhooks.notices import EVENTS
+from shared.webhooks.subscriptions import read_index
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+    from shared.settings import Settings
+    from shared.webhooks.endpoints import Signature
+
+MOST_PER_SOURCE: Final = 10
+"""Endpoints that one source may have: each of them is a notice in the settlement of an end."""
+OLD_SECRET_SECONDS: Final = 24 * 3600.0
+"""How long notices are signed with the old secret, too, after a rotation."""
+
+
+class InvalidWebhookError(ValueError):
+    """Raised for a web hook that cannot be as it was asked for; the message says what to change."""
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold an endpoint and what its receiver verifies with, which is shown this one time."""
+
+    endpoint: Endpoint
+    verify_with: str
+    """The secret ``whsec_…`` (v1), or the public key ``whpk_…`` (v1a)."""
+
+
+async def add(
+    redis: Redis,
+    settings: Settings,
+    url: str,
+    *,
+    source: str,
+    events: Sequence[str] = EVENTS,
+    signed: Signature = "v1",
+) -> Registered:
+    """Register an endpoint. Raises InvalidWebhookError and what redis-py raises.
+
+    Agents write notices for it within two seconds.
+    """
+    _check(settings, url, source, events)
+    same = [one for one in (await read_index(redis)).values() if one and one.source == source]
+    if len(same) >= MOST_PER_SOURCE:
+        raise InvalidWebhookError(
+            f"the source {source} has {len(same)} web hooks already, and more are not possible: remove one"
+            " (erni webhook list)"
+        )
+    endpoint = Endpoint(
+        id=f"wh_{secrets.token_hex(6)}",
+        url=url,
+        source=source,
+        events=tuple(dict.fromkeys(events)),
+        signature=signed,
+        secret=_new(signed),
+        created_at=round(time.time(), 3),
+    )
+    await endpoints.keep(redis, endpoint)
+    return Registered(endpoint=endpoint, verify_with=verify_with(endpoint))
+
+
+async def rotate(redis: Redis, endpoint_id: str) -> Registered | None:
+    """Give an endpoint a new secret; None if there is no such endpoint.
+
+    Notices carry signatures by both for a day. Raises InvalidWebhookError while an earlier rotation lasts:
+    the secret before that one would stop working early.
+    """
+    endpoint = await endpoints.find(redis, endpoint_id)
+    if endpoint is None:
+        return None
+    now = time.time()
+    if endpoint.old_until > now:
+        hours = (endpoint.old_until - now) / 3600
+        raise InvalidWebhookError(
+            f"{endpoint_id} was rotated less than a day ago: its old secret still counts for {hours:.0f} h."
+            " Rotate it again after that"
+        )
+    changed = msgspec.structs.replace(
+        endpoint,
+        secret=_new(endpoint.signature),
+        old_secret=endpoint.secret,
+        old_until=round(now + OLD_SECRET_SECONDS, 3),
+    )
+    await endpoints.keep(redis, changed)
+    return Registered(endpoint=changed, verify_with=verify_with(changed))
+
+
+async def enable(redis: Redis, endpoint_id: str) -> bool:
+    """Switch an endpoint on again; returns False if there is no such endpoint."""
+    endpoint = await endpoints.find(redis, endpoint_id)
+    if endpoint is None:
+        return False
+    await endpoints.switch_on(redis, endpoint)
+    return True
+
+
+async def remove(redis: Redis, endpoint_id: str) -> bool:
+    """Remove an endpoint, and with it the notices that wait; returns False if there was none."""
+    return await endpoints.drop(redis, endpoint_id)
+
+
+async def all_webhooks(redis: Redis) -> list[Endpoint]:
+    """Return every endpoint, the oldest first."""
+    return await endpoints.all_endpoints(redis)
+
+
+def verify_with(endpoint: Endpoint) -> str:
+    """Return what a receiver verifies with."""
+    return endpoint.secret if endpoint.signature == "v1" else signature.public_key(endpoint.secret)
+
+
+def _new(signed: Signature) -> str:
+    return signature.new_secret() if signed == "v1" else signature.new_private_key()
+
+
+def _check(settings: Settings, url: str, source: str, events: Sequence[str]) -> None:
+    try:
+        Posts(settings.webhook_hosts, timeout=settings.webhook_timeout).check_with_host(url)
+        attributes.source(source)
+    except (PermanentError, ValueError) as error:
+        raise InvalidWebhookError(str(error)) from None
+    if not events or (unknown := [event for event in events if event not in EVENTS]):
+        wrong = f"{unknown[0][:40]!r} is no event that a web hook can want" if events else "no event is named"
+        raise InvalidWebhookError(f"{wrong}: there are {', '.join(EVENTS)}")
