@@ -138,7 +138,7 @@ class DeadPage:
 
     async def _letter(self, request: web.Request) -> DeadLetter:
         agent, letter_id = request.match_info["agent"], exports.entry_id(request.match_info["id"])
-        if agent not in topology.AGENTS:
+        if agent not in topology.CONSUMERS:
             raise RefusedError("error.no_page", 404)
         letter = await self._letters.get(letter_id, agent=agent, archived=_archived(request))
         if letter is None:

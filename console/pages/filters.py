@@ -24,7 +24,7 @@ _TEXTS: Final = ("id", "reason", "error_type", "fingerprint", "session", "photo"
 def filter_in(query: Mapping[str, str]) -> DeadFilter:
     """Return the filter of an address. Raises RefusedError for a value that means nothing."""
     agent = query.get("agent") or None
-    if agent is not None and agent not in topology.AGENTS:
+    if agent is not None and agent not in topology.CONSUMERS:
         raise RefusedError("error.address")
     try:
         older, newer = _age(query.get("older_than", "")), _age(query.get("newer_than", ""))

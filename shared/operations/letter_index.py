@@ -32,7 +32,7 @@ class LetterIndex:
     def __init__(self, redis: Redis, *, lanes: int = 1) -> None:
         self._redis = redis
         self._places = {
-            (agent, lane.lane): _Place() for agent in topology.AGENTS for lane in keys.all_lanes(lanes)
+            (agent, lane.lane): _Place() for agent in topology.CONSUMERS for lane in keys.all_lanes(lanes)
         }
         self._lock = asyncio.Lock()
 

@@ -174,7 +174,7 @@ def test_nobody_outlives_an_up_that_was_killed_and_the_next_one_finds_the_data(t
         _hear(running, "s1 is through")
         children = psutil.Process(running.pid).children(recursive=True)
         # three agents have a decoder of their own
-        assert len(children) == 12
+        assert len(children) == 13
         running.kill()
         _, alive = psutil.wait_procs(children, timeout=10)
         assert not alive
