@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from console.pages.desk import Desk
     from console.pages.texts import Texts
-    from shared.operations.dead_letters import DeadFilter, Group
 
 _PAGE: Final = 100
 _SHOWN: Final = 20_000
@@ -60,14 +59,12 @@ class DeadPage:
         archived, wanted = _archived(request), filter_in(request.query)
         groups = await self._letters.groups(wanted, archived=archived)
         groups = [group for group in groups if group.newest]
-        since = {} if archived else {group.fingerprint: await self._since(wanted, group) for group in groups}
         return await rendering.page(
             self._desk,
             request,
             "groups",
             archived=archived,
             groups=groups,
-            since=since,
             total=sum(group.count for group in groups),
             wanted=wanted,
             query=query_of(wanted),
@@ -77,12 +74,6 @@ class DeadPage:
             cause_text=lambda letter: cause_text(request[VISIT].texts, letter),
             one_of=one_of,
         )
-
-    async def _since(self, wanted: DeadFilter, group: Group) -> float:
-        """Return when the first dead letter of a group failed."""
-        mine = msgspec.structs.replace(wanted, agent=group.newest[-1].agent, fingerprint=group.fingerprint)
-        first = await self._letters.oldest(mine)
-        return (first or group.newest[0]).failed_at
 
     async def _list(self, request: web.Request) -> web.Response:
         archived, wanted = _archived(request), filter_in(request.query)

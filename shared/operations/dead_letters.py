@@ -82,6 +82,8 @@ class Group(msgspec.Struct, kw_only=True):
     count: int = 0
     newest: list[DeadLetter] = []
     """At most three, oldest first."""
+    since: float = 0.0
+    """When the first of them failed, in Unix seconds; 0: not known."""
 
 
 Bounds: TypeAlias = "dict[str, str]"
@@ -174,6 +176,9 @@ class DeadLetters:
         """Return how many a filter selects; from the counts by cause where they answer it."""
         if archived:
             return len([letter async for letter in self.find(wanted, archived=True)])
+        if wanted.by_cause:
+            found = [await self._causes(agent, lane, wanted) for agent, lane in self._places(wanted)]
+            return sum(count for these in found for count, _ in these.values())
         return sum(group.count for group in await self.groups(wanted))
 
     async def groups(self, wanted: DeadFilter, *, archived: bool = False) -> list[Group]:
@@ -191,33 +196,40 @@ class DeadLetters:
             or (wanted.older_than, wanted.newer_than, wanted.limit) != (None, None, None)
         ):
             async for letter in self.find(wanted, archived=archived):
-                _add(found, letter.fingerprint, 1, [letter])
+                _add(found, letter.fingerprint, 1, [letter], letter.failed_at)
         else:
             for agent, lane in self._places(wanted):
                 await self._group(found, agent, lane, wanted)
         return sorted(found.values(), key=lambda group: -group.count)
 
-    async def oldest(self, wanted: DeadFilter, *, archived: bool = False) -> DeadLetter | None:
-        """Return the first dead letter that a filter selects, by when it was written; None without one."""
-        one = msgspec.structs.replace(wanted, limit=1)
-        return next(iter([letter async for letter in self.find(one, archived=archived)]), None)
-
     async def _group(self, found: dict[str, Group], agent: str, lane: Keys, wanted: DeadFilter) -> None:
         if wanted.by_cause:
-            these = await causes.of_agent(self._redis, lane, agent)
-            if wanted.fingerprint is not None:
-                these = {name: one for name, one in these.items() if name == wanted.fingerprint}
+            these = await self._causes(agent, lane, wanted)
         else:
             these = {}
             newest = await self._newest_id(lane.dead(agent))
             if newest:
                 await causes.grouped(self._redis, lane, agent, newest, _conditions(wanted), into=these)
+        firsts: dict[str, list[str]] = {}
+        if self._index is not None and wanted.by_cause:
+            firsts = await self._index.firsts(these, agent, lane)
         ids = [dead_id for _, newest_ids in these.values() for dead_id in newest_ids]
+        ids += [dead_id for first_ids in firsts.values() for dead_id in first_ids]
         rows = await scripts.letters_at(self._redis, lane.dead(agent), ids) if ids else []
         # one may have been replayed meanwhile
         read = {row.id: letter_of(row, agent=agent, lane=lane.lane) for row in rows}
         for fingerprint, (count, newest_ids) in these.items():
-            _add(found, fingerprint, count, [read[dead_id] for dead_id in newest_ids if dead_id in read])
+            examples = [read[dead_id] for dead_id in newest_ids if dead_id in read]
+            known = firsts.get(fingerprint, newest_ids if count <= len(newest_ids) else [])
+            since = min((read[dead_id].failed_at for dead_id in known if dead_id in read), default=0.0)
+            _add(found, fingerprint, count, examples, since)
+
+    async def _causes(self, agent: str, lane: Keys, wanted: DeadFilter) -> causes.Causes:
+        """Return what is counted by cause, of the one that a filter names if it names one."""
+        these = await causes.of_agent(self._redis, lane, agent)
+        if wanted.fingerprint is None:
+            return these
+        return {name: one for name, one in these.items() if name == wanted.fingerprint}
 
     async def _newest_id(self, stream: str) -> str:
         page = await call(self._redis, "XREVRANGE", stream, "+", "-", "COUNT", 1)
@@ -368,8 +380,11 @@ def stream_of(letter: DeadLetter) -> str:
     return letter.stream if letter.stream in stage.streams else stage.reads[0]
 
 
-def _add(found: dict[str, Group], fingerprint: str, count: int, newest: list[DeadLetter]) -> None:
+def _add(
+    found: dict[str, Group], fingerprint: str, count: int, newest: list[DeadLetter], since: float
+) -> None:
     group = found.setdefault(fingerprint, Group(fingerprint=fingerprint))
+    group.since = min(filter(None, (group.since, since)), default=0.0)
     group.count += count
     group.newest = sorted([*group.newest, *newest], key=lambda letter: letter.failed_at)[-causes.EXAMPLES :]
 

@@ -15,6 +15,8 @@ from events.connection import call
 from shared.operations import scripts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from redis.asyncio import Redis
 
     from events.keys import Keys
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from shared.operations.dead_letters import DeadFilter
 
 _PAGE: Final = 500
+_FIRST: Final = 3
 _SPARE: Final = 50_000
 """Ids of letters that are gone may stay up to this number before they are counted."""
 
@@ -54,6 +57,12 @@ class LetterIndex:
             found.append(place.names.get(wanted.photo, "").split())
         fewest = min(found, key=len)
         return fewest.copy()
+
+    async def firsts(self, causes: Iterable[str], agent: str, lane: Keys) -> dict[str, list[str]]:
+        """Return the first few ids of each cause of an agent; some of them may be gone."""
+        place = self._places[agent, lane.lane]
+        await self._refresh(place, lane.dead(agent))
+        return {cause: place.causes.get(cause, [])[:_FIRST] for cause in causes}
 
     async def refresh(self) -> None:
         """Read what is new, so that the next question is answered at once."""
