@@ -71,7 +71,7 @@ class Live:
         self.reports = SessionReports(redis, lanes=settings.lanes)
         self._lock = asyncio.Lock()
         self._snapshot: Snapshot | None = None
-        self._charts = {agent: _Chart() for agent in topology.AGENTS}
+        self._charts = {agent: _Chart() for agent in topology.CONSUMERS}
         self._closed = False
         self._watching = 0
         self._asked = float("-inf")

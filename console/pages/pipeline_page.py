@@ -47,6 +47,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     """The highest rate of the chart."""
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    aside: bool
+    """It stands beside the way of the photos, as the notifier of web hooks does."""
 
 
 class PipelinePage:
@@ -132,6 +134,7 @@ def card(agent: AgentStatus, snapshot: Snapshot) -> Card:
         peak=max(points, default=0.0),
         reads=stage.reads,
         writes=stage.writes,
+        aside=stage not in topology.PIPELINE,
     )
 
 
@@ -164,6 +167,6 @@ def _line(points: Sequence[float]) -> str:
 
 def _agent(request: web.Request) -> str:
     agent = request.match_info["agent"]
-    if agent not in topology.AGENTS:
+    if agent not in topology.CONSUMERS:
         raise RefusedError("error.no_page", 404)
     return agent

@@ -67,7 +67,7 @@ async def page(
             here=request.path_qs,
             running=running,
             versions=msgspec.json.encode(versions).decode(),
-            agents=topology.AGENTS,
+            agents=topology.CONSUMERS,
             asset=asset,
             number=lambda value: formats.number(value, texts.language),
             rate=lambda value: formats.rate(value, texts.language),

@@ -195,3 +195,11 @@ async def test_keys_are_added_renewed_and_removed(enter: Callable[..., Any], red
     assert (await admin.get("/keys/petra")).status == 404
     did = [one.action for one in await activity.newest(redis, most=4)]
     assert did == ["key remove", "key rotate", "sign in", "key add"]
+
+
+async def test_dead_notices_of_web_hooks_are_at_the_same_desk(enter: Callable[..., Any], client: Any) -> None:
+    dead_id = dies(client, "webhook_notifier", "webhook.queued", photo=None, session="s1", file_name=None)
+    operator = await enter("operator")
+    for path in ("/dead", "/dead?session=s1", f"/dead/webhook_notifier/{dead_id}"):
+        assert "Notify web hooks" in (await operator.get(path)).text, path
+    await operator.order("replay", "agent=webhook_notifier")

@@ -56,7 +56,7 @@ def test_no_sentence_is_left_over() -> None:
 
 
 def test_every_agent_has_a_name() -> None:
-    assert {f"agent.{agent}" for agent in topology.AGENTS} <= set(catalogue())
+    assert {f"agent.{agent}" for agent in topology.CONSUMERS} <= set(catalogue())
 
 
 @pytest.mark.parametrize(
