@@ -181,6 +181,8 @@ class ClusterClient(Redis):
             asking = not isinstance(last, MovedError)
             if not asking:
                 self._slots[slot] = place
+                # the list of primaries is out of date, too: scripts must reach the new one
+                self._ranges = []
             # what has no key (WAIT, SCRIPT LOAD) belongs to the commands beside it
             due = [number for number in due if number in refused or slot_of(commands[number][0]) is None]
         self._forget(place)

@@ -12,7 +12,7 @@ import pytest
 from redis.exceptions import ClusterCrossSlotError, RedisError
 
 from events import scripts
-from events.cluster import NotAClusterError, SentInCirclesError, slot_of
+from events.cluster import ClusterClient, NotAClusterError, SentInCirclesError, slot_of
 from events.connection import Trouble, call, call_and_wait, connect, server_of, servers_of, trouble_of
 from events.identities import SessionId
 from events.keys import Keys, all_lanes
@@ -235,6 +235,8 @@ class Liar:
     def __init__(self) -> None:
         self.port = free_port()
         self.other = self.port
+        self.primary = self.port
+        """Which port it says serves every slot."""
         self.asked = 0
         self.connections: set[asyncio.Task[None]] = set()
 
@@ -249,8 +251,10 @@ class Liar:
                 words.append((await reader.readexactly(size + 2))[:-2])
             if words[0] == b"CLUSTER":
                 reply = b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$%d\r\n%s\r\n:%d\r\n" % (
-                    len(HOST), HOST.encode(), self.port,
+                    len(HOST), HOST.encode(), self.primary,
                 )  # fmt: skip
+            elif words[0] == b"GET" and self.other == self.port:
+                reply = b"$1\r\n1\r\n"
             elif words[0] == b"GET":
                 self.asked += 1
                 reply = b"-MOVED 1 %s:%d\r\n" % (HOST.encode(), self.other)
@@ -272,6 +276,24 @@ async def test_nodes_that_send_in_circles_are_left_after_a_few_hops() -> None:
             assert trouble_of(circle.value) is Trouble.AWAY
             assert one.asked + two.asked == 6
         await asyncio.gather(*one.connections, *two.connections)
+    finally:
+        for server in servers:
+            server.close()
+
+
+async def test_who_was_sent_elsewhere_asks_again_which_nodes_there_are() -> None:
+    """A planned fail-over breaks no connection: only MOVED tells, and scripts must reach the new node."""
+    old, new = Liar(), Liar()
+    servers = [await asyncio.start_server(liar.accept, HOST, liar.port) for liar in (old, new)]
+    try:
+        async with connect(f"redis+cluster://{HOST}:{old.port}") as redis:
+            assert isinstance(redis, ClusterClient)
+            assert await redis.get("a") == b"1"
+            old.primary = old.other = new.primary = new.port
+            assert await redis.get("a") == b"1"
+            [primary] = await redis.primaries()
+            assert primary.connection_pool.connection_kwargs["port"] == new.port
+        await asyncio.gather(*old.connections, *new.connections)
     finally:
         for server in servers:
             server.close()
