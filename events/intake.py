@@ -110,8 +110,8 @@ async def _move(
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
     event_id = envelope.event_id
     if event_id == entry_id:
-        # without an id of its own: an entry id is unique in its lane only
-        event_id = f"{lane.lane}:{entry_id}"
+        # without an id of its own: an entry id is unique in its stream only
+        event_id = f"{lane.lane}:{'bulk:' if bulk else ''}{entry_id}"
     moved: list[str | bytes] = list(fields)
     if ONCE.encode() not in pairs:
         moved += (ONCE, _fingerprints(pairs, envelope)[0])

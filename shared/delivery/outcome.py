@@ -209,7 +209,7 @@ class Outcomes:
         outputs: list[tuple[str, Fields]] = [(self._keys.dead(self._stage.agent), fields)]
         # a report that could not be written is no photo
         if envelope and envelope.photo_id and stream != topology.COMPLETED:
-            event, event_id = failed_event(fields), _failed_id(self._stage.agent, delivery)
+            event, event_id = failed_event(fields), self._failed_id(delivery, stream)
             failed = self._failed(event, event_id, delivery, envelope)
             outputs.append((self._keys.stream(topology.FAILED), failed))
             if self._subscriptions.exist:
@@ -228,6 +228,16 @@ class Outcomes:
             message=message,
             attempts=attempts,
         )
+
+    def _failed_id(self, delivery: Delivery, stream: str) -> str:
+        """Return the id of a `photo.failed`: the same however often this is repeated.
+
+        An entry id is unique in its stream only. So where the agent's entries are in several streams, the id
+        names the stream.
+        """
+        key = self._keys.stream(stream)
+        where = "" if key == f"erni:{self._stage.reads[0]}" else f"{key.removeprefix('erni:')}:"
+        return f"dead:{self._stage.agent}:{where}{delivery.entry_id}:{delivery.deliveries}"
 
     def _failed(self, event: PhotoFailed, event_id: str, delivery: Delivery, envelope: Envelope) -> Fields:
         """Return the public event beside a dead letter."""
@@ -378,11 +388,6 @@ class Outcomes:
             # an empty value replaces what an earlier submission of the photo left
             fields += ("unknown_fields", ", ".join(delivery.unknown).encode("utf-8", "replace"))
         return self._keys.photo(envelope.photo_id), fields
-
-
-def _failed_id(agent: str, delivery: Delivery) -> str:
-    """Return the id of a `photo.failed`: the same however often this is repeated."""
-    return f"dead:{agent}:{delivery.entry_id}:{delivery.deliveries}"
 
 
 def _cause(error: BaseException) -> str:

@@ -117,3 +117,22 @@ async def test_letter_and_event_are_written_together_or_not_at_all(redis: Redis,
         await until(lambda: redis.xlen(DEAD))
     assert await redis.xlen(DEAD) == 1
     assert len(await entries(redis, FAILED)) == 1
+
+
+async def test_two_failures_of_one_entry_id_have_ids_of_their_own(redis: Redis, redis_url: str) -> None:
+    """The streams for bulk work and for all other work may have the same entry id at the same time."""
+    fields: list[str] = ["data", '{"source_url": "https://bau.invalid/1.jpg", "session_id": "s-1"}']
+    for stream in ("erni:photo.submitted", "erni:photo.submitted.bulk"):
+        await redis.execute_command("XADD", stream, "1-1", *fields)  # type: ignore[no-untyped-call]
+    async with running(settings_for(redis_url), refuses):
+
+        async def both() -> bool:
+            return bool(await redis.xlen(FAILED) == 2)
+
+        await until(both)
+    failed = await entries(redis, FAILED)
+    ids = {codec.decode(topology.FAILED, "1-1", each).event_id for each in failed}
+    assert ids == {
+        "dead:schema_extractor:1-1:1",
+        "dead:schema_extractor:photo.submitted.bulk:1-1:1",
+    }
