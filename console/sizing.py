@@ -29,6 +29,7 @@ _PER_DAY: Final = {"hour": 1 / sizing.BUSY_HOUR, "day": 1.0, "year": 1 / sizing.
 _MOST: Final = 1e12
 
 _ENTRIES: Final = 2_000
+_FORGOTTEN_SECONDS: Final = 60
 _AT_ONCE: Final = 100
 _ENTRY_BYTES: Final = 2_000
 """An event between two agents with its fields (docs/events.md)."""
@@ -169,10 +170,14 @@ async def _redis_costs(redis: Redis) -> tuple[float, float]:
 
     Works on two streams of its own, and deletes them.
     """
-    names = [f"erni:sizing:{secrets.token_hex(6)}:{end}" for end in ("in", "out")]
+    # one slot of a cluster for both
+    tag = f"erni:{{sizing-{secrets.token_hex(6)}}}"
+    names = [f"{tag}:in", f"{tag}:out"]
     data = os.urandom(_ENTRY_BYTES // 2).hex()
     try:
         await redis.xgroup_create(names[0], "sizing", id="0", mkstream=True)
+        # should this end before they are deleted
+        await redis.expire(names[0], _FORGOTTEN_SECONDS)
         async with redis.pipeline(transaction=False) as pipe:
             for _ in range(_ENTRIES):
                 pipe.xadd(names[0], {"data": data})
@@ -188,6 +193,7 @@ async def _redis_costs(redis: Redis) -> tuple[float, float]:
                 break
             await call(redis, "EVAL", _MOVE, 2, *names, "sizing", data, *ids)
             took.append((time.perf_counter() - began) / len(ids))
+            await redis.expire(names[1], _FORGOTTEN_SECONDS)
         size = int(await call(redis, "MEMORY", "USAGE", names[1], "SAMPLES", 0) or 0)
     finally:
         await redis.delete(*names)

@@ -20,7 +20,7 @@ from events.publisher import SESSION_TTL
 from shared.operations import activity
 from shared.operations.activity import Person
 from shared.operations.dead_letters import Bounds, DeadFilter, DeadLetters, Replayed, place_of
-from shared.operations.scripts import Mark
+from shared.operations.scripts import EDITED, Mark
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -38,6 +38,8 @@ _REFUSALS: Final = 20
 """Sentences about refused letters that are kept."""
 _LOOK_SECONDS: Final = 0.5
 """How often a driver asks whether somebody stopped the operation."""
+
+_EDITED: Final = "it was edited and replayed, so its photo is on its way again; it stays in the archive"
 
 Kind: TypeAlias = Literal["replay", "discard", "restore"]
 State: TypeAlias = Literal["running", "stopped", "done", "failed"]
@@ -277,6 +279,8 @@ class Bulk:
             return await self.letters.replay(letter, mark=mark)
         if operation.kind == "restore":
             new_id = await self.letters.restore(letter, mark=mark)
+            if new_id == EDITED:
+                return Replayed(letter=letter, outcome="refused", message=_EDITED)
             return Replayed(letter=letter, outcome="restored" if new_id else "gone", entry_id=new_id)
         who = operation.who.name if self._archive_days else ""
         discarded = await self.letters.discard(letter, who=who, mark=mark)

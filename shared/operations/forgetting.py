@@ -9,6 +9,7 @@ import msgspec
 from events import intake, keys, topology
 from events.connection import call
 from events.identities import SessionId
+from shared.delivery import packing
 from shared.delivery.dead_letter import DeadLetter
 from shared.operations import submissions
 from shared.operations.dead_letters import DeadFilter, DeadLetters
@@ -42,6 +43,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Keys in the store."""
     public: list[tuple[str, bytes]]
     """Entries of the public streams: the stream's key and the entry's id."""
+    notices: list[tuple[str, bytes]] = []
+    """Notices to web hooks that wait: a stream and the entry's id, or a sorted set and the member."""
     markers: list[str]
     """Keys that remember the session's events, so that none is published twice.
 
@@ -52,7 +55,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def empty(self) -> bool:
         """Whether nothing is kept."""
-        return not (self.photos or self.letters or self.archived or self.blobs or self.public or self.markers)
+        kept = (self.photos, self.letters, self.archived, self.blobs, self.public, self.notices, self.markers)
+        return not any(kept)
 
     @property
     def sentence(self) -> str:
@@ -62,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             (self.letters + self.archived, "dead letters"),
             (self.blobs, "stored files"),
             (self.public, "public events"),
+            *([(self.notices, "notices to web hooks")] if self.notices else ()),
             (self.markers, "event ids"),
         )
         return ", ".join(f"{len(these)} {what}" for these, what in counts)
@@ -74,14 +79,15 @@ async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int
     """
     dead = DeadLetters(redis, lanes=lanes)
     mine, others = set[str](), set[str]()
-    found: dict[bool, list[DeadLetter]] = {False: [], True: []}
-    for archived, letters in found.items():
+    found: dict[bool, dict[tuple[str, str], DeadLetter]] = {False: {}, True: {}}
+    # what is discarded moves to the archive, what is restored moves back: this order misses neither
+    for archived in (False, True, False):
         async for letter in dead.find(DeadFilter(), archived=archived):
             original = await dead.original(letter, archived=archived)
             contents = contents_in(original)
             # a notice names its session in the entry alone: it is none of the session's dead photos
             if session == letter.session_id or session in named(original, b"sessionid"):
-                letters.append(letter)
+                found[archived][letter.agent, letter.id] = letter
                 mine |= contents
             else:
                 others |= contents
@@ -109,10 +115,15 @@ async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int
     return Plan(
         session=session,
         photos=photos,
-        letters=found[False],
-        archived=found[True],
+        letters=list(found[False].values()),
+        archived=list(found[True].values()),
         blobs=blobs,
-        public=[entry async for entry in _public(redis, lane, session)],
+        public=[
+            entry
+            for stream in sorted(topology.PUBLIC)
+            async for entry in _entries(redis, lane.stream(stream), session)
+        ],
+        notices=[notice async for notice in _notices(redis, lane, session)],
         markers=[
             begin + rest
             for begin in (
@@ -137,6 +148,13 @@ async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSes
         await redis.delete(lane.photo(photo))
     for stream, entry_id in plan.public:
         await redis.xdel(stream, entry_id)
+    notifier = topology.NOTIFIER.agent
+    for key, what in plan.notices:
+        if key == lane.delayed(notifier):
+            await redis.zrem(key, what)
+        else:
+            await redis.xack(key, notifier, what)
+            await redis.xdel(key, what)
     # Letters and reports, which name the contents, after these: else a second attempt would not find them.
     own = session_prefix(plan.session)
     # somebody may have submitted the same picture while we asked whether to remove it
@@ -181,12 +199,26 @@ async def _names(redis: Redis, prefix: str, kind: str) -> AsyncIterator[str]:
         yield name
 
 
-async def _public(redis: Redis, lane: Keys, session: SessionId) -> AsyncIterator[tuple[str, bytes]]:
-    """The session's entries in the public streams, which keep them for days."""
-    for stream in map(lane.stream, sorted(topology.PUBLIC)):
-        start = "-"
-        while page := await call(redis, "XRANGE", stream, start, "+", "COUNT", _PAGE):
-            for entry_id, flat in page:
-                if (b"sessionid", session.encode()) in zip(flat[::2], flat[1::2], strict=True):
-                    yield stream, entry_id
-            start = "(" + page[-1][0].decode()
+async def _entries(redis: Redis, stream: str, session: SessionId) -> AsyncIterator[tuple[str, bytes]]:
+    """Yield the session's entries in a stream."""
+    start = "-"
+    while page := await call(redis, "XRANGE", stream, start, "+", "COUNT", _PAGE):
+        for entry_id, flat in page:
+            if (b"sessionid", session.encode()) in zip(flat[::2], flat[1::2], strict=True):
+                yield stream, entry_id
+        start = "(" + page[-1][0].decode()
+
+
+async def _notices(redis: Redis, lane: Keys, session: SessionId) -> AsyncIterator[tuple[str, bytes]]:
+    """Yield the session's notices to web hooks that wait or were postponed."""
+    async for entry in _entries(redis, lane.stream(topology.QUEUED), session):
+        yield entry
+    delayed = lane.delayed(topology.NOTIFIER.agent)
+    async for member, _ in redis.zscan_iter(delayed, count=_PAGE):
+        try:
+            flat = packing.unpack(member)[1]
+        except (ValueError, TypeError, LookupError):
+            # a foreign value in our set
+            continue
+        if (b"sessionid", session.encode()) in zip(flat[::2], flat[1::2], strict=False):
+            yield delayed, member

@@ -25,6 +25,8 @@ PUBLIC_DAYS: Final = 7
 _DAY: Final = 24 * 3600
 _TRIM_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = 1.0
+_NOTICE_DAYS: Final = 4
+"""After three days the notifier gives a notice up. Where none runs, notices must not fill Redis."""
 _log = structlog.get_logger(__name__)
 
 
@@ -39,6 +41,7 @@ async def keep(
     # every agent may write `photo.failed`, so every agent trims it
     public = [name for name in topology.PUBLIC if name == topology.FAILED or name in stage.writes]
     trims = [lane.stream(name) for lane in lanes for name in public]
+    queued = [lane.stream(topology.QUEUED) for lane in lanes]
     archives = [lane.archive(stage.agent) for lane in lanes]
     sweeps = topology.INTAKE in stage.reads
     next_trim = 0.0
@@ -50,6 +53,8 @@ async def keep(
                 now = int((await call(redis, "TIME"))[0])
                 for stream in trims:
                     await call(redis, "XTRIM", stream, "MINID", "~", (now - PUBLIC_DAYS * _DAY) * 1000)
+                for stream in queued:
+                    await _trim_notices(redis, stream, (now - _NOTICE_DAYS * _DAY) * 1000)
                 for archive in archives:
                     # to the entry: people's data must not stay longer than was promised
                     await call(redis, "XTRIM", archive, "MINID", "=", (now - archive_days * _DAY) * 1000)
@@ -58,3 +63,9 @@ async def keep(
         except (RedisError, OSError) as error:
             _log.debug("not tidied", error=str(error)[:200])
         await asyncio.sleep(_SWEEP_SECONDS)
+
+
+async def _trim_notices(redis: Redis, stream: str, before_ms: int) -> None:
+    """Delete notices that no notifier has taken for days."""
+    if trimmed := await call(redis, "XTRIM", stream, "MINID", "~", before_ms):
+        _log.error("notices are too old and deleted: does the webhook_notifier run?", notices=trimmed)

@@ -37,8 +37,8 @@ async def _waiting(redis: Redis, lane: Keys) -> int:
 
 
 def _keys(lane: Keys) -> dict[str, None]:
-    streams = {lane.stream(name): None for stage in topology.PIPELINE for name in stage.streams}
-    return streams | {lane.delayed(stage.agent): None for stage in topology.PIPELINE}
+    streams = {lane.stream(name): None for stage in topology.STAGES for name in stage.streams}
+    return streams | {lane.delayed(stage.agent): None for stage in topology.STAGES}
 
 
 async def _length(redis: Redis, key: str) -> int:

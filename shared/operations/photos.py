@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from events import keys, topology
-from events.connection import call
+from events.connection import call, server_of
 from shared.delivery.photo_record import AgentPart, PhotoRecord, Submitted
 
 if TYPE_CHECKING:
@@ -53,11 +53,13 @@ async def pages(redis: Redis, *, lanes: int = 1) -> AsyncIterator[list[PhotoReco
     """Yield all photo records, some hundred at a time, in no order. One may come twice."""
     for lane in keys.all_lanes(lanes):
         prefix = lane.photo("")
+        # on a cluster, the node of this lane
+        server = await server_of(redis, lane.paused)
         cursor = 0
         while True:
             # bytes, as every reply that nobody decodes
             found: tuple[int, list[bytes]] = await call(
-                redis, "SCAN", cursor, "MATCH", _glob(prefix) + "*", "COUNT", _SCANNED, "TYPE", "hash"
+                server, "SCAN", cursor, "MATCH", _glob(prefix) + "*", "COUNT", _SCANNED, "TYPE", "hash"
             )
             cursor, names = found
             async with redis.pipeline(transaction=False) as pipe:

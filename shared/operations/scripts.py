@@ -33,6 +33,8 @@ _DECODER: Final = msgspec.msgpack.Decoder(list[Row])
 _LOOKED_AT: Final = 1000
 """Entries that one call of `adopt` looks at: the server answers others between two calls."""
 
+EDITED: Final = "EDITED"
+"""What `restore` returns for the original of an event that was edited and replayed: it stays where it is."""
 REPLAY_PAIRS: Final = 3500
 """Pairs one XADD takes from a script: Lua's unpack ends near 4,000 (measured on Redis 7.0 and Valkey 8.1)."""
 
@@ -138,7 +140,7 @@ async def discard(
 
 
 async def restore(redis: Redis, lane: Keys, agent: str, archived_id: str, *, mark: Mark | None = None) -> str:
-    """Move one dead letter out of the archive; returns its new id, '' if it was gone already."""
+    """Move one dead letter out of the archive; returns its new id, '' if it was gone already, or EDITED."""
     names = [lane.archive(agent), lane.dead(agent), lane.dead_counts(agent)]
     if mark:
         names.append(mark.progress)

@@ -11,6 +11,7 @@ from events import topology
 from events.identities import SessionId, StoreUrl
 from events.keys import lane_of
 from events.types import PhotoInShort, SessionReported, Step
+from shared.delivery import packing
 from shared.delivery.photo_record import record_fields
 from tests.console.pipeline import KEYS, TRACEPARENT, dies, pairs, went
 
@@ -189,6 +190,22 @@ def test_forgetting_removes_what_only_this_session_has(
     assert not client.exists(KEYS.session("s1"), KEYS.session_photos("s1"), KEYS.photo("p-1"))
     assert client.xlen(KEYS.dead("photo_fetcher")) == 0
     assert [s["session_id"] for s in erni("session", "list", "--json").document["sessions"]] == ["s2"]
+
+
+def test_forgetting_removes_notices_that_wait(erni: Callable[..., Ran], client: Redis) -> None:
+    """An endpoint that is down keeps them for days, and they name photos."""
+    _counts(client, "s1", received=1, dead=1)
+    queued, delayed = KEYS.stream("webhook.queued"), KEYS.delayed("webhook_notifier")
+    for session in ("s1", "s2"):
+        client.xadd(queued, {"sessionid": session, "data": "{}"})
+        member = packing.pack(["1-1", ["sessionid", session, "data", "{}"], "0:1:1", queued])
+        client.zadd(delayed, {member: 1})
+    ran = erni("session", "forget", "s1", "--yes")
+    assert ran.code == 0, ran.err
+    assert "2 notices to web hooks" in ran.err + ran.out
+    assert [fields[b"sessionid"] for _, fields in _entries(client, "webhook.queued")] == [b"s2"]
+    [left] = client.zrange(delayed, 0, -1)
+    assert b"s2" in left
 
 
 def test_forgetting_finds_what_hangs_on_a_content_and_not_on_the_session(

@@ -22,8 +22,8 @@ flat[#flat + 1] = 'ernireplay'
 flat[#flat + 1] = ((tonumber(f.replays) or 0) + 1) .. ' ' .. (f.traceparent or '')
 local id = redis.call('XADD', KEYS[2], '*', unpack(flat)) -- an error ends the script before the removal
 if edited then
-  -- the original is not lost: it can be restored
-  for _, word in ipairs({ 'discarded_by', ARGV[8], 'dead_id', ARGV[1] }) do kept[#kept + 1] = word end
+  -- the original is not lost; it is not restored, because its photo is on its way again
+  for _, word in ipairs({ 'discarded_by', ARGV[8], 'dead_id', ARGV[1], 'edited_as', id }) do kept[#kept + 1] = word end
   pcall(redis.call, 'XADD', KEYS[9], '*', unpack(kept))
 end
 redis.call('XDEL', KEYS[1], ARGV[1])

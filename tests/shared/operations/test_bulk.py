@@ -204,10 +204,16 @@ async def test_an_edited_event_is_new_notes_its_origin_and_keeps_the_trace(redis
     assert entry[b"editedfrom"] == f"schema_extractor/{dead_id}".encode()
     assert entry[b"traceparent"] == TRACEPARENT.encode()
     assert entry[b"ernireplay"].startswith(b"1 00-")
-    # the original can be had back
+    # the original is kept, but does not come back beside its edited form
     [kept] = [one async for one in letters.find(DeadFilter(), archived=True)]
     assert b"wrong.example" in b"".join(await letters.original(kept, archived=True))
     assert (await replay_edited(redis, letters, letter, edited, ME)).outcome == "gone"
+    bulk = Bulk(redis)
+    operation = await bulk.start("restore", await bulk.select(DeadFilter(), "restore"), ME)
+    [result] = [one async for one in bulk.run(operation)]
+    assert (result.outcome, "edited and replayed" in result.message) == ("refused", True)
+    assert client.xlen(KEYS.archive("schema_extractor")) == 1
+    assert client.xlen(KEYS.dead("schema_extractor")) == 0
 
 
 @pytest.mark.parametrize(
