@@ -40,7 +40,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     with PlainRedis.from_url(server.url, protocol=2) as client:
         client.flushall()
         client.script_flush()
-        yield Place(url=server.url, lanes=4)
+        yield Place(url=f"redis+cluster://127.0.0.1:{server.port}", lanes=4)
         left = leaked_keys(client)
     if left:
         pytest.fail("the test left keys without a time to live:\n  " + "\n  ".join(left), pytrace=False)
