@@ -114,8 +114,9 @@ async def ended(
     session: str = "s1",
     lanes: int = 1,
     text: str = "",
+    source: str = "",
 ) -> None:
-    """Write the end of a photo as the settle does."""
+    """Write the end of a photo as the settle does; `source`: of its submission."""
     changes: dict[str, Any] = {"session_id": session}
     whole: Event = sample(name)
     if isinstance(whole, PhotoValidated | PhotoFailed):
@@ -126,7 +127,12 @@ async def ended(
     lane = lane_of(session, lanes)
     photo_id = None if isinstance(whole, SessionReported) else photo
     fields = codec.encode(
-        whole, event_id=f"end-{photo}", source="erni", photo_id=photo_id, session_id=session
+        whole,
+        event_id=f"end-{photo}",
+        source="erni",
+        photo_id=photo_id,
+        session_id=session,
+        origin=source.encode(),
     )
     await call(redis, "XADD", lane.stream(name), "*", *fields)
     await redis.expire(lane.stream(name), 1000)
@@ -212,6 +218,29 @@ async def test_a_publisher_follows_its_own_photos_only(client: Client, redis: Re
         assert await own.ids(1) == ["mine"]
         assert await all_.ids(3) == ["nobody-s", "theirs", "mine"]
         assert await of_other.ids(1) == ["theirs"]
+
+
+async def test_a_publisher_s_ends_are_there_as_long_as_their_stream_although_the_records_are_gone(
+    client: Client, redis: Redis
+) -> None:
+    await submitted(client, "p-1", "p-2", "p-3")
+    for photo, name, source in (
+        ("p-1", "photo.validated", SOURCE),
+        ("theirs", "photo.validated", "urn:other"),
+        ("p-2", "photo.validated", ""),  # an older version wrote it
+        ("p-3", "photo.validated", SOURCE),
+        ("", "session.reported", SOURCE),
+    ):
+        await ended(redis, photo, name, source=source)
+    await redis.delete("erni:photo:p-1", "erni:photo:p-3", "erni:session:s1:source")
+    async with following(client, f"source={SOURCE}", "0") as stream:
+        found = [await stream.next() for _ in range(4)]
+    assert sorted(one.data.get("subject", one.event) for one in found if one) == [
+        "p-1",
+        "p-2",
+        "p-3",
+        "session.reported",
+    ]
 
 
 async def test_steps_of_a_session_are_shown_as_they_are_seen(
