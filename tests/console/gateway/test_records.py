@@ -25,6 +25,7 @@ from tests.shared.reports.sample import photo_report
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from redis.asyncio import Redis
 
@@ -76,6 +77,22 @@ async def test_a_validated_photo_has_its_verdict_and_its_sharepoint_address(
     await write_photo_report(BlobStore(settings.photo_store_url), report)
     result = (await client.ask("GET", f"/v1/photos/{report.photo_id}")).document["result"]
     assert (result["verdict"], result["web_url"]) == (report.verdict, report.item.web_url)
+
+
+async def test_a_validated_photo_is_shown_without_its_result_where_there_can_be_no_store(
+    served: Callable[..., AbstractAsyncContextManager[Client]],
+    settings: Settings,
+    redis: Redis,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a-file").touch()
+    nowhere = msgspec.structs.replace(settings, photo_store_url=str(tmp_path / "a-file" / "store"))
+    async with served(nowhere) as client:
+        await client.publish(event(subject="p-1"))
+        await went(redis, "p-1", "validation_reporter")
+        answer = await client.ask("GET", "/v1/photos/p-1")
+        assert answer.status == 200, answer.detail
+        assert (answer.document["status"], answer.document["result"]) == ("validated", None)
 
 
 async def test_a_publisher_sees_its_own_photos_and_sessions_only(client: Client, redis: Redis) -> None:
