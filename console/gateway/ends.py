@@ -46,7 +46,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     number: EntryNumber
     session_id: str | None
     source: str | None
-    """Who published it over HTTP; None where no record says it."""
+    """Who published it, as the entry says it, else the photo's record; None where neither does."""
     event: bytes
     """The CloudEvent in JSON, on one line."""
 
@@ -193,12 +193,18 @@ class Ends:
                 # somebody else wrote it
                 continue
             found.append((number_of(entry_id), envelope, _event(entry_id, fields)))
-        sources = await submissions.sources(
-            self._redis, keys.Keys(lane), [(one.photo_id, one.session_id) for _, one, _ in found]
-        )
+        # an entry without its source: its photo was submitted without one, or by an older version
+        unsaid = [(one.photo_id, one.session_id) for _, one, _ in found if not one.origin]
+        recorded = iter(await submissions.sources(self._redis, keys.Keys(lane), unsaid))
         return [
-            End(place=place, number=number, session_id=one.session_id, source=source, event=event)
-            for (number, one, event), source in zip(found, sources, strict=True)
+            End(
+                place=place,
+                number=number,
+                session_id=one.session_id,
+                source=one.origin.decode("utf-8", "replace") if one.origin else next(recorded),
+                event=event,
+            )
+            for number, one, event in found
         ]
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 EVENTS: Final = web.RequestKey("events", int)
 """Under this name a request holds how many events it brings; it is there once they can be counted."""
 STREAM: Final = "/v1/stream"
+_STREAMS: Final = frozenset({STREAM, "/live"})
+"""Routes whose answers go on as long as a client listens."""
 PUBLISHED: Final = HTTP_EVENTS.labels("published")
 REPLAYED: Final = HTTP_EVENTS.labels("replayed")
 REFUSED: Final = HTTP_EVENTS.labels("refused")
@@ -82,7 +84,7 @@ class Observing:
         if counter is None:
             counter = self._requests[route, status] = HTTP_REQUESTS.labels(route, str(status))
         counter.inc()
-        if route != STREAM:
+        if route not in _STREAMS:
             # how long a client listens says nothing about us
             series = self._seconds.get(route)
             if series is None:

@@ -175,10 +175,7 @@ class Intake:
         notes = await submissions.note(
             self._redis,
             source,
-            [
-                (event, file_name, one.fresh)
-                for (event, file_name), one in zip(events, published, strict=True)
-            ],
+            [(event, file_name, one) for (event, file_name), one in zip(events, published, strict=True)],
             record_hours=self._settings.photo_record_hours,
         )
         return [

@@ -10,6 +10,7 @@ from aiohttp import web
 from obstore.exceptions import BaseError as StoreError
 
 from console import sessions
+from console.errors import CommandError
 from console.gateway import bodies, problems
 from console.gateway.access import PUBLISHERS, READERS
 from console.gateway.answers import Close, Closed, PhotoResult, PhotoView, json_answer
@@ -87,7 +88,7 @@ class RecordsApi:
         try:
             key = photo_key(session, PhotoId(record.photo_id))
             report = await read_photo_report(self._store(), SCHEME + key)
-        except (BlobMissingError, StoreError, OSError, msgspec.MsgspecError):
+        except (BlobMissingError, CommandError, StoreError, OSError, msgspec.MsgspecError):
             # the record is the answer; what the store has is an addition
             return None
         return PhotoResult(

@@ -7,6 +7,7 @@ comes again goes on (`Last-Event-ID`). Steps have none: they are best effort.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -126,20 +127,27 @@ class StreamApi:
         response = await client.begin()
         try:
             await self._catch_up(client, newest)
-            while not self._closing and not client.listener.overrun:
-                found = await client.listener.take(HEARTBEAT_SECONDS)
-                if not found and not await self._door.still_knows(request):
-                    break
-                await client.send(found)
+            while not client.listener.overrun and await self._goes_on(client, request):
+                await client.send(await client.listener.take(client.rest))
         except (ConnectionError, TimeoutError, RedisError):
             # it left, or takes nothing, or Redis went away while it caught up: it comes again, with its place
             client.abort()
         return response
 
+    async def _goes_on(self, client: _Client, request: web.Request) -> bool:
+        """Return whether a client is there and may read on; its key is looked up from time to time."""
+        if self._closing or client.is_gone:
+            return False
+        now = time.monotonic()
+        if now - client.checked < HEARTBEAT_SECONDS:
+            return True
+        client.checked = now
+        return await self._door.still_knows(request)
+
     async def _catch_up(self, client: _Client, newest: Positions) -> None:
         """Send the ends between the client's place and the first one that is offered."""
         for place, until in newest.items():
-            while client.cursor[place] < until and not self._closing:
+            while client.cursor[place] < until and not self._closing and not client.is_gone:
                 page = await self._ends.between(place, client.cursor[place], until)
                 await client.send(page.ends)
                 client.cursor[place] = page.last
@@ -151,6 +159,9 @@ class _Client:
     def __init__(self, request: web.Request, wanted: _Wanted, listener: Listener, cursor: Positions) -> None:
         self.listener = listener
         self.cursor = cursor
+        self.checked = time.monotonic()
+        """When its key was looked up last."""
+        self._written = self.checked
         self._request = request
         self._wanted = wanted
         self._response = web.StreamResponse(
@@ -163,6 +174,20 @@ class _Client:
             }
         )
 
+    @property
+    def rest(self) -> float:
+        """Return after how many seconds a heartbeat or the look at its key is due.
+
+        What happens to photos of others is no sign of life: on a busy system it never pauses.
+        """
+        return max(0.0, min(self._written, self.checked) + HEARTBEAT_SECONDS - time.monotonic())
+
+    @property
+    def is_gone(self) -> bool:
+        """Return whether its connection is closed, which only a write would notice otherwise."""
+        transport = self._request.transport
+        return transport is None or transport.is_closing()
+
     async def begin(self) -> web.StreamResponse:
         """Send the header, and the place where the client stands."""
         await self._response.prepare(self._request)
@@ -170,7 +195,7 @@ class _Client:
         return self._response
 
     async def send(self, found: list[End | Seen]) -> None:
-        """Send what the client asked for; if nothing came, a heartbeat."""
+        """Send what the client asked for; if nothing was written for a while, a heartbeat."""
         lines: list[bytes] = []
         for one in found:
             if not isinstance(one, End):
@@ -183,7 +208,7 @@ class _Client:
                     lines.append(
                         b"event: %b\nid: %b\ndata: %b\n\n" % (one.place[1].encode(), at.encode(), one.event)
                     )
-        if not found:
+        if not lines and time.monotonic() - self._written >= HEARTBEAT_SECONDS:
             lines.append(b":\nid: %b\n\n" % cursors.write(self.cursor).encode())
         if lines:
             await self._write(b"".join(lines))
@@ -191,6 +216,7 @@ class _Client:
     async def _write(self, chunk: bytes) -> None:
         async with asyncio.timeout(WRITE_SECONDS):
             await self._response.write(chunk)
+        self._written = time.monotonic()
 
     def abort(self) -> None:
         """Close the connection, whatever still waits in it."""

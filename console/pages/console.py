@@ -60,7 +60,7 @@ class Console:
         app.middlewares.append(self._guard.middleware)
         for route in self.routes:
             app.router.add_route(route.method, route.path, route.handler)
-            if route.method == "GET":
+            if route.method == "GET" and not route.is_stream:
                 app.router.add_route("HEAD", route.path, route.handler)
         app.cleanup_ctx.append(self._beside)
         app.on_shutdown.append(lambda _: self._live.close())

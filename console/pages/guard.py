@@ -45,6 +45,8 @@ class Route(msgspec.Struct, frozen=True):
     path: str
     role: Role | None
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    is_stream: bool = False
+    """Its answer goes on for long, and there is no HEAD of it."""
 
 
 class RefusedError(Exception):

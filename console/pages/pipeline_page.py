@@ -62,7 +62,7 @@ class PipelinePage:
         """Return the requests of this page."""
         return [
             Route("GET", "/", "viewer", self._show),
-            Route("GET", "/live", "viewer", self._stream),
+            Route("GET", "/live", "viewer", self._stream, is_stream=True),
             Route("POST", "/agents/{agent}/pause", "operator", self._pause),
             Route("POST", "/agents/{agent}/resume", "operator", self._resume),
         ]

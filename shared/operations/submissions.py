@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from events.publisher import Prepared
+    from events.publisher import Prepared, Published
 
 _SUBMITTED: Final = scripts.load("shared.operations", "submitted")
 _NOTE: Final = msgspec.json.Decoder(Submitted)
 
 
 async def note(
-    redis: Redis, source: str, events: Sequence[tuple[Prepared, str, bool]], *, record_hours: float
+    redis: Redis, source: str, events: Sequence[tuple[Prepared, str, Published]], *, record_hours: float
 ) -> list[Submitted]:
     """Note that events were published; return the notes that count.
 
-    Each event comes with the photo's file name or '', and whether it was published now: of a repetition we do
-    not know the trace. A photo keeps the note of its first event. Raises what redis-py raises.
+    Each event comes with the photo's file name or '', and what became of it: of a repetition we do not know
+    the trace. A photo keeps the note of its first event. A photo or session that was there before its event,
+    without a note, came in another way: it gets none. Raises what redis-py raises.
     """
     found: dict[int, Submitted] = {}
     by_lane: dict[int | None, list[int]] = {}
@@ -44,16 +45,24 @@ async def note(
             source,
         ]
         for number in numbers:
-            event, file_name, fresh = events[number]
-            record = lane.photo(event.photo_id)
-            names += (record, lane.session_source(event.session_id) if event.session_id else record)
+            event, file_name, published = events[number]
+            record, session = lane.photo(event.photo_id), event.session_id
+            names += (
+                (record, lane.session_source(session), lane.session(session), lane.session_photos(session))
+                if session
+                else (record,) * 4
+            )
             mine = Submitted(
                 source=source,
                 event_id=event.event_id,
                 at=time.time(),
-                traceparent=event.traceparent if fresh else "",
+                traceparent=event.traceparent if published.fresh else "",
             )
-            words += (msgspec.json.encode(mine), event.session_id or "", file_name[:255])
+            words += (
+                *(msgspec.json.encode(mine), session or "", file_name[:255]),
+                mine.traceparent[3:35],
+                int(published.entry_id.partition("-")[0]),
+            )
         notes = await _SUBMITTED(redis, names, words)
         found |= zip(numbers, map(_NOTE.decode, notes), strict=True)
     return [found[number] for number in range(len(events))]

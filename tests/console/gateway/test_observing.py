@@ -56,6 +56,20 @@ async def test_requests_are_counted_by_route_and_status(client: Client) -> None:
     assert "p-1" not in text
 
 
+@pytest.mark.parametrize("stream", ["/v1/stream", "/live"])
+async def test_how_long_a_stream_is_open_is_not_measured(client: Client, stream: str) -> None:
+    def counts() -> list[float]:
+        return [
+            sum(value("erni_http_requests_total", route=stream, status=status) for status in ("303", "401")),
+            value("erni_http_request_seconds_count", route=stream),
+        ]
+
+    before = counts()
+    client.key = ""
+    assert (await client.ask("GET", stream)).status in (303, 401)
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [1, 0]
+
+
 async def test_events_are_counted_by_what_became_of_them(
     client: Client, served: Callable[..., AbstractAsyncContextManager[Client]], settings: Settings
 ) -> None:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from events.identities import SessionId
+from events.identities import PhotoId, SessionId
 from events.keys import Keys
-from events.types import Step
+from events.publisher import Publisher
+from events.types import PhotoSubmitted, Step
 from shared.delivery.photo_record import record_fields
-from shared.operations import forgetting, photos
+from shared.operations import forgetting, photos, submissions
 from shared.photo_store import BlobStore
+from shared.reports.facts import SessionFacts
 from shared.reports.photo_report import write_photo_report
+from shared.reports.session_report import write_session_report
 from shared.sessions.shared_store import SharedSessions
 from tests.console.gateway.conftest import SOURCE, Client, event, key_of, taken_in
 from tests.shared.reports.sample import photo_report
@@ -22,6 +25,7 @@ from tests.shared.reports.sample import photo_report
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from redis.asyncio import Redis
 
@@ -75,6 +79,22 @@ async def test_a_validated_photo_has_its_verdict_and_its_sharepoint_address(
     assert (result["verdict"], result["web_url"]) == (report.verdict, report.item.web_url)
 
 
+async def test_a_validated_photo_is_shown_without_its_result_where_there_can_be_no_store(
+    served: Callable[..., AbstractAsyncContextManager[Client]],
+    settings: Settings,
+    redis: Redis,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a-file").touch()
+    nowhere = msgspec.structs.replace(settings, photo_store_url=str(tmp_path / "a-file" / "store"))
+    async with served(nowhere) as client:
+        await client.publish(event(subject="p-1"))
+        await went(redis, "p-1", "validation_reporter")
+        answer = await client.ask("GET", "/v1/photos/p-1")
+        assert answer.status == 200, answer.detail
+        assert (answer.document["status"], answer.document["result"]) == ("validated", None)
+
+
 async def test_a_publisher_sees_its_own_photos_and_sessions_only(client: Client, redis: Redis) -> None:
     answer = await client.publish(event(subject="p-1", data={"source_url": "store:a", "session_id": "s1"}))
     assert answer.status == 202
@@ -97,6 +117,53 @@ async def test_a_publisher_sees_its_own_photos_and_sessions_only(client: Client,
         client.key = key
         assert (await client.ask("GET", "/v1/photos/p-1")).status == 200
         assert (await client.ask("GET", "/v1/sessions/s1")).status == 200
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_a_publisher_takes_over_no_photo_and_no_session_that_did_not_come_over_http(
+    client: Client, redis: Redis, settings: Settings, *, is_over: bool
+) -> None:
+    command = Publisher(redis, source="urn:erni:publish")
+    await command.open_session("s1", expected=5)
+    theirs = await command.publish(PhotoSubmitted(source_url="store:a", session_id=SessionId("s1")))
+    await taken_in(redis, "s1")
+    await write_session_report(
+        BlobStore(settings.photo_store_url), SessionFacts(session_id=SessionId("s1"), completion=1), []
+    )
+    if is_over:
+        await redis.delete("erni:session:s1")  # SESSION_TTL after its end
+    photos_before = await redis.hgetall(f"erni:photo:{theirs.photo_id}")
+    for number, photo in enumerate((theirs.photo_id, "mine")):
+        data = {"source_url": "store:b", "session_id": "s1", "file_name": "b.jpg"}
+        assert (await client.publish(event(number, subject=photo, data=data))).status == 202
+        assert (await client.publish(event(number, subject=photo, data=data))).document["replayed"]
+    assert await redis.hgetall(f"erni:photo:{theirs.photo_id}") == photos_before
+    await taken_in(redis, "s1")
+    assert (await client.publish(event(3, data={"source_url": "store:c", "session_id": "s1"}))).status == 202
+    for method, path in (
+        ("GET", f"/v1/photos/{theirs.photo_id}"),
+        ("GET", "/v1/sessions/s1"),
+        ("GET", "/v1/sessions/s1/report"),
+        ("POST", "/v1/sessions/s1/close"),
+    ):
+        assert (await client.ask(method, path)).problem == "not-found", path
+    # its own photo is its own in whatever session
+    assert (await client.ask("GET", "/v1/photos/mine")).status == 200
+
+
+async def test_what_was_published_over_http_is_the_publisher_s_although_an_agent_was_faster_than_the_note(
+    client: Client, redis: Redis
+) -> None:
+    publisher = Publisher(redis, source=SOURCE)
+    photo = PhotoSubmitted(
+        source_url="store:a", session_id=SessionId("s1"), photo_id=PhotoId("p-1"), file_name="a.jpg"
+    )
+    prepared = publisher.prepare(photo)
+    published = await publisher.send_all([prepared])
+    await taken_in(redis, "s1")
+    await submissions.note(redis, SOURCE, [(prepared, "a.jpg", published[0])], record_hours=1.0)
+    assert (await client.ask("GET", "/v1/photos/p-1")).document["status"] == "on its way to photo_fetcher"
+    assert (await client.ask("GET", "/v1/sessions/s1")).document["received"] == 1
 
 
 async def test_what_is_gone_says_how_long_it_is_kept(

@@ -114,8 +114,9 @@ async def ended(
     session: str = "s1",
     lanes: int = 1,
     text: str = "",
+    source: str = "",
 ) -> None:
-    """Write the end of a photo as the settle does."""
+    """Write the end of a photo as the settle does; `source`: of its submission."""
     changes: dict[str, Any] = {"session_id": session}
     whole: Event = sample(name)
     if isinstance(whole, PhotoValidated | PhotoFailed):
@@ -126,7 +127,12 @@ async def ended(
     lane = lane_of(session, lanes)
     photo_id = None if isinstance(whole, SessionReported) else photo
     fields = codec.encode(
-        whole, event_id=f"end-{photo}", source="erni", photo_id=photo_id, session_id=session
+        whole,
+        event_id=f"end-{photo}",
+        source="erni",
+        photo_id=photo_id,
+        session_id=session,
+        origin=source.encode(),
     )
     await call(redis, "XADD", lane.stream(name), "*", *fields)
     await redis.expire(lane.stream(name), 1000)
@@ -214,6 +220,29 @@ async def test_a_publisher_follows_its_own_photos_only(client: Client, redis: Re
         assert await of_other.ids(1) == ["theirs"]
 
 
+async def test_a_publisher_s_ends_are_there_as_long_as_their_stream_although_the_records_are_gone(
+    client: Client, redis: Redis
+) -> None:
+    await submitted(client, "p-1", "p-2", "p-3")
+    for photo, name, source in (
+        ("p-1", "photo.validated", SOURCE),
+        ("theirs", "photo.validated", "urn:other"),
+        ("p-2", "photo.validated", ""),  # an older version wrote it
+        ("p-3", "photo.validated", SOURCE),
+        ("", "session.reported", SOURCE),
+    ):
+        await ended(redis, photo, name, source=source)
+    await redis.delete("erni:photo:p-1", "erni:photo:p-3", "erni:session:s1:source")
+    async with following(client, f"source={SOURCE}", "0") as stream:
+        found = [await stream.next() for _ in range(4)]
+    assert sorted(one.data.get("subject", one.event) for one in found if one) == [
+        "p-1",
+        "p-2",
+        "p-3",
+        "session.reported",
+    ]
+
+
 async def test_steps_of_a_session_are_shown_as_they_are_seen(
     client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +304,58 @@ async def test_a_removed_key_s_stream_ends(
     async with following(client, "session=s1") as stream:
         await redis.delete("erni:keys")
         assert await stream.next() is None
+
+
+@asynccontextmanager
+async def busy(redis: Redis) -> AsyncIterator[None]:
+    """Let photos of other sessions end inside, one after the other."""
+
+    async def work() -> None:
+        while True:
+            await ended(redis, "elsewhere", session="s2")
+
+    task = asyncio.create_task(work())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_stream_has_heartbeats_although_other_photos_end_all_the_time(
+    client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_api, "HEARTBEAT_SECONDS", 0.5)
+    async with busy(redis), following(client, "session=s1") as stream, asyncio.timeout(SOON):
+        while not (await stream.answer.content.readline()).startswith(b":"):
+            pass
+        assert (await stream.answer.content.readline()).startswith(b"id: ")
+
+
+async def test_a_removed_key_s_stream_ends_although_other_photos_end_all_the_time(
+    client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_api, "HEARTBEAT_SECONDS", 0.5)
+    monkeypatch.setattr("console.gateway.access.REMEMBERED_SECONDS", 0.0)
+    async with busy(redis), following(client, "session=s1") as stream:
+        await redis.delete("erni:keys")
+        assert await stream.next() is None
+
+
+async def test_a_client_that_left_leaves_its_place_although_other_photos_end_all_the_time(
+    client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_api, "MAX_STREAMS_OF_A_KEY", 1)
+    monkeypatch.setattr(stream_api, "HEARTBEAT_SECONDS", 1000.0)
+
+    async def has_room() -> bool:
+        async with client.http.get(f"{client.url}/v1/stream?session=s1", headers=_key(client)) as answer:
+            return answer.status == 200
+
+    async with busy(redis):
+        async with following(client, "session=s1"):
+            assert not await has_room()
+        await until(has_room)
 
 
 async def test_the_gateway_stops_at_once_although_clients_follow(settings: Settings, redis: Redis) -> None:

@@ -48,6 +48,15 @@ async def test_nobody_sees_or_changes_anything_without_signing_in(
             assert (await stranger.post(path)).status == 401, path
 
 
+async def test_a_page_has_a_head_and_the_stream_of_changes_which_never_ends_has_none(
+    enter: Callable[..., Any],
+) -> None:
+    person = await enter("viewer")
+    for path, status in (("/", 200), ("/live", 405)):
+        async with asyncio.timeout(20), person.http.head(person.origin + path) as answer:
+            assert (answer.status, await answer.read()) == (status, b""), path
+
+
 @pytest.mark.parametrize(("role", "more"), [("viewer", {"operator", "admin"}), ("operator", {"admin"})])
 async def test_a_role_makes_no_request_of_a_higher_one(
     enter: Callable[..., Any], settings: Settings, redis: Redis, role: str, more: set[str]

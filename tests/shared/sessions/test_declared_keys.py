@@ -162,9 +162,12 @@ async def _use_everything(client: Redis, place: Place) -> None:
             )
             for number in (2, 3)
         ]
-        await publisher.send_all(together)
+        published = await publisher.send_all(together)
         await submissions.note(
-            client, "urn:a", [(event, "a.jpg", True) for event in together], record_hours=1.0
+            client,
+            "urn:a",
+            [(event, "a.jpg", one) for event, one in zip(together, published, strict=True)],
+            record_hours=1.0,
         )
         by_hand = b'{"source_url": "https://bau.invalid/by-hand/9", "session_id": "by-hand"}'
         intake = place.lane("by-hand").stream("photo.submitted")
