@@ -183,7 +183,7 @@ class Bulk:
 
     async def running(self) -> list[str]:
         """Return the ids of the operations that have not ended and that nobody stopped."""
-        return sorted(raw.decode() for raw in await call(self._redis, "SMEMBERS", RUNNING))
+        return sorted(raw.decode("utf-8", "replace") for raw in await call(self._redis, "SMEMBERS", RUNNING))
 
     async def stop(self, operation_id: str, who: Person) -> None:
         """Let an operation stop after the letter that it is at. Raises UnknownOperationError."""

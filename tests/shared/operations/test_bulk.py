@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from console.pages.live import Live
 from events.connection import connect
 from shared.operations import activity
 from shared.operations.activity import Person
@@ -17,6 +18,7 @@ from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.operations.editing import InvalidEditError, data_of, replay_edited
 from shared.operations.in_use import in_use
 from shared.operations.letter_index import LetterIndex
+from shared.settings import Settings
 from tests.console.pipeline import KEYS, TRACEPARENT, dies
 from tests.shared.delivery.harness import until
 
@@ -152,6 +154,78 @@ async def test_a_stopped_operation_goes_on_where_it_was_and_can_be_repeated(
     said = [(one.action, one.who) for one in await activity.newest(redis, most=10)]
     assert said == [("replay", ME), ("resume", ME), ("stop", ME), ("replay", ME)]
     await bulk.stop(again.id, ME)
+
+
+async def test_an_order_that_cannot_be_read_holds_up_no_other(redis: Redis, client: PlainRedis) -> None:
+    _die(client, 2)
+    bulk = Bulk(redis)
+    # sorted before every other: of a newer version, of another kind, and no text
+    client.hset("erni:operation:0", "order", '{"id":"0","kind":"burn"}')
+    client.expire("erni:operation:0", 60)
+    client.set("erni:operation:1", "foreign", ex=60)
+    client.sadd("erni:operations", "0", "1", b"\xff")
+    operation = await bulk.start("replay", await bulk.select(DeadFilter(), "replay"), ME)
+    live = Live(redis, Settings())
+    assert [one.operation.id for one in (await live.now()).running] == [operation.id]
+    runner = asyncio.create_task(BulkRunner(redis, bulk).run())
+
+    async def done() -> bool:
+        return runner.done() or (await bulk.progress(operation.id)).state == "done"
+
+    try:
+        await until(done)
+        assert not runner.done()
+    finally:
+        runner.cancel()
+        await asyncio.gather(runner, return_exceptions=True)
+
+
+async def test_a_round_that_fails_does_not_end_the_rounds(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.operations.bulk_runner._LOOK_SECONDS", 0.01)
+    bulk, rounds = Bulk(redis), 0
+
+    async def running() -> list[str]:
+        nonlocal rounds
+        rounds += 1
+        raise ValueError("a foreign value")
+
+    monkeypatch.setattr(bulk, "running", running)
+    live = Live(redis, Settings())
+    monkeypatch.setattr(live, "_bulk", bulk)
+    tasks = [asyncio.create_task(BulkRunner(redis, bulk).run()), asyncio.create_task(live.run())]
+
+    async def enough() -> bool:
+        return rounds > 4 or any(task.done() for task in tasks)
+
+    try:
+        await until(enough)
+        assert not any(task.done() for task in tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_an_operation_that_redis_refuses_for_good_fails_with_its_sentence(
+    redis: Redis, client: PlainRedis
+) -> None:
+    _die(client, 1)
+    client.set(KEYS.stream(STREAM), "foreign")
+    bulk = Bulk(redis)
+    operation = await bulk.start("replay", await bulk.select(DeadFilter(), "replay"), ME)
+    runner = asyncio.create_task(BulkRunner(redis, bulk).run())
+
+    async def failed() -> bool:
+        return (await bulk.progress(operation.id)).state == "failed"
+
+    try:
+        await until(failed)
+        assert "WRONGTYPE" in (await bulk.progress(operation.id)).error
+    finally:
+        runner.cancel()
+        await asyncio.gather(runner, return_exceptions=True)
 
 
 async def test_two_gateways_do_not_both_drive_an_operation(redis: Redis) -> None:
