@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from events import scripts
-from events.connection import RedisError, Trouble, call, trouble_of
+from events.connection import RedisError, Trouble, trouble_of
 from shared.operations.bulk import UnknownOperationError, lease_key
+from shared.operations.scripts import write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -116,7 +117,7 @@ async def lease(redis: Redis, operation_id: str) -> AsyncIterator[bool]:
     """
     token, name = secrets.token_hex(8), lease_key(operation_id)
     milliseconds = int(LEASE_SECONDS * 1000)
-    if not await call(redis, "SET", name, token, "NX", "PX", milliseconds):
+    if not await write(redis, "SET", name, token, "NX", "PX", milliseconds):
         yield False
         return
     me = asyncio.current_task()

@@ -228,6 +228,17 @@ def test_a_discard_asks(
     assert client.xlen(KEYS.dead("photo_fetcher")) == 1
 
 
+def test_a_discard_for_good_keeps_nothing_and_says_so(
+    erni: Callable[..., Ran], letters: list[str], client: Redis
+) -> None:
+    asked = erni("dead", "discard", "--session", "s1", "--for-good")
+    assert "2 dead letters will be deleted for good (--for-good)" in asked.err
+    assert (
+        erni("dead", "discard", "--session", "s1", "--for-good", "--yes").out == "2 dead letters discarded\n"
+    )
+    assert client.exists(KEYS.archive("sharepoint_uploader")) == 0
+
+
 def test_what_was_discarded_is_listed_and_restored_or_forgotten_with_its_session(
     erni: Callable[..., Ran], letters: list[str], client: Redis
 ) -> None:
