@@ -154,11 +154,34 @@ async def test_a_search_finds_traces_addresses_and_dead_letters(
     assert "Nothing was found" in (await viewer.get("/search?q=nowhere.jpg")).text
 
 
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("a;=1+1.jpg", "a;'=1+1.jpg"),
+        ("a,+1.jpg", "a,'+1.jpg"),
+        ("a\t@x|-1", "a\t'@x|'-1"),
+        ("a\r\n=1", "a\r\n'=1"),
+        ('a;"=1', "a;\"'=1"),
+        ("\n=1", "'\n'=1"),
+        ("bühl-1;2=3.jpg", "bühl-1;2=3.jpg"),
+    ],
+)
+async def test_a_sheet_is_read_by_excel_and_no_part_of_a_cell_is_a_formula(
+    enter: Callable[..., Any], client: Any, name: str, cell: str
+) -> None:
+    dies(client, "photo_fetcher", "schema.extracted", file_name=name)
+    sheet = (await (await enter("viewer")).get("/dead.csv")).body
+    # the byte order mark, without which Excel takes UTF-8 for Latin
+    assert sheet.startswith(b"\xef\xbb\xbfid,")
+    [row] = csv.DictReader(io.StringIO(sheet.decode("utf-8-sig"), newline=""))
+    assert row["file_name"] == cell
+
+
 async def test_lists_are_downloaded_whole_and_hold_no_formula(enter: Callable[..., Any], client: Any) -> None:
     for number in range(1200):
         dies(client, "photo_fetcher", "schema.extracted", photo=f"p-{number}", file_name="=HYPERLINK(1).jpg")
     viewer = await enter("viewer")
-    rows = list(csv.DictReader(io.StringIO((await viewer.get("/dead.csv")).html)))
+    rows = list(csv.DictReader(io.StringIO((await viewer.get("/dead.csv")).body.decode("utf-8-sig"))))
     assert len(rows) == 1200
     assert rows[0]["file_name"] == "'=HYPERLINK(1).jpg"
     document = json.loads((await viewer.get("/dead.json?photo=p-7")).body)
