@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NOTHING: Final = ": nothing matches (erni dead list shows what there is)"
 
+_TAKEN: Final = "another process works on this operation already: see the console's page Activity"
+
 
 def changing(options: argparse.Namespace, verb: str) -> DeadFilter:
     """Return the filter of a command that changes something: none at all must be meant."""
@@ -104,7 +106,7 @@ async def _run(
     """Run an operation here; return how many had which outcome, and the refusals."""
     from console.commands.dead import count
     from events.connection import RedisError
-    from shared.operations.bulk_runner import lease
+    from shared.operations.bulk_runner import LEASE_SECONDS, LeaseLostError, lease
 
     outcomes = dict.fromkeys(("replayed", "discarded", "restored", "gone", "refused"), 0)
     refused: list[dict[str, str]] = []
@@ -114,12 +116,20 @@ async def _run(
     operation = await bulk.start(kind, selection, who, rate=rate, driver="command", for_good=for_good)
     done = {"replay": "replayed", "discard": "discarded", "restore": "restored"}[kind]
     try:
-        async with lease(redis, operation.id):
+        async with lease(redis, operation.id) as mine:
+            if not mine:
+                raise CommandError(_TAKEN)
             async for result in bulk.run(operation):
                 outcomes[result.outcome] += 1
                 if result.outcome == "refused":
                     refused.append({"id": result.letter.id, "message": result.message})
                     output.warn(f"erni: {result.letter.id}: {result.message}")
+    except LeaseLostError:
+        raise CommandError(
+            f"{count(outcomes[done])} {done} so far, then another process took over, or Redis did not answer"
+            f" for {LEASE_SECONDS:g} s; the others are where they were: run the command again, or resume the"
+            " operation on the console's page Activity"
+        ) from None
     except (asyncio.CancelledError, RedisError) as error:
         if any(outcomes.values()):
             output.warn(f"{count(outcomes[done])} {done} so far; the others are where they were")
