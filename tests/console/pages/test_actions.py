@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from shared.operations import activity
+from shared.operations.search import Search
 from shared.photo_store import BlobStore
 from tests.console.pages import scene
 from tests.console.pipeline import KEYS, TRACEPARENT, dies
@@ -152,6 +153,29 @@ async def test_a_search_finds_traces_addresses_and_dead_letters(
     assert found.headers["Location"] == f"/photos/{scene.PHOTO}"
     assert "1 dead letter" in (await viewer.get("/search?q=IMG_2013.jpg")).text
     assert "Nothing was found" in (await viewer.get("/search?q=nowhere.jpg")).text
+
+
+@pytest.mark.parametrize("text", ["https://sharepoint.example/a.jpg", "nowhere.jpg"])
+async def test_a_search_that_ran_out_of_time_says_so_and_not_that_nothing_was_found(
+    enter: Callable[..., Any], client: Any, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    for _ in range(501):
+        client.xadd(KEYS.stream("photo.validated"), {"data": "{}"})
+    defaults = {"seconds": -1.0}
+    monkeypatch.setattr(Search.find, "__kwdefaults__", defaults)
+    for language, said, nothing in (
+        ("en", "not everything was looked at", "Nothing was found"),
+        ("de", "es wurde nicht alles durchsucht", "Nichts gefunden"),
+    ):
+        viewer = await enter("viewer", language)
+        found = (await viewer.get(f"/search?q={quote(text)}")).text
+        assert said in found
+        assert nothing not in found
+        defaults["seconds"] = 60.0
+        found = (await viewer.get(f"/search?q={quote(text)}")).text
+        assert said not in found
+        assert nothing in found
+        defaults["seconds"] = -1.0
 
 
 @pytest.mark.parametrize(
