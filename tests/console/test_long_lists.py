@@ -77,6 +77,20 @@ async def test_a_list_takes_one_round_trip_for_each_page(client: Redis) -> None:
     assert calls["xrange"] <= COUNT / 25
 
 
+async def test_all_archived_letters_are_counted_without_reading_them(client: Redis) -> None:
+    await bury(client, 600, raw=10)
+    await client.rename(DEAD, Keys().archive("photo_fetcher"))
+    dead = DeadLetters(client)
+    await client.config_resetstat()
+    assert await dead.count(DeadFilter(), archived=True) == 600
+    assert await dead.count(DeadFilter(agent="photo_fetcher"), archived=True) == 600
+    assert await dead.count(DeadFilter(agent="vision_analyzer"), archived=True) == 0
+    stats = await client.info("commandstats")
+    assert not {"cmdstat_xrange", "cmdstat_xrevrange"} & set(stats)
+    assert await dead.count(DeadFilter(photo="photo-7"), archived=True) == 1
+    assert await dead.count(DeadFilter(limit=7), archived=True) == 7
+
+
 async def test_large_entries_are_read_few_at_a_time(client: Redis) -> None:
     await bury(client, 40, raw=250_000)
     dead = DeadLetters(client)
