@@ -189,6 +189,7 @@ class Live:
                 "photos": _version(status.public, processes, [depth for _, depth, _ in depths]),
                 "dead": _version(letters, [depth.dead for _, depth, _ in depths]),
                 "activity": _version(acted, running),
+                "running": _version(running),
             },
         )
         return self._snapshot

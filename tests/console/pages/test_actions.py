@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,9 @@ from urllib.parse import quote
 import pytest
 
 from shared.operations import activity
+from shared.operations.activity import Person
+from shared.operations.bulk import Bulk
+from shared.operations.dead_letters import DeadFilter
 from shared.operations.search import Search
 from shared.photo_store import BlobStore
 from tests.console.pages import scene
@@ -153,6 +157,30 @@ async def test_a_search_finds_traces_addresses_and_dead_letters(
     assert found.headers["Location"] == f"/photos/{scene.PHOTO}"
     assert "1 dead letter" in (await viewer.get("/search?q=IMG_2013.jpg")).text
     assert "Nothing was found" in (await viewer.get("/search?q=nowhere.jpg")).text
+
+
+async def test_the_strip_of_running_operations_is_renewed_alone(
+    enter: Callable[..., Any], client: Any, redis: Redis
+) -> None:
+    for number in range(3):
+        dies(client, "photo_fetcher", "schema.extracted", photo=f"p-{number}")
+    operator = await enter("operator")
+    bulk = Bulk(redis)
+    selection = await bulk.select(DeadFilter(), "replay")
+    operation = await bulk.start("replay", selection, Person("me", "operator"), rate=0.001, driver="command")
+    strip = await operator.get("/running?back=/dead%3Fphoto%3Dp-1")
+    assert strip.status == 200
+    assert f"/operations/{operation.id}/stop" in strip.html
+    assert strip.hidden("back") == "/dead?photo=p-1"
+    assert (await operator.get("/running?back=//elsewhere.example")).hidden("back") == "/"
+    assert "<main" not in strip.html
+    # a page forgets no other change when it renewed the strip
+    assert set(json.loads(html.unescape(strip.html.partition('data-versions="')[2].partition('"')[0]))) == {
+        "running"
+    }
+    whole = await operator.get("/dead?photo=p-1")
+    assert f"/operations/{operation.id}/stop" in whole.html
+    assert len(strip.body) < len(whole.body) / 3
 
 
 @pytest.mark.parametrize("text", ["https://sharepoint.example/a.jpg", "nowhere.jpg"])
