@@ -147,4 +147,5 @@ async def lease(redis: Redis, operation_id: str) -> AsyncIterator[bool]:
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
         with contextlib.suppress(RedisError, OSError):
-            await _RENEW(redis, [name], [token, 1])
+            # no time left: Redis deletes it at once, so that whoever comes next need not wait
+            await _RENEW(redis, [name], [token, 0])
