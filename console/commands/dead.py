@@ -83,9 +83,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     describe(
         discarding,
         "Move dead letters into the archive, where they stay for ARCHIVE_DAYS (90) and can be restored. Asks "
-        "first. With ARCHIVE_DAYS=0 they are deleted for good.",
+        "first. With --for-good (or ARCHIVE_DAYS=0) they are deleted, which frees memory of Redis.",
         "erni dead discard --reason undecodable --older-than 30d",
+        "erni dead discard --fingerprint 3f2a90c1d7e4 --for-good",
         run=discard,
+    )
+    discarding.add_argument(
+        "--for-good", action="store_true", help="delete them: the archive keeps nothing, none can be restored"
     )
     discarding.add_argument("--yes", action="store_true", help="do not ask")
     restoring = add("restore", "take discarded ones back")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NOTHING: Final = ": nothing matches (erni dead list shows what there is)"
 
+_TAKEN: Final = "another process works on this operation already: see the console's page Activity"
+
 
 def changing(options: argparse.Namespace, verb: str) -> DeadFilter:
     """Return the filter of a command that changes something: none at all must be meant."""
@@ -99,26 +101,35 @@ async def _run(
     output: Output,
     *,
     rate: float | None = None,
+    for_good: bool = False,
 ) -> tuple[Mapping[str, int], list[dict[str, str]]]:
     """Run an operation here; return how many had which outcome, and the refusals."""
     from console.commands.dead import count
     from events.connection import RedisError
-    from shared.operations.bulk_runner import lease
+    from shared.operations.bulk_runner import LEASE_SECONDS, LeaseLostError, lease
 
     outcomes = dict.fromkeys(("replayed", "discarded", "restored", "gone", "refused"), 0)
     refused: list[dict[str, str]] = []
     if not selection.upto:
         return outcomes, refused
     who = person()
-    operation = await bulk.start(kind, selection, who, rate=rate, driver="command")
+    operation = await bulk.start(kind, selection, who, rate=rate, driver="command", for_good=for_good)
     done = {"replay": "replayed", "discard": "discarded", "restore": "restored"}[kind]
     try:
-        async with lease(redis, operation.id):
+        async with lease(redis, operation.id) as mine:
+            if not mine:
+                raise CommandError(_TAKEN)
             async for result in bulk.run(operation):
                 outcomes[result.outcome] += 1
                 if result.outcome == "refused":
                     refused.append({"id": result.letter.id, "message": result.message})
                     output.warn(f"erni: {result.letter.id}: {result.message}")
+    except LeaseLostError:
+        raise CommandError(
+            f"{count(outcomes[done])} {done} so far, then another process took over, or Redis did not answer"
+            f" for {LEASE_SECONDS:g} s; the others are where they were: run the command again, or resume the"
+            " operation on the console's page Activity"
+        ) from None
     except (asyncio.CancelledError, RedisError) as error:
         if any(outcomes.values()):
             output.warn(f"{count(outcomes[done])} {done} so far; the others are where they were")
@@ -144,7 +155,7 @@ async def _dry_run(bulk: Bulk, wanted: DeadFilter, output: Output) -> int:
 
 
 async def discard(options: argparse.Namespace, output: Output) -> int:
-    """Move what matches into the archive, after asking."""
+    """Move what matches into the archive, or delete it, after asking."""
     from console import system
     from console.asking import sure
     from console.commands.dead import count
@@ -152,16 +163,17 @@ async def discard(options: argparse.Namespace, output: Output) -> int:
 
     wanted = changing(options, "discard")
     settings = system.load()
-    days = settings.archive_days
+    days = 0 if options.for_good else settings.archive_days
     async with redis_client(settings) as redis:
         await system.require_chosen(redis, settings)
         bulk = bulk_of(redis, settings)
         selection = await bulk.select(wanted, "discard")
         if selection.count and not options.yes:
-            output.warn(f"{count(selection.count)} will be {_fate(days)}, with the entries in them")
+            fate = _fate(days, for_good=options.for_good)
+            output.warn(f"{count(selection.count)} will be {fate}, with the entries in them")
             if not sure("Discard them?"):
                 raise CommandError("nothing was discarded")
-        outcomes, _ = await _run(redis, bulk, "discard", selection, output)
+        outcomes, _ = await _run(redis, bulk, "discard", selection, output, for_good=options.for_good)
     output.answer({"discarded": outcomes["discarded"]})
     if not output.as_json:
         back = "; back with: erni dead restore" if days and outcomes["discarded"] else ""
@@ -170,8 +182,10 @@ async def discard(options: argparse.Namespace, output: Output) -> int:
     return 0
 
 
-def _fate(days: int) -> str:
-    return f"moved into the archive for {days} days" if days else "deleted for good (ARCHIVE_DAYS=0)"
+def _fate(days: int, *, for_good: bool) -> str:
+    if days:
+        return f"moved into the archive for {days} days"
+    return f"deleted for good ({'--for-good' if for_good else 'ARCHIVE_DAYS=0'})"
 
 
 async def restore(options: argparse.Namespace, output: Output) -> int:

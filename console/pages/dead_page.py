@@ -177,9 +177,12 @@ def one_of(letter: DeadLetter) -> dict[str, object]:
 def _bounds(text: str) -> Bounds:
     """Return where the page before this one ended. Raises RefusedError."""
     try:
-        return msgspec.json.decode(text, type=dict[str, str]) if text else {}
+        bounds = msgspec.json.decode(text, type=dict[str, str]) if text else {}
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise RefusedError("error.address") from None
+    if not all(bounds.values()):
+        raise RefusedError("error.address")
+    return {place: exports.entry_id(last) for place, last in bounds.items()}
 
 
 def _after(before: Bounds, letters: Sequence[DeadLetter]) -> str:

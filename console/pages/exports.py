@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 _ID: Final = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
+_FORMULA: Final = re.compile(r"""([;,\t\r\n|"]\s*)(?=[=+\-@])""")
+"""Where a formula begins inside a cell for a spreadsheet that separates by another sign than a comma."""
 _AT_ONCE: Final = 64_000
 """Bytes that are collected before they are sent."""
 
@@ -60,6 +62,8 @@ async def send(
 
 async def _csv(columns: Sequence[str], rows: AsyncIterator[Sequence[object]]) -> AsyncIterator[bytes]:
     text = io.StringIO(newline="")
+    # Excel reads UTF-8 only behind a byte order mark
+    text.write("\ufeff")
     writer = csv.writer(text)
     writer.writerow(columns)
     async for row in rows:
@@ -71,8 +75,14 @@ async def _csv(columns: Sequence[str], rows: AsyncIterator[Sequence[object]]) ->
 
 
 def _cell(value: object) -> object:
-    """Return a cell that no spreadsheet takes for a formula (OWASP, CSV injection)."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+    """Return a cell that no spreadsheet takes for a formula (OWASP, CSV injection).
+
+    Nor a part of it: Excel of Switzerland and Germany separates by semicolons, which a cell may hold.
+    """
+    if not isinstance(value, str):
+        return value
+    text = _FORMULA.sub(r"\1'", value)
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r\n") else text
 
 
 async def _json(columns: Sequence[str], rows: AsyncIterator[Sequence[object]]) -> AsyncIterator[bytes]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from console import durations
+from console.pages import exports
 from console.pages.guard import RefusedError
 from console.pages.rendering import agent_name
 from events import topology
@@ -31,6 +32,7 @@ def filter_in(query: Mapping[str, str]) -> DeadFilter:
     except ValueError as error:
         raise RefusedError("error.plain", why=str(error)) from None
     texts: dict[str, str | None] = {name: query.get(name, "").strip() or None for name in _TEXTS}
+    exports.entry_id(texts["id"] or "")
     plain = msgspec.convert({"agent": agent, **texts}, DeadFilter)
     return msgspec.structs.replace(plain, older_than=older, newer_than=newer)
 

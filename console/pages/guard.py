@@ -181,10 +181,16 @@ def is_ours(request: web.Request) -> bool:
 
 
 async def form(request: web.Request) -> Mapping[str, str]:
-    """Return the fields of a form. Raises Problem for a body that is too large or too slow."""
+    """Return the fields of a form.
+
+    Raises Problem for a body that is too large or too slow, RefusedError for more fields than a form has.
+    """
     remedy = "send a smaller form"
     body = await bodies.whole(request, FORM_BYTES, seconds=10.0, remedy=remedy)
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100))
+    try:
+        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100))
+    except ValueError:
+        raise RefusedError("error.address") from None
 
 
 def back_to(target: str, otherwise: str = "/") -> str:

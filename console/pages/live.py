@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import structlog
 
 from events import topology
-from events.connection import RedisError
+from events.connection import RedisError, Trouble, trouble_of
 from shared.operations import activity
 from shared.operations.bulk import Bulk, Operation, Progress
 from shared.operations.dead_letters import DeadFilter
@@ -36,6 +37,8 @@ AWAKE_SECONDS: Final = 3600.0
 """How long after the last look at a page it goes on: a gateway that nobody looks at asks Redis nothing."""
 POINTS: Final = 60
 """Points of a chart, one for each IDLE_SECONDS: five minutes."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -73,6 +76,7 @@ class Live:
         self._snapshot: Snapshot | None = None
         self._charts = {agent: _Chart() for agent in topology.CONSUMERS}
         self._closed = False
+        self._failed = ""
         self._watching = 0
         self._asked = float("-inf")
         self._wanted = asyncio.Event()
@@ -83,10 +87,7 @@ class Live:
         while True:
             if not self._watching and time.monotonic() - self._asked > AWAKE_SECONDS:
                 await self._wanted.wait()
-            with contextlib.suppress(RedisError, OSError):
-                await self._take()
-                # behind the snapshot: the first time it reads all dead letters
-                await self.index.refresh()
+            await self._round()
             async with self._taken:
                 self._taken.notify_all()
             self._wanted.clear()
@@ -125,20 +126,44 @@ class Live:
         async with self._taken:
             self._taken.notify_all()
 
-    async def _take(self) -> None:
-        async with self._lock:
-            await self._read()
+    async def _round(self) -> None:
+        try:
+            async with self._lock:
+                await self._read()
+            # behind the snapshot: the first time it reads all dead letters
+            await self.index.refresh()
+        except (RedisError, OSError):
+            # the page itself says that Redis is away
+            self._failed = ""
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next round is to come
+            # the task must live as long as the process; the same failure is said once, not each second
+            if repr(error) != self._failed:
+                _log.exception("pipeline not read")
+            self._failed = repr(error)
+        else:
+            self._failed = ""
+
+    async def _running(self) -> list[Running]:
+        """Return the operations that have not ended, without those that this version cannot read."""
+        found = []
+        for operation_id in await self._bulk.running():
+            try:
+                operation = await self._bulk.get(operation_id)
+                found.append(Running(operation, await self._bulk.progress(operation_id)))
+            except LookupError:
+                continue
+            except Exception as error:
+                # the runner of operations logs it
+                if trouble_of(error) not in (None, Trouble.NOT_SENT) or isinstance(error, OSError):
+                    raise
+        return found
 
     async def _read(self) -> Snapshot:
         settings = self._settings
         status = await read_status(
             self._redis, lanes=settings.lanes, alive_within=max(settings.lease_seconds, 3.0)
         )
-        running = []
-        for operation_id in await self._bulk.running():
-            with contextlib.suppress(LookupError):
-                operation = await self._bulk.get(operation_id)
-                running.append(Running(operation, await self._bulk.progress(operation_id)))
+        running = await self._running()
         letters = await self._bulk.letters.bounds(DeadFilter())
         acted = await activity.latest_id(self._redis)
         await self.reports.refresh()
@@ -164,6 +189,7 @@ class Live:
                 "photos": _version(status.public, processes, [depth for _, depth, _ in depths]),
                 "dead": _version(letters, [depth.dead for _, depth, _ in depths]),
                 "activity": _version(acted, running),
+                "running": _version(running),
             },
         )
         return self._snapshot

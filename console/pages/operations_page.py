@@ -32,11 +32,25 @@ class OperationsPage:
     def routes(self) -> list[Route]:
         """Return the requests of this page. What a discard needs beyond an operator is looked at inside."""
         return [
+            Route("GET", "/running", "viewer", self._running),
             Route("GET", "/ask/{kind}", "operator", self._ask),
             Route("POST", "/operations", "operator", self._start),
             Route("POST", "/operations/{id}/stop", "operator", self._stop),
             Route("POST", "/operations/{id}/resume", "operator", self._resume),
         ]
+
+    async def _running(self, request: web.Request) -> web.Response:
+        """Answer the strip of running operations alone, which an open page renews more often than itself."""
+        back = back_to(request.query.get("back", ""))
+        # of nothing else: the rest of the open page is as old as it was
+        versions = {"running": (await self._desk.live.now()).versions["running"]}
+        return await rendering.page(
+            self._desk,
+            request,
+            "running",
+            strip_of=back,
+            strip_versions=msgspec.json.encode(versions).decode(),
+        )
 
     async def _ask(self, request: web.Request) -> web.Response:
         kind = _kind(request, request.match_info["kind"])

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 50
 _PHOTOS: Final = 500
+_READ: Final = 5000
+"""Records that are read to show those first that need somebody."""
 _MOST: Final = 100_000
 _REPORT_POLICY: Final = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
@@ -79,7 +81,9 @@ class SessionsPage:
     async def _show(self, request: web.Request) -> web.Response:
         session_id, most = _id(request), _number(request, "most", _PHOTOS)
         view = await self._view(session_id)
-        records = await photos.of_session(self._desk.redis, session_id, lanes=self._desk.settings.lanes)
+        redis, lanes = self._desk.redis, self._desk.settings.lanes
+        records = await photos.of_session(redis, session_id, lanes=lanes, most=max(most, _READ))
+        total = await photos.count_of_session(redis, session_id, lanes=lanes)
         order = {"dead": 0, "postponed": 1}
         records.sort(key=lambda one: (one.status == "validated", order.get(one.status, 2)))
         await self._desk.live.now()
@@ -89,7 +93,7 @@ class SessionsPage:
             "session",
             view=view,
             photos=records[:most],
-            hidden=max(0, len(records) - most),
+            hidden=max(0, total - most),
             more=most + 5000,
             report=self._desk.live.reports.of(session_id),
         )

@@ -17,6 +17,7 @@ import msgspec
 
 from events import attributes
 from events.connection import call
+from shared.operations import scripts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -70,7 +71,7 @@ async def add(
         created_at=time.time(),
         sha256=_hash(key),
     )
-    if not await call(redis, "HSETNX", KEYS, name, msgspec.json.encode(record)):
+    if not await scripts.write(redis, "HSETNX", KEYS, name, msgspec.json.encode(record)):
         raise InvalidKeyError(
             f"there is a key {name} already: choose another name, or remove that key first"
             f" (erni key remove {name})"
@@ -103,7 +104,7 @@ async def rotate(redis: Redis, name: str) -> str | None:
         return None
     key = _fresh(name)
     record = msgspec.structs.replace(record, sha256=_hash(key), created_at=time.time())
-    await call(redis, "HSET", KEYS, name, msgspec.json.encode(record))
+    await scripts.write(redis, "HSET", KEYS, name, msgspec.json.encode(record))
     return key
 
 
@@ -116,7 +117,7 @@ async def all_keys(redis: Redis) -> list[AccessKey]:
 
 async def note_use(redis: Redis, name: str) -> None:
     """Note that a key was used now. Raises what redis-py raises."""
-    await call(redis, "HSET", USED, name, int(time.time()))
+    await scripts.write(redis, "HSET", USED, name, int(time.time()))
 
 
 async def last_uses(redis: Redis) -> dict[str, float]:

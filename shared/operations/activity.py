@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from events.connection import call
+from shared.operations import scripts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -54,7 +55,7 @@ async def note(redis: Redis, who: Person, action: str, what: str = "", *, operat
         "operation",
         operation,
     ]
-    entry_id = await call(redis, "XADD", ACTIVITY, "MAXLEN", "~", KEPT, "*", *fields)
+    entry_id = await scripts.write(redis, "XADD", ACTIVITY, "MAXLEN", "~", KEPT, "*", *fields)
     return str(entry_id.decode())
 
 

@@ -20,7 +20,7 @@ from events.publisher import SESSION_TTL
 from shared.operations import activity
 from shared.operations.activity import Person
 from shared.operations.dead_letters import Bounds, DeadFilter, DeadLetters, Replayed, place_of
-from shared.operations.scripts import EDITED, Mark
+from shared.operations.scripts import EDITED, Mark, write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -70,6 +70,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Letters a second at most; None: as fast as possible."""
     driver: Driver = "gateway"
     """A command drives its own operation; what it leaves unfinished can be resumed by a gateway."""
+    for_good: bool = False
+    """A discard deletes, and keeps nothing in the archive."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,8 +135,12 @@ class Bulk:
         *,
         rate: float | None = None,
         driver: Driver = "gateway",
+        for_good: bool = False,
     ) -> Operation:
-        """Order an operation; a gateway begins within a second, or the caller drives it with `run`."""
+        """Order an operation; a gateway begins within a second, or the caller drives it with `run`.
+
+        `for_good`: of a discard, which then frees memory, as the archive keeps nothing.
+        """
         operation = Operation(
             id=f"{time.time_ns() // 1_000_000:x}{secrets.token_hex(4)}",
             kind=kind,
@@ -143,14 +149,15 @@ class Bulk:
             selection=selection,
             rate=rate,
             driver=driver,
+            for_good=for_good,
         )
         name = _key(operation.id)
-        await call(self._redis, "HSET", name, "order", msgspec.json.encode(operation), "state", "running")
+        await write(self._redis, "HSET", name, "order", msgspec.json.encode(operation), "state", "running")
         await call(self._redis, "EXPIRE", name, KEPT_SECONDS)
         what = msgspec.json.encode(_given(selection.filter)).decode()
         await activity.note(self._redis, who, kind, what, operation=operation.id)
         # last: a gateway that sees it finds all of it
-        await call(self._redis, "SADD", RUNNING, operation.id)
+        await write(self._redis, "SADD", RUNNING, operation.id)
         return operation
 
     async def get(self, operation_id: str) -> Operation:
@@ -183,7 +190,7 @@ class Bulk:
 
     async def running(self) -> list[str]:
         """Return the ids of the operations that have not ended and that nobody stopped."""
-        return sorted(raw.decode() for raw in await call(self._redis, "SMEMBERS", RUNNING))
+        return sorted(raw.decode("utf-8", "replace") for raw in await call(self._redis, "SMEMBERS", RUNNING))
 
     async def stop(self, operation_id: str, who: Person) -> None:
         """Let an operation stop after the letter that it is at. Raises UnknownOperationError."""
@@ -198,14 +205,14 @@ class Bulk:
             return
         await activity.note(self._redis, who, "resume", operation=operation_id)
         order = msgspec.json.encode(msgspec.structs.replace(operation, driver="gateway"))
-        await call(self._redis, "HSET", _key(operation_id), "order", order, "state", "running", "error", "")
-        await call(self._redis, "SADD", RUNNING, operation_id)
+        await write(self._redis, "HSET", _key(operation_id), "order", order, "state", "running", "error", "")
+        await write(self._redis, "SADD", RUNNING, operation_id)
 
     async def repeat(self, operation_id: str, who: Person) -> Operation:
         """Order the same for what the filter selects now. Raises UnknownOperationError."""
         before = await self.get(operation_id)
         selection = await self.select(before.selection.filter, before.kind)
-        return await self.start(before.kind, selection, who, rate=before.rate)
+        return await self.start(before.kind, selection, who, rate=before.rate, for_good=before.for_good)
 
     async def run(self, operation: Operation) -> AsyncIterator[Replayed]:
         """Act on what is left of the selection, one letter after the other, until the end or a stop.
@@ -215,7 +222,7 @@ class Bulk:
         stopped = _StopSign(self._redis, operation.id)
         for lane in self._lanes:
             name = lane.operation_progress(operation.id)
-            await call(self._redis, "HSET", name, "begun", f"{time.time():.0f}")
+            await write(self._redis, "HSET", name, "begun", f"{time.time():.0f}")
             await call(self._redis, "EXPIRE", name, KEPT_SECONDS)
         number = 0
         async for letter in self._left(operation):
@@ -230,12 +237,12 @@ class Bulk:
 
     async def fail(self, operation_id: str, error: str) -> None:
         """Note that an operation cannot go on, and why; it can be resumed."""
-        await call(self._redis, "HSET", _key(operation_id), "error", error[:500])
+        await write(self._redis, "HSET", _key(operation_id), "error", error[:500])
         await self._end(operation_id, "failed")
 
     async def _end(self, operation_id: str, state: State) -> None:
         ended = f"{time.time():.3f}"
-        await call(self._redis, "HSET", _key(operation_id), "state", state, "ended_at", ended)
+        await write(self._redis, "HSET", _key(operation_id), "state", state, "ended_at", ended)
         await call(self._redis, "SREM", RUNNING, operation_id)
 
     async def _left(self, operation: Operation) -> AsyncIterator[DeadLetter]:
@@ -270,8 +277,8 @@ class Bulk:
             fields = [cursor, letter.id]
             if result.outcome == "refused":
                 fields += [f"refusal:{letter.id}", f"{letter.id}: {result.message}"[:300]]
-            known = await call(self._redis, "HINCRBY", progress, result.outcome, 1)
-            await call(self._redis, "HSET", progress, *(fields if known <= _REFUSALS else fields[:2]))
+            known = await write(self._redis, "HINCRBY", progress, result.outcome, 1)
+            await write(self._redis, "HSET", progress, *(fields if known <= _REFUSALS else fields[:2]))
         return result
 
     async def _acted(self, operation: Operation, letter: DeadLetter, mark: Mark) -> Replayed:
@@ -282,7 +289,7 @@ class Bulk:
             if new_id == EDITED:
                 return Replayed(letter=letter, outcome="refused", message=_EDITED)
             return Replayed(letter=letter, outcome="restored" if new_id else "gone", entry_id=new_id)
-        who = operation.who.name if self._archive_days else ""
+        who = operation.who.name if self._archive_days and not operation.for_good else ""
         discarded = await self.letters.discard(letter, who=who, mark=mark)
         return Replayed(letter=letter, outcome="discarded" if discarded else "gone")
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from events import scripts
-from events.connection import RedisError, call
+from events.connection import RedisError, Trouble, trouble_of
 from shared.operations.bulk import UnknownOperationError, lease_key
+from shared.operations.scripts import write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 LEASE_SECONDS: Final = 5.0
 """After so many seconds without its driver an operation goes on in another process."""
 _LOOK_SECONDS: Final = 1.0
+_LASTING: Final = (Trouble.NOT_SENT, Trouble.NO_PERMISSION)
+"""Answers of Redis that another try does not change."""
 _RENEW: Final = scripts.load("shared.operations", "renew")
 _log = structlog.get_logger(__name__)
 
@@ -38,15 +41,13 @@ class BulkRunner:
         self._redis = redis
         self._bulk = bulk
         self._driving: dict[str, asyncio.Task[None]] = {}
+        self._unreadable: set[str] = set()
 
     async def run(self) -> None:
         """Look and drive until cancelled; what is not finished then goes on elsewhere, or later."""
         try:
             while True:
-                with contextlib.suppress(RedisError, OSError):
-                    for operation_id in await self._bulk.running():
-                        if operation_id not in self._driving:
-                            await self._take(operation_id)
+                await self._look()
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
             tasks = list(self._driving.values())
@@ -54,10 +55,29 @@ class BulkRunner:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _look(self) -> None:
+        try:
+            for operation_id in await self._bulk.running():
+                if operation_id not in self._driving:
+                    await self._take(operation_id)
+        except (RedisError, OSError) as error:
+            _log.debug("operations not read", error=str(error)[:200])
+        except Exception:  # noqa: BLE001 - whatever it is, the next round is to come
+            # the task must live as long as the process: nothing starts it again
+            _log.exception("operations not read")
+
     async def _take(self, operation_id: str) -> None:
         try:
             operation = await self._bulk.get(operation_id)
         except UnknownOperationError:
+            return
+        except Exception as error:
+            if trouble_of(error) not in (None, Trouble.NOT_SENT) or isinstance(error, OSError):
+                raise
+            # a newer version or somebody else wrote it; said once, as it is looked at each second
+            if operation_id not in self._unreadable:
+                self._unreadable.add(operation_id)
+                _log.warning("operation cannot be read", operation=operation_id, error=str(error)[:200])
             return
         if operation.driver != "gateway":
             return
@@ -74,12 +94,18 @@ class BulkRunner:
                     # so that one long operation does not hold up requests
                     await asyncio.sleep(0)
         except (RedisError, OSError, LeaseLostError) as error:
+            if trouble_of(error) in _LASTING:
+                await self._fail(operation, error)
+                return
             # it stays among those that run: whoever reaches Redis again goes on
             _log.info("operation interrupted", operation=operation.id, error=str(error)[:200])
         except Exception as error:  # noqa: BLE001 - one operation must not end the others
-            _log.exception("operation failed", operation=operation.id)
-            with contextlib.suppress(RedisError, OSError):
-                await self._bulk.fail(operation.id, str(error) or type(error).__name__)
+            await self._fail(operation, error)
+
+    async def _fail(self, operation: Operation, error: Exception) -> None:
+        _log.exception("operation failed", operation=operation.id)
+        with contextlib.suppress(RedisError, OSError):
+            await self._bulk.fail(operation.id, str(error) or type(error).__name__)
 
 
 @contextlib.asynccontextmanager
@@ -91,7 +117,7 @@ async def lease(redis: Redis, operation_id: str) -> AsyncIterator[bool]:
     """
     token, name = secrets.token_hex(8), lease_key(operation_id)
     milliseconds = int(LEASE_SECONDS * 1000)
-    if not await call(redis, "SET", name, token, "NX", "PX", milliseconds):
+    if not await write(redis, "SET", name, token, "NX", "PX", milliseconds):
         yield False
         return
     me = asyncio.current_task()
@@ -121,4 +147,5 @@ async def lease(redis: Redis, operation_id: str) -> AsyncIterator[bool]:
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
         with contextlib.suppress(RedisError, OSError):
-            await _RENEW(redis, [name], [token, 1])
+            # no time left: Redis deletes it at once, so that whoever comes next need not wait
+            await _RENEW(redis, [name], [token, 0])

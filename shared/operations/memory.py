@@ -43,7 +43,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
         return (
             f"redis: {self.used / 1e6:.1f} of {self.limit / 1e6:.1f} MB are used"
             f" ({100 * self.used / self.limit:.0f} %), and at the limit publishing is refused{filled}."
-            " Replay or discard dead letters, start more agents, or raise maxmemory"
+            " Replay dead letters, or delete them (erni dead discard --for-good; else the archive keeps"
+            " them, which frees nothing), start more agents, or raise maxmemory"
         )
 
 
@@ -77,6 +78,8 @@ async def _biggest(redis: Redis, lanes: int) -> str:
             for agent in topology.CONSUMERS:
                 name = f"the dead letters of {agent}"
                 sizes[name] = sizes.get(name, 0) + await _size(redis, lane.dead(agent))
+                name = f"the discarded dead letters of {agent}"
+                sizes[name] = sizes.get(name, 0) + await _size(redis, lane.archive(agent))
             for event in topology.STREAMS:
                 name = f"the stream {event}"
                 sizes[name] = sizes.get(name, 0) + await _size(redis, lane.stream(event))
@@ -85,7 +88,7 @@ async def _biggest(redis: Redis, lanes: int) -> str:
             return ""
         raise
     name, size = max(sizes.items(), key=lambda pair: pair[1])
-    verb = "take" if name.startswith("the dead") else "takes"
+    verb = "take" if " dead letters " in name else "takes"
     return f"{name} {verb} about {size / 1e6:.1f} MB" if size else ""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from events import keys, topology
 from events.connection import call
+from shared.operations import scripts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -16,7 +17,7 @@ async def pause(redis: Redis, agent: str, *, lanes: int = 1) -> None:
     """Stop all processes of the agent from reading within a second. Raises KeyError for an unknown agent."""
     topology.stage_of(agent)
     for lane in keys.all_lanes(lanes):
-        await call(redis, "HSETNX", lane.paused, agent, f"{time.time():.0f}")
+        await scripts.write(redis, "HSETNX", lane.paused, agent, f"{time.time():.0f}")
 
 
 async def resume(redis: Redis, agent: str, *, lanes: int = 1) -> bool:

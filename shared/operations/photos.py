@@ -75,16 +75,32 @@ async def pages(redis: Redis, *, lanes: int = 1) -> AsyncIterator[list[PhotoReco
                 break
 
 
-async def of_session(redis: Redis, session_id: str, *, lanes: int = 1) -> list[PhotoRecord]:
-    """Return the records of a session's photos, in the order in which they came."""
+async def of_session(
+    redis: Redis, session_id: str, *, lanes: int = 1, most: int | None = None
+) -> list[PhotoRecord]:
+    """Return the records of a session's photos, in the order in which they came; `most`: only the first."""
     lane = keys.lane_of(session_id, lanes)
-    ids = await call(redis, "ZRANGE", lane.session_photos(session_id), 0, -1)
+    ids: list[bytes] = await call(redis, "ZRANGE", lane.session_photos(session_id), 0, (most or 0) - 1)
+    names = [raw.decode() for raw in ids]
     records = []
-    for raw in ids:
-        photo = raw.decode()
-        record = await _read(redis, lane.photo(photo), photo)
-        records.append(record or PhotoRecord(photo_id=photo, session_id=session_id, file_name=None, parts=[]))
+    for start in range(0, len(names), _SCANNED):
+        page = names[start : start + _SCANNED]
+        async with redis.pipeline(transaction=False) as pipe:
+            for photo in page:
+                pipe.hgetall(lane.photo(photo))
+            raws: list[dict[bytes, bytes]] = await pipe.execute()
+        records += [
+            _record(raw, photo)
+            if raw
+            else PhotoRecord(photo_id=photo, session_id=session_id, file_name=None, parts=[])
+            for photo, raw in zip(page, raws, strict=True)
+        ]
     return records
+
+
+async def count_of_session(redis: Redis, session_id: str, *, lanes: int = 1) -> int:
+    """Return how many photos of a session are known."""
+    return int(await call(redis, "ZCARD", keys.lane_of(session_id, lanes).session_photos(session_id)))
 
 
 async def postponed_of_session(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -29,6 +29,7 @@ _DISCARD = scripts.load(_HERE, "discard", "cause", "progress")
 _REPLAY = scripts.load(_HERE, "replay", "cause", "progress", "session")
 _RESTORE = scripts.load(_HERE, "restore", "progress")
 _ADOPT = scripts.load(_HERE, "adopt")
+_WRITE = scripts.load(_HERE, "write")
 _DECODER: Final = msgspec.msgpack.Decoder(list[Row])
 _LOOKED_AT: Final = 1000
 """Entries that one call of `adopt` looks at: the server answers others between two calls."""
@@ -37,6 +38,14 @@ EDITED: Final = "EDITED"
 """What `restore` returns for the original of an event that was edited and replayed: it stays where it is."""
 REPLAY_PAIRS: Final = 3500
 """Pairs one XADD takes from a script: Lua's unpack ends near 4,000 (measured on Redis 7.0 and Valkey 8.1)."""
+
+
+async def write(redis: Redis, command: str, key: str, *words: str | bytes | float) -> Any:
+    """Run one command that writes to one key, also when the memory is full; return its reply as it came.
+
+    It is for what people do: they free the memory. Raises what redis-py raises.
+    """
+    return await _WRITE(redis, [key], [command, *words])
 
 
 async def letters(redis: Redis, stream: str, start: str, most: int) -> list[Row]:

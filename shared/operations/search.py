@@ -36,7 +36,9 @@ class Found(msgspec.Struct, kw_only=True):
     """Dead letters of a photo of that id, file name or trace."""
     letters_filter: DeadFilter = DeadFilter()
     complete: bool = True
-    """False: there was more to look at than time, or there are more than MOST photos."""
+    """False: there was more to look at than time."""
+    more: bool = False
+    """There are more than MOST photos, or may be."""
 
 
 class Search:
@@ -48,14 +50,15 @@ class Search:
         self._lanes = lanes
 
     async def find(self, text: str, *, seconds: float = 3.0) -> Found:
-        """Find what fits, best first; looking through photo records and dead letters ends after `seconds`."""
+        """Find what fits, best first; looking through records and events ends after `seconds`."""
+        until = time.monotonic() + seconds
         text = text.strip()
         found = Found()
         if not text:
             return found
         trace = _TRACE.search(text.lower())
         if "://" in text and not trace:
-            await self._by_address(text, found)
+            await self._by_address(text, found, until)
             return found
         if trace is None:
             record = await self._by_id(text)
@@ -64,7 +67,7 @@ class Search:
             if await self._is_session(text):
                 found.session = text
         if not found.photos and not found.session:
-            await self._in_records(text, trace.group() if trace else "", found, time.monotonic() + seconds)
+            await self._in_records(text, trace.group() if trace else "", found, until)
         found.letters_filter = DeadFilter(trace=trace.group()) if trace else DeadFilter(photo=text)
         found.letters = await self._letters.count(found.letters_filter)
         return found
@@ -90,13 +93,14 @@ class Search:
                 name = (record.file_name or "").casefold()
                 if (record.trace_id == trace) if trace else wanted in name:
                     found.photos.append(record)
-            if len(found.photos) >= MOST or time.monotonic() > until:
-                found.complete = False
+            found.more = len(found.photos) >= MOST
+            found.complete = found.more or time.monotonic() <= until
+            if found.more or not found.complete:
                 break
         found.photos.sort(key=lambda one: (one.file_name != text, one.file_name or ""))
         del found.photos[MOST:]
 
-    async def _by_address(self, text: str, found: Found) -> None:
+    async def _by_address(self, text: str, found: Found, until: float) -> None:
         """Look for a SharePoint address among the photos that were validated in the last days."""
         wanted = unquote(text).rstrip("/").casefold()
         for lane in keys.all_lanes(self._lanes):
@@ -108,6 +112,9 @@ class Search:
                     if photo_id and (record := await self._by_id(photo_id)):
                         found.photos.append(record)
                         return
+                if time.monotonic() > until:
+                    found.complete = False
+                    return
                 start = f"({page[-1][0].decode()}"
 
 

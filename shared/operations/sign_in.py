@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from events.connection import call
-from shared.operations import access_keys
+from shared.operations import access_keys, scripts
 from shared.operations.access_keys import Role
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ async def make_ticket(redis: Redis, name: str, role: Role) -> str:
     """Return a secret that signs in once, within TICKET_SECONDS."""
     ticket = secrets.token_urlsafe(32)
     person = msgspec.json.encode(SignedIn(name=name, role=role))
-    await call(redis, "SET", _ticket(ticket), person, "EX", TICKET_SECONDS)
+    await scripts.write(redis, "SET", _ticket(ticket), person, "EX", TICKET_SECONDS)
     return ticket
 
 
@@ -81,7 +81,7 @@ async def sign_out(redis: Redis, token: str) -> None:
 
 async def _open(redis: Redis, person: SignedIn) -> str:
     token = secrets.token_urlsafe(32)
-    await call(redis, "SET", _session(token), msgspec.json.encode(person), "EX", STAYS_SECONDS)
+    await scripts.write(redis, "SET", _session(token), msgspec.json.encode(person), "EX", STAYS_SECONDS)
     return token
 
 

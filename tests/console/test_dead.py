@@ -161,6 +161,32 @@ def test_an_interrupted_replay_says_how_far_it_came(
     assert client.xlen(KEYS.dead("sharepoint_uploader")) == 2
 
 
+def test_a_replay_that_loses_its_lease_says_how_far_it_came_and_how_to_go_on(
+    erni: Callable[..., Ran], letters: list[str], client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: object) -> int:
+        return 0
+
+    monkeypatch.setattr("shared.operations.bulk_runner.LEASE_SECONDS", 1.5)
+    monkeypatch.setattr("shared.operations.bulk_runner._RENEW", lost)
+    ran = erni("dead", "replay", "--all", "--rate", "1/h")
+    assert ran.code == 1
+    assert ran.err.startswith("erni: 1 dead letter replayed so far, then another process took over")
+    assert "run the command again" in ran.err
+    assert client.xlen(KEYS.dead("sharepoint_uploader")) == 2
+
+
+def test_an_operation_that_another_process_drives_is_left_to_it(
+    erni: Callable[..., Ran], letters: list[str], client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.operations.bulk_runner.lease_key", lambda _: "erni:operation-lease:x")
+    client.set("erni:operation-lease:x", "another", ex=60)
+    ran = erni("dead", "replay", "--all")
+    assert (ran.code, ran.out) == (1, "")
+    assert "another process works on this operation already" in ran.err
+    assert client.xlen(KEYS.dead("sharepoint_uploader")) == 2
+
+
 @pytest.mark.parametrize("words", [("dead", "discard", "--all"), ("session", "forget", "s1")], ids=" ".join)
 def test_ctrl_c_at_a_question_ends_the_command_in_a_line(
     letters: list[str], client: Redis, redis_url: str, tmp_path: Path, words: tuple[str, ...]
@@ -226,6 +252,17 @@ def test_a_discard_asks(
     assert erni("dead", "discard", "--session", "s1", "--json").document == {"discarded": 2}
     assert client.xlen(KEYS.dead("sharepoint_uploader")) == 0
     assert client.xlen(KEYS.dead("photo_fetcher")) == 1
+
+
+def test_a_discard_for_good_keeps_nothing_and_says_so(
+    erni: Callable[..., Ran], letters: list[str], client: Redis
+) -> None:
+    asked = erni("dead", "discard", "--session", "s1", "--for-good")
+    assert "2 dead letters will be deleted for good (--for-good)" in asked.err
+    assert (
+        erni("dead", "discard", "--session", "s1", "--for-good", "--yes").out == "2 dead letters discarded\n"
+    )
+    assert client.exists(KEYS.archive("sharepoint_uploader")) == 0
 
 
 def test_what_was_discarded_is_listed_and_restored_or_forgotten_with_its_session(

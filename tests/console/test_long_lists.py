@@ -18,6 +18,7 @@ from console.sessions import SessionView
 from events.connection import call, connect
 from events.keys import Keys
 from shared.delivery.dead_letter import letter_fields
+from shared.operations import photos
 from shared.operations.dead_letters import _PAGE, DeadFilter, DeadLetters
 from shared.sessions.shared_store import _PAGE as _SESSIONS
 from shared.sessions.shared_store import SharedSessions
@@ -76,6 +77,20 @@ async def test_a_list_takes_one_round_trip_for_each_page(client: Redis) -> None:
     assert calls["xrange"] <= COUNT / 25
 
 
+async def test_all_archived_letters_are_counted_without_reading_them(client: Redis) -> None:
+    await bury(client, 600, raw=10)
+    await client.rename(DEAD, Keys().archive("photo_fetcher"))
+    dead = DeadLetters(client)
+    await client.config_resetstat()
+    assert await dead.count(DeadFilter(), archived=True) == 600
+    assert await dead.count(DeadFilter(agent="photo_fetcher"), archived=True) == 600
+    assert await dead.count(DeadFilter(agent="vision_analyzer"), archived=True) == 0
+    stats = await client.info("commandstats")
+    assert not {"cmdstat_xrange", "cmdstat_xrevrange"} & set(stats)
+    assert await dead.count(DeadFilter(photo="photo-7"), archived=True) == 1
+    assert await dead.count(DeadFilter(limit=7), archived=True) == 7
+
+
 async def test_large_entries_are_read_few_at_a_time(client: Redis) -> None:
     await bury(client, 40, raw=250_000)
     dead = DeadLetters(client)
@@ -111,6 +126,25 @@ async def test_a_list_of_sessions_takes_one_round_trip_for_each_page(client: Red
     stats = await client.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] <= COUNT / _SESSIONS + 1
     assert "cmdstat_hgetall" in stats
+
+
+async def test_the_photos_of_a_session_take_few_round_trips_and_end_at_a_limit(client: Redis) -> None:
+    async with client.pipeline(transaction=False) as pipe:
+        for number in range(COUNT):
+            pipe.hset(Keys().photo(f"p-{number}"), "file_name", f"{number}.jpg")
+            pipe.expire(Keys().photo(f"p-{number}"), 60)
+            pipe.zadd(Keys().session_photos("s"), {f"p-{number}": number})
+        pipe.expire(Keys().session_photos("s"), 60)
+        pipe.delete(Keys().photo("p-7"))
+        await pipe.execute()
+    before = (await client.info("stats"))["total_reads_processed"]
+    found = await photos.of_session(client, "s")
+    # a round trip for each photo would be thousands
+    assert (await client.info("stats"))["total_reads_processed"] - before < COUNT / 20
+    assert [one.photo_id for one in found] == [f"p-{number}" for number in range(COUNT)]
+    assert [found[6].file_name, found[7].file_name, found[8].file_name] == ["6.jpg", None, "8.jpg"]
+    assert await photos.of_session(client, "s", most=5) == found[:5]
+    assert await photos.count_of_session(client, "s") == COUNT
 
 
 @pytest.mark.parametrize("command", ["dead", "session"])

@@ -338,5 +338,6 @@ def test_a_redis_full_of_dead_letters_says_so_and_what_fills_it(
         "and at the limit publishing is refused; the dead letters of photo_fetcher take about"
         in (ran.document["problems"][-1])
     )
+    assert "erni dead discard --for-good" in ran.document["problems"][-1]
     checks = erni("doctor", "--json").document["checks"]
     assert any("publishing is refused" in check["sentence"] for check in checks if check["state"] == "failed")

@@ -5,10 +5,13 @@ const body = document.body;
 const topics = (body.dataset.topics || "").split(" ").filter(Boolean);
 let versions = {};
 try { versions = JSON.parse(body.dataset.versions); } catch { /* a page without live parts */ }
-let paused = false, source = null, loading = false, again = false, said = "";
+let paused = false, source = null, loading = false, again = "", said = "";
 
-function changed(now) {
-  return [...topics, "activity"].some((topic) => now[topic] !== versions[topic]);
+// What to fetch after a change: the page, only its strip of running operations, or nothing ('').
+function wanted(now) {
+  if (topics.some((topic) => now[topic] !== versions[topic])) return location.href;
+  const here = encodeURIComponent(location.pathname + location.search);
+  return now.running !== versions.running ? `/running?back=${here}` : "";
 }
 
 function announce() {
@@ -33,11 +36,12 @@ function put(page) {
   announce();
 }
 
-async function refresh() {
-  if (loading) { again = true; return; }
+async function refresh(address = location.href) {
+  // the page holds the strip too
+  if (loading) { again = again === location.href ? again : address; return; }
   loading = true;
   try {
-    const answer = await fetch(location.href, { credentials: "same-origin" });
+    const answer = await fetch(address, { credentials: "same-origin" });
     if (answer.status === 401) { location.reload(); return; }
     if (answer.ok) {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -46,7 +50,7 @@ async function refresh() {
     }
   } catch { /* the stream says when the gateway is back */ }
   loading = false;
-  if (again) { again = false; setTimeout(refresh, 300); }
+  if (again) { const next = again; again = ""; setTimeout(refresh, 300, next); }
 }
 
 function lost(is) {
@@ -64,7 +68,7 @@ function listen() {
   source = new EventSource("/live");
   let failures = 0;
   source.onopen = () => { failures = 0; lost(false); };
-  source.onmessage = (event) => { if (changed(JSON.parse(event.data))) refresh(); };
+  source.onmessage = (event) => { const address = wanted(JSON.parse(event.data)); if (address) refresh(address); };
   source.onerror = () => {
     failures += 1;
     if (failures > 2) lost(true);

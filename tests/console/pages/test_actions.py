@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,10 @@ from urllib.parse import quote
 import pytest
 
 from shared.operations import activity
+from shared.operations.activity import Person
+from shared.operations.bulk import Bulk
+from shared.operations.dead_letters import DeadFilter
+from shared.operations.search import Search
 from shared.photo_store import BlobStore
 from tests.console.pages import scene
 from tests.console.pipeline import KEYS, TRACEPARENT, dies
@@ -154,11 +159,81 @@ async def test_a_search_finds_traces_addresses_and_dead_letters(
     assert "Nothing was found" in (await viewer.get("/search?q=nowhere.jpg")).text
 
 
+async def test_the_strip_of_running_operations_is_renewed_alone(
+    enter: Callable[..., Any], client: Any, redis: Redis
+) -> None:
+    for number in range(3):
+        dies(client, "photo_fetcher", "schema.extracted", photo=f"p-{number}")
+    operator = await enter("operator")
+    bulk = Bulk(redis)
+    selection = await bulk.select(DeadFilter(), "replay")
+    operation = await bulk.start("replay", selection, Person("me", "operator"), rate=0.001, driver="command")
+    strip = await operator.get("/running?back=/dead%3Fphoto%3Dp-1")
+    assert strip.status == 200
+    assert f"/operations/{operation.id}/stop" in strip.html
+    assert strip.hidden("back") == "/dead?photo=p-1"
+    assert (await operator.get("/running?back=//elsewhere.example")).hidden("back") == "/"
+    assert "<main" not in strip.html
+    # a page forgets no other change when it renewed the strip
+    assert set(json.loads(html.unescape(strip.html.partition('data-versions="')[2].partition('"')[0]))) == {
+        "running"
+    }
+    whole = await operator.get("/dead?photo=p-1")
+    assert f"/operations/{operation.id}/stop" in whole.html
+    assert len(strip.body) < len(whole.body) / 3
+
+
+@pytest.mark.parametrize("text", ["https://sharepoint.example/a.jpg", "nowhere.jpg"])
+async def test_a_search_that_ran_out_of_time_says_so_and_not_that_nothing_was_found(
+    enter: Callable[..., Any], client: Any, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    for _ in range(501):
+        client.xadd(KEYS.stream("photo.validated"), {"data": "{}"})
+    defaults = {"seconds": -1.0}
+    monkeypatch.setattr(Search.find, "__kwdefaults__", defaults)
+    for language, said, nothing in (
+        ("en", "not everything was looked at", "Nothing was found"),
+        ("de", "es wurde nicht alles durchsucht", "Nichts gefunden"),
+    ):
+        viewer = await enter("viewer", language)
+        found = (await viewer.get(f"/search?q={quote(text)}")).text
+        assert said in found
+        assert nothing not in found
+        defaults["seconds"] = 60.0
+        found = (await viewer.get(f"/search?q={quote(text)}")).text
+        assert said not in found
+        assert nothing in found
+        defaults["seconds"] = -1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("a;=1+1.jpg", "a;'=1+1.jpg"),
+        ("a,+1.jpg", "a,'+1.jpg"),
+        ("a\t@x|-1", "a\t'@x|'-1"),
+        ("a\r\n=1", "a\r\n'=1"),
+        ('a;"=1', "a;\"'=1"),
+        ("\n=1", "'\n'=1"),
+        ("bühl-1;2=3.jpg", "bühl-1;2=3.jpg"),
+    ],
+)
+async def test_a_sheet_is_read_by_excel_and_no_part_of_a_cell_is_a_formula(
+    enter: Callable[..., Any], client: Any, name: str, cell: str
+) -> None:
+    dies(client, "photo_fetcher", "schema.extracted", file_name=name)
+    sheet = (await (await enter("viewer")).get("/dead.csv")).body
+    # the byte order mark, without which Excel takes UTF-8 for Latin
+    assert sheet.startswith(b"\xef\xbb\xbfid,")
+    [row] = csv.DictReader(io.StringIO(sheet.decode("utf-8-sig"), newline=""))
+    assert row["file_name"] == cell
+
+
 async def test_lists_are_downloaded_whole_and_hold_no_formula(enter: Callable[..., Any], client: Any) -> None:
     for number in range(1200):
         dies(client, "photo_fetcher", "schema.extracted", photo=f"p-{number}", file_name="=HYPERLINK(1).jpg")
     viewer = await enter("viewer")
-    rows = list(csv.DictReader(io.StringIO((await viewer.get("/dead.csv")).html)))
+    rows = list(csv.DictReader(io.StringIO((await viewer.get("/dead.csv")).body.decode("utf-8-sig"))))
     assert len(rows) == 1200
     assert rows[0]["file_name"] == "'=HYPERLINK(1).jpg"
     document = json.loads((await viewer.get("/dead.json?photo=p-7")).body)

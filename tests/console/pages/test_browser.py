@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.operations import sign_in
+from shared.operations.activity import Person
+from shared.operations.bulk import Bulk
+from shared.operations.dead_letters import DeadFilter
 from tests.console.pipeline import KEYS, TRACEPARENT, dies, went
 from tests.shared.delivery.harness import until
 from tests.shared.reports.browser import chromium
@@ -137,6 +140,24 @@ async def test_a_photo_moves_while_somebody_looks(screen: Screen, client: Any) -
     client.xadd(KEYS.stream("photo.validated"), {"data": "{}"})
     await screen.see("validated")
     assert await screen.tab.run("document.querySelectorAll('form[method=post]').length") == 1, "to sign out"
+
+
+async def test_an_operation_renews_its_strip_and_not_the_page(
+    screen: Screen, client: Any, redis: Redis
+) -> None:
+    _die(client, 3)
+    await screen.sign_in("operator")
+    await screen.open("/sessions")
+    await screen.see("Sessions")
+    await screen.tab.run(
+        "window.fetched = []; window.plain = fetch;"
+        " window.fetch = (to, ...more) => { fetched.push(to); return plain(to, ...more); }; 0"
+    )
+    bulk = Bulk(redis)
+    selection = await bulk.select(DeadFilter(), "replay")
+    await bulk.start("replay", selection, Person("me", "operator"), driver="command")
+    await screen.see("0 of 3")
+    assert set(await screen.tab.run("window.fetched")) == {"/running?back=%2Fsessions"}
 
 
 async def test_an_event_is_edited_and_replayed(screen: Screen, client: Any) -> None:

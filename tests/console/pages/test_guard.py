@@ -190,6 +190,36 @@ async def test_names_are_text_on_every_page(enter: Callable[..., Any], client: A
     assert sheet.headers["Content-Disposition"].startswith("attachment")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/dead?id=abc",
+        "/archive?id=abc",
+        "/dead/list?id=1-2-3",
+        "/dead.csv?id=abc",
+        "/ask/replay?id=abc",
+        '/dead/list?after={"photo_fetcher":"x"}',
+        '/dead/list?after={"photo_fetcher":""}',
+    ],
+)
+async def test_an_address_that_names_no_entry_is_refused_with_a_sentence(
+    enter: Callable[..., Any], client: Any, path: str
+) -> None:
+    dies(client, "photo_fetcher", "schema.extracted")
+    seen = await (await enter("operator")).get(path)
+    assert seen.status == 400
+    assert "Something in the address or form cannot be read" in seen.text
+
+
+@pytest.mark.parametrize("path", ["/login", "/operations"])
+async def test_a_form_of_too_many_fields_is_refused_with_a_sentence(
+    enter: Callable[..., Any], path: str
+) -> None:
+    seen = await (await enter("operator")).post(path, {f"field-{n}": "x" for n in range(101)})
+    assert seen.status == 400
+    assert "Something in the address or form cannot be read" in seen.text
+
+
 async def test_signing_out_removing_and_renewing_a_key_end_a_session(
     enter: Callable[..., Any], redis: Redis
 ) -> None:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from redis import Redis as PlainRedis
 
+from console.pages.live import Live
 from events.connection import connect
-from shared.operations import activity
+from shared.operations import access_keys, activity, pauses, sign_in
 from shared.operations.activity import Person
 from shared.operations.bulk import Bulk
 from shared.operations.bulk_runner import BulkRunner, lease
@@ -17,16 +19,17 @@ from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.operations.editing import InvalidEditError, data_of, replay_edited
 from shared.operations.in_use import in_use
 from shared.operations.letter_index import LetterIndex
+from shared.settings import Settings
 from tests.console.pipeline import KEYS, TRACEPARENT, dies
 from tests.shared.delivery.harness import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from redis import Redis as PlainRedis
     from redis.asyncio import Redis
 
-    from shared.operations.bulk import Kind
+    from sandbox.redis_server import Valkey
+    from shared.operations.bulk import Kind, Operation
 
 ME = Person("me", "operator")
 AGENT, STREAM = "sharepoint_uploader", "photo.analyzed"
@@ -40,9 +43,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[PlainRedis]:
-    from redis import Redis
-
-    with Redis.from_url(redis_url, protocol=2) as client:
+    with PlainRedis.from_url(redis_url, protocol=2) as client:
         yield client
 
 
@@ -152,6 +153,112 @@ async def test_a_stopped_operation_goes_on_where_it_was_and_can_be_repeated(
     said = [(one.action, one.who) for one in await activity.newest(redis, most=10)]
     assert said == [("replay", ME), ("resume", ME), ("stop", ME), ("replay", ME)]
     await bulk.stop(again.id, ME)
+
+
+async def test_at_the_memory_limit_people_sign_in_pause_and_free_memory(own_redis_server: Valkey) -> None:
+    with PlainRedis.from_url(own_redis_server.url, protocol=2) as client:
+        for _ in range(300):
+            dies(client, AGENT, STREAM, session=None, fields={"data": "x" * 10_000, "id": "1"})
+        async with connect(own_redis_server.url) as redis:
+            bulk = Bulk(redis)
+            selection = await bulk.select(DeadFilter(limit=100), "discard")
+            used = int(client.info("memory")["used_memory"])
+            client.config_set("maxmemory", used // 2)
+            key = await access_keys.add(redis, "me", "operator")
+            assert await sign_in.with_key(redis, key) is not None
+            ticket = await sign_in.make_ticket(redis, "me", "operator")
+            assert await sign_in.with_ticket(redis, ticket) is not None
+            await pauses.pause(redis, AGENT)
+            replaying = await bulk.select(DeadFilter(limit=2), "replay")
+            await _run(redis, bulk, await bulk.start("replay", replaying, ME))
+            await _run(redis, bulk, await bulk.start("discard", selection, ME))
+            assert client.xlen(KEYS.archive(AGENT)) == 100
+            selection = await bulk.select(DeadFilter(), "discard")
+            await _run(redis, bulk, await bulk.start("discard", selection, ME, for_good=True))
+            assert client.xlen(KEYS.dead(AGENT)) == 0
+            assert client.xlen(KEYS.archive(AGENT)) == 100
+            assert int(client.info("memory")["used_memory"]) < used - 1_000_000
+            client.config_set("maxmemory", 0)
+
+
+async def _run(redis: Redis, bulk: Bulk, operation: Operation) -> None:
+    async with lease(redis, operation.id) as mine:
+        assert mine
+        async for _ in bulk.run(operation):
+            pass
+    assert (await bulk.progress(operation.id)).state == "done"
+
+
+async def test_an_order_that_cannot_be_read_holds_up_no_other(redis: Redis, client: PlainRedis) -> None:
+    _die(client, 2)
+    bulk = Bulk(redis)
+    # sorted before every other: of a newer version, of another kind, and no text
+    client.hset("erni:operation:0", "order", '{"id":"0","kind":"burn"}')
+    client.expire("erni:operation:0", 60)
+    client.set("erni:operation:1", "foreign", ex=60)
+    client.sadd("erni:operations", "0", "1", b"\xff")
+    operation = await bulk.start("replay", await bulk.select(DeadFilter(), "replay"), ME)
+    live = Live(redis, Settings())
+    assert [one.operation.id for one in (await live.now()).running] == [operation.id]
+    runner = asyncio.create_task(BulkRunner(redis, bulk).run())
+
+    async def done() -> bool:
+        return runner.done() or (await bulk.progress(operation.id)).state == "done"
+
+    try:
+        await until(done)
+        assert not runner.done()
+    finally:
+        runner.cancel()
+        await asyncio.gather(runner, return_exceptions=True)
+
+
+async def test_a_round_that_fails_does_not_end_the_rounds(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.operations.bulk_runner._LOOK_SECONDS", 0.01)
+    bulk, rounds = Bulk(redis), 0
+
+    async def running() -> list[str]:
+        nonlocal rounds
+        rounds += 1
+        raise ValueError("a foreign value")
+
+    monkeypatch.setattr(bulk, "running", running)
+    live = Live(redis, Settings())
+    monkeypatch.setattr(live, "_bulk", bulk)
+    tasks = [asyncio.create_task(BulkRunner(redis, bulk).run()), asyncio.create_task(live.run())]
+
+    async def enough() -> bool:
+        return rounds > 4 or any(task.done() for task in tasks)
+
+    try:
+        await until(enough)
+        assert not any(task.done() for task in tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_an_operation_that_redis_refuses_for_good_fails_with_its_sentence(
+    redis: Redis, client: PlainRedis
+) -> None:
+    _die(client, 1)
+    client.set(KEYS.stream(STREAM), "foreign")
+    bulk = Bulk(redis)
+    operation = await bulk.start("replay", await bulk.select(DeadFilter(), "replay"), ME)
+    runner = asyncio.create_task(BulkRunner(redis, bulk).run())
+
+    async def failed() -> bool:
+        return (await bulk.progress(operation.id)).state == "failed"
+
+    try:
+        await until(failed)
+        assert "WRONGTYPE" in (await bulk.progress(operation.id)).error
+    finally:
+        runner.cancel()
+        await asyncio.gather(runner, return_exceptions=True)
 
 
 async def test_two_gateways_do_not_both_drive_an_operation(redis: Redis) -> None:
