@@ -8,6 +8,7 @@ import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from unittest.mock import patch
 
 import pytest
 
@@ -18,8 +19,11 @@ from events import topology
 from events.identities import SessionId
 from events.publisher import Publisher
 from events.types import PhotoSubmitted
-from shared.operations import causes, submissions, webhooks
+from shared.operations import bulk_runner, causes, submissions, webhooks
 from shared.operations import scripts as operation_scripts
+from shared.operations.activity import Person
+from shared.operations.bulk import Bulk
+from shared.operations.bulk_runner import lease
 from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.operations.gauges import DeadByReason
 from shared.retry.errors import PermanentError, PostponeError
@@ -39,7 +43,8 @@ if TYPE_CHECKING:
     from shared.webhooks.endpoints import Endpoint
 
 ROOTS: Final = [Path(package.__path__[0]) for package in (events, shared)]
-SCRIPTS: Final = {path.stem for root in ROOTS for path in root.rglob("lua/*.lua")} - {"session", "cause"}
+PARTS: Final = {"session", "cause", "progress"}
+SCRIPTS: Final = {path.stem for root in ROOTS for path in root.rglob("lua/*.lua")} - PARTS
 """All there are; these two are parts of others."""
 WORDS: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
@@ -97,7 +102,7 @@ def _keys_of(command: str, words: list[str]) -> list[str]:
         return words[1:2]
     if command in {
         "GET", "SET", "INCRBY", "TYPE", "PEXPIRE", "PTTL", "HGET", "HMGET", "HSET", "HSETNX", "HDEL",
-        "HGETALL", "HEXISTS", "HINCRBY", "ZADD", "ZREM", "ZCARD", "ZSCORE", "ZCOUNT", "ZRANGE", "XADD",
+        "SADD", "SREM", "HGETALL", "HEXISTS", "HINCRBY", "ZADD", "ZREM", "ZCARD", "ZSCORE", "ZCOUNT", "ZRANGE", "XADD",
         "XACK", "XDEL", "XLEN", "XRANGE", "XREVRANGE", "XPENDING", "XCLAIM",
     }:  # fmt: skip
         return words[:1]
@@ -111,12 +116,13 @@ async def watch(place: Place) -> AsyncIterator[Watch]:
     for name in SCRIPTS:
         path = next(path for root in ROOTS for path in root.rglob(f"lua/{name}.lua"))
         package = ".".join(path.parent.parent.relative_to(ROOTS[0].parent).parts)
-        ours = (("cause",), ("cause", "session")) if package == "shared.operations" else ()
-        for parts in ((), ("session",), *ours):
+        own = package == "shared.operations"
+        several = (("cause", "progress"), ("cause", "progress", "session"), ("progress",)) if own else ()
+        for parts in ((), ("session",), *several):
             script = event_scripts.load(package, name, *parts)
             names[script.digest] = name
     watch = Watch(names)
-    host, port = place.url.removeprefix("redis://").removesuffix("/0").split(":")
+    host, port = place.url.partition("://")[2].removesuffix("/0").split(":")
     # not the client's own monitor, which takes the quotes off the words
     reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 24)
     writer.write(b"MONITOR\r\n")
@@ -136,7 +142,7 @@ async def _listen(reader: asyncio.StreamReader, watch: Watch) -> None:
             watch.line(words, lua=head.endswith(" lua"))
 
 
-async def _use_everything(client: Redis, place: Place) -> None:
+async def _use_everything(client: Redis, place: Place, watch: Watch) -> None:
     """Make every script do what it can."""
     free: list[bool] = []
 
@@ -188,6 +194,7 @@ async def _use_everything(client: Redis, place: Place) -> None:
         await client.delete(lane.dead_counts(agent.agent))
         assert (await DeadByReason(client, agent, [lane]).count())["permanent"] == 1
         await call(client, "XADD", lane.dead(agent.agent), "*", "reason", "permanent")
+        await _discarded_and_restored(client, place, watch)
         for letter in [letter async for letter in dead.find(DeadFilter())]:
             if letter.photo_id:
                 await dead.replay(letter)
@@ -210,6 +217,29 @@ async def _use_everything(client: Redis, place: Place) -> None:
     budget = Budget(Settings(vision_budget_day=5.0, vision_budget_session=5.0, **prices), client)
     async with budget.call(SessionId("s1")) as asked:
         asked.used(Usage(prompt_tokens=1, completion_tokens=1))
+
+
+async def _discarded_and_restored(client: Redis, place: Place, watch: Watch) -> None:
+    """Every dead letter goes into the archive and comes back, by operations under their leases."""
+    bulk = Bulk(client, lanes=place.lanes)
+    person = Person(name="me", role="command line")
+    count = 0
+    for kind in ("discard", "restore"):
+        operation = await bulk.start(kind, await bulk.select(DeadFilter(), kind), person)
+        async with lease(client, operation.id) as mine:
+            assert mine
+            done = [result.outcome async for result in bulk.run(operation)]
+        assert done
+        count = count or len(done)
+        assert len(done) == count
+    with patch.object(bulk_runner, "LEASE_SECONDS", 0.1):
+        async with lease(client, "held") as mine:
+            assert mine
+            await until(lambda: _called(watch, "renew"))
+
+
+async def _called(watch: Watch, script: str) -> bool:
+    return script in watch.called
 
 
 async def _a_web_hook(client: Redis) -> Endpoint:
@@ -245,7 +275,7 @@ async def _taken(client: Redis, stream: str) -> bool:
 
 
 async def test_no_script_touches_a_key_it_does_not_declare(client: Redis, place: Place, watch: Watch) -> None:
-    await _use_everything(client, place)
+    await _use_everything(client, place, watch)
     await call(client, "ECHO", "all told")
     await watch.all_told.wait()
     assert watch.undeclared == []
