@@ -102,8 +102,8 @@ def _keys_of(command: str, words: list[str]) -> list[str]:
         return words[1:2]
     if command in {
         "GET", "SET", "INCRBY", "TYPE", "PEXPIRE", "PTTL", "HGET", "HMGET", "HSET", "HSETNX", "HDEL",
-        "SADD", "SREM", "HGETALL", "HEXISTS", "HINCRBY", "ZADD", "ZREM", "ZCARD", "ZSCORE", "ZCOUNT", "ZRANGE", "XADD",
-        "XACK", "XDEL", "XLEN", "XRANGE", "XREVRANGE", "XPENDING", "XCLAIM",
+        "HGETALL", "HEXISTS", "HINCRBY", "ZADD", "ZREM", "ZCARD", "ZSCORE", "ZCOUNT", "ZRANGE", "XADD",
+        "XACK", "XDEL", "XLEN", "XRANGE", "XREVRANGE", "XPENDING", "XCLAIM", "SADD", "SREM",
     }:  # fmt: skip
         return words[:1]
     raise UnknownCommandError(f"a script calls {command}: say here which of its words are keys")
