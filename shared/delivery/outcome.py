@@ -16,7 +16,7 @@ from shared.delivery.photo_record import record_fields
 from shared.delivery.postponed import delays_of, overdue, scheduled
 from shared.reports.german import FINAL
 from shared.retry.classify import Kind, sentence_of
-from shared.retry.errors import PermanentError, PostponeError, answer_of, cause_of
+from shared.retry.errors import OF_A_TARGET, PermanentError, PostponeError, answer_of, cause_of, status_of
 from shared.webhooks import notices
 
 if TYPE_CHECKING:
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from shared.retry.attempt import Attempt
     from shared.retry.policy import Failed, Succeeded
 
+_NOT_THE_PHOTO: Final[Mapping[str, frozenset[int]]] = {
+    "filing": OF_A_TARGET | {401},
+    # 404: the photo itself is missing
+    "readback": frozenset({401, 403}),
+}
+"""By the code of what failed: what SharePoint answers to every photo alike."""
 _OUR_FIELDS: Final = 1024
 """Bytes, more than `ernidelayed`, `ernireplay` and their names take."""
 MAX_OUTPUTS: Final = 16
@@ -393,6 +399,8 @@ class Outcomes:
 def _cause(error: BaseException) -> str:
     """Return what is to blame. Only a PermanentError blames the file; any other may be a mistake of ours."""
     cause = cause_of(error)
+    if status_of(error) in _NOT_THE_PHOTO.get(cause, ()):
+        return "library"
     return "" if cause in FINAL and not isinstance(error, PermanentError) else cause
 
 

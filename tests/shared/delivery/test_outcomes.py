@@ -363,9 +363,14 @@ async def test_a_postponed_photo_shows_why_it_waits_after_how_many_attempts_and_
         (PermanentError("a.jpg is a PDF document"), "file", b"file"),
         (RuntimeError("decoder: no such message"), "file", b""),
         (HttpStatusError("SharePoint answered 403", status=403), "library", b"library"),
+        # the library, and not the photo that happened to be stored then
+        (HttpStatusError("SharePoint answered 403", status=403), "filing", b"library"),
+        (HttpStatusError("SharePoint answered 404", status=404), "filing", b"library"),
+        (HttpStatusError("SharePoint answered 400", status=400), "filing", b"filing"),
+        (HttpStatusError("SharePoint answered 404", status=404), "readback", b"readback"),
     ],
 )
-async def test_a_mistake_of_ours_is_not_blamed_on_the_file(
+async def test_nothing_is_blamed_that_is_not_at_fault(
     redis: Redis, redis_url: str, error: Exception, code: str, cause: bytes
 ) -> None:
     async def fail(_: PhotoSubmitted) -> SchemaExtracted:
