@@ -96,8 +96,10 @@ def _missing(agent: AgentStatus, up: str) -> list[tuple[Word, str]]:
             (
                 "missing",
                 (
-                    f"{name}: its process ended too often, and `erni up` does not start it again. The end of"
-                    " its log in .erni/logs says why; then start `erni up` again"
+                    f"{name}: its process ended too often, and `erni up` does not start it again. `erni up`"
+                    " and the end of its log in .erni/logs say how it ended; if nothing says why, it may"
+                    " have been killed for want of memory. Then end `erni up` with Ctrl-C and start it again,"
+                    f" or start one process: python -m consumers {name}"
                 ),
             )
         ]
