@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import resource
 import secrets
 import time
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from shared.settings import Settings
-
-_PER_DAY: Final = {"hour": 1 / sizing.BUSY_HOUR, "day": 1.0, "year": 1 / sizing.DAYS_A_YEAR}
-"""Photos a day by the unit: so many an hour are the busiest hour of a day."""
-_MOST: Final = 1e12
 
 _ENTRIES: Final = 2_000
 _FORGOTTEN_SECONDS: Final = 60
@@ -81,15 +76,6 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
     costs: Costs
     size: Size
     first_limit: str
-
-
-def photos_a_day(text: str) -> float:
-    """Read a number such as ``500000/day``, ``2000/hour`` or ``1000000/year``. Raises ValueError."""
-    found = re.fullmatch(r"([\d_.,']*\d)\s*/\s*(hour|day|year)", text.strip())
-    digits = re.sub(r"[_,']", "", found[1]) if found else ""
-    if not found or not re.fullmatch(r"\d+(\.\d+)?", digits) or not 0 < float(digits) <= _MOST:
-        raise ValueError(f"{text[:40]!r} is no number of photos: write 500000/day, 2000/hour or 1000000/year")
-    return float(digits) * _PER_DAY[found[2]]
 
 
 async def measure(settings: Settings, redis: Redis, daily: float) -> Sizing:

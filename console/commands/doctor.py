@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from console.arguments import checked, describe
 from console.errors import CommandError
-from console.sizing import photos_a_day
+from shared.operations.sizing import photos_a_day
 
 if TYPE_CHECKING:
     import argparse

@@ -6,6 +6,7 @@ docs/scaling.md explains the arithmetic. What a photo costs comes from the calle
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,6 +18,9 @@ BUSY_HOUR: Final = 0.2
 """The part of a day's photos that comes in its busiest hour. A choice: sites upload in the evening."""
 DAYS_A_YEAR: Final = 250
 """Working days."""
+_PER_DAY: Final = {"hour": 1 / BUSY_HOUR, "day": 1.0, "year": 1 / DAYS_A_YEAR}
+"""Photos a day by the unit: so many an hour are the busiest hour of a day."""
+_MOST: Final = 1e12
 USED: Final = 0.7
 """The part of a core or a connection that is planned for: beyond it, queues grow long before it is full."""
 OUTAGE_HOURS: Final = 8
@@ -72,6 +76,15 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     maxmemory: float
     units_per_minute: float
     """Of SharePoint."""
+
+
+def photos_a_day(text: str) -> float:
+    """Read a number such as ``500000/day``, ``2000/hour`` or ``1000000/year``. Raises ValueError."""
+    found = re.fullmatch(r"([\d_.,']*\d)\s*/\s*(hour|day|year)", text.strip())
+    digits = re.sub(r"[_,']", "", found[1]) if found else ""
+    if not found or not re.fullmatch(r"\d+(\.\d+)?", digits) or not 0 < float(digits) <= _MOST:
+        raise ValueError(f"{text[:40]!r} is no number of photos: write 500000/day, 2000/hour or 1000000/year")
+    return float(digits) * _PER_DAY[found[2]]
 
 
 def per_second(photos_a_day: float) -> float:

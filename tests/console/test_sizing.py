@@ -38,7 +38,7 @@ def sized(photos_a_day: float, costs: sizing.Costs = COSTS) -> sizing.Size:
     ],
 )
 def test_numbers_as_people_write_them(text: str, daily: float) -> None:
-    assert measured.photos_a_day(text) == pytest.approx(daily)
+    assert sizing.photos_a_day(text) == pytest.approx(daily)
 
 
 @pytest.mark.parametrize(
