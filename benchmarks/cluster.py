@@ -111,7 +111,7 @@ async def _handed_on(redis: Redis, lanes: int) -> int:
 
 
 async def rate(url: str, lanes: int, entries: int, processes: int) -> float:
-    """Return the hand-offs a second of so many processes together."""
+    """Return the hand-offs a second of this number of processes together."""
     async with connect(url) as redis:
         for server in await servers_of(redis):
             await call(server, "FLUSHALL", "SYNC")

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 FEW: Final = 20
 GOAL: Final = 2.0
-"""A session of a few photos takes at most so many times as long as alone, 99th percentile by 99th."""
+"""Limit of the ratio: a session of a few photos beside a large one, and alone; both 99th percentiles."""
 _BOTTLENECK: Final = "vision_analyzer"
 _SECONDS: Final = {_BOTTLENECK: 0.05}
 _OTHERS: Final = 0.005
@@ -94,7 +94,7 @@ async def _publish(redis: Redis, session: str, count: int) -> None:
 
 
 async def _sessions(redis: Redis, name: str, count: int) -> list[float]:
-    """Return the seconds that each of so many sessions takes from its publish to its last photo."""
+    """Return the seconds that each of `count` sessions takes from its publish to its last photo."""
     found = []
     for number in range(count):
         session = f"{name}-{number}"

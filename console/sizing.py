@@ -36,7 +36,7 @@ for i = 3, #ARGV do
 end
 """
 _HANDOFF_TO_BARE: Final = 5.0
-"""A hand-off with sessions and records takes so many times the server's time of a bare one
+"""The server's time of a hand-off with sessions and records, divided by that of a bare one
 (`python -m benchmarks.handoff`)."""
 _HANDOFFS: Final = 5.2
 """A photo's, and its part of the session's report."""

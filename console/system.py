@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,8 @@ from console.up_state import starting
 from shared import settings as settings_module
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from redis.asyncio import Redis
 
     from shared.photo_store import BlobStore
@@ -89,6 +92,20 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
+@asynccontextmanager
+async def changing() -> AsyncIterator[tuple[Redis, Settings]]:
+    """Open the Redis that a command changes, and the settings; both as `load` and `require_chosen` see them.
+
+    Raises CommandError, and what redis-py raises.
+    """
+    from console.explain import redis_client
+
+    settings = load()
+    async with redis_client(settings) as redis:
+        await require_chosen(redis, settings)
+        yield redis, settings
+
+
 async def require_chosen(redis: Redis, settings: Settings) -> None:
     """Refuse to change a system that nobody chose, or another than the one that is meant.
 
@@ -96,6 +113,19 @@ async def require_chosen(redis: Redis, settings: Settings) -> None:
     """
     from shared.operations.systems import read_system
 
+    require_named(settings)
+    where = bare(settings.redis_url)
+    system = await read_system(redis)
+    if system is not None and settings.system_id not in ("", system.id):
+        raise CommandError(
+            f"Redis at {where} belongs to another system ({system.id}) than the one that is meant"
+            f" ({settings.system_id}): nothing was changed."
+            " Set REDIS_URL to the right server, or start `erni up` again"
+        )
+
+
+def require_named(settings: Settings) -> None:
+    """Refuse the default address, at which somebody else's system may be. Raises CommandError."""
     place, where = find_place(), bare(settings.redis_url)
     if place.redis is None:
         there = (
@@ -107,13 +137,6 @@ async def require_chosen(redis: Redis, settings: Settings) -> None:
             f"no setting says which Redis is meant, and {where} may be somebody else's: nothing was changed."
             f" Either {there}, or set REDIS_URL={where}",
             code=2,
-        )
-    system = await read_system(redis)
-    if system is not None and settings.system_id not in ("", system.id):
-        raise CommandError(
-            f"Redis at {where} belongs to another system ({system.id}) than the one that is meant"
-            f" ({settings.system_id}): nothing was changed."
-            " Set REDIS_URL to the right server, or start `erni up` again"
         )
 
 

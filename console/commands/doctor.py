@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=checked(photos_a_day),
         metavar="N/day",
-        help="measure for a few seconds, and say what so many photos need: processes, lanes, memory of Redis "
+        help="measure for a few seconds, and say what these photos need: processes, lanes, memory of Redis "
         "(also N/hour, N/year)",
     )
 

@@ -69,12 +69,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 async def add_(options: argparse.Namespace, output: Output) -> int:
     """Make a key and print it."""
     from console import system
-    from console.explain import redis_client
     from shared.operations import access_keys
 
-    settings = system.load()
-    async with redis_client(settings) as redis:
-        await system.require_chosen(redis, settings)
+    async with system.changing() as (redis, _):
         try:
             key = await access_keys.add(
                 redis,
@@ -136,12 +133,9 @@ def _print(output: Output, keys: Sequence[AccessKey], used: Mapping[str, float])
 async def remove(options: argparse.Namespace, output: Output) -> int:
     """Remove a key."""
     from console import system
-    from console.explain import redis_client
     from shared.operations import access_keys
 
-    settings = system.load()
-    async with redis_client(settings) as redis:
-        await system.require_chosen(redis, settings)
+    async with system.changing() as (redis, _):
         removed = await access_keys.remove(redis, options.name)
     if not removed:
         raise CommandError(f"there is no key {options.name}: `erni key list` shows those there are")

@@ -32,12 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 async def pause(options: argparse.Namespace, output: Output) -> int:
     """Pause; doing it twice is as good as once."""
     from console import system
-    from console.explain import redis_client
     from shared.operations import pauses
 
-    settings = system.load()
-    async with redis_client(settings) as redis:
-        await system.require_chosen(redis, settings)
+    async with system.changing() as (redis, settings):
         await pauses.pause(redis, options.agent, lanes=settings.lanes)
     output.answer({"agent": options.agent, "paused": True})
     if not output.as_json:
@@ -48,12 +45,9 @@ async def pause(options: argparse.Namespace, output: Output) -> int:
 async def resume(options: argparse.Namespace, output: Output) -> int:
     """Resume; not paused is said and is no failure."""
     from console import system
-    from console.explain import redis_client
     from shared.operations import pauses
 
-    settings = system.load()
-    async with redis_client(settings) as redis:
-        await system.require_chosen(redis, settings)
+    async with system.changing() as (redis, settings):
         was_paused = await pauses.resume(redis, options.agent, lanes=settings.lanes)
     output.answer({"agent": options.agent, "paused": False, "was_paused": was_paused})
     if not output.as_json:

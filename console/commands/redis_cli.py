@@ -39,6 +39,8 @@ def redis_cli(options: argparse.Namespace, _output: Output) -> NoReturn:
     if options.json:
         raise CommandError("--json: redis-cli has its own output; put its option after --", code=2)
     settings = system.load()
+    # nobody knows here which commands change something
+    system.require_named(settings)
     address = redis_address.read(settings.redis_url)
     program = _program()
     words = [program]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from console import durations
@@ -12,7 +13,7 @@ from shared.webhooks.notices import EVENTS
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from console.output import Output
     from shared.operations.webhooks import Registered
@@ -101,16 +102,26 @@ def _events(text: str) -> tuple[str, ...]:
     return chosen
 
 
+@contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    """Raise CommandError for what cannot be as it was asked for, and for an endpoint that cannot be read."""
+    from shared.operations import webhooks
+
+    try:
+        yield
+    except webhooks.InvalidWebhookError as error:
+        raise CommandError(str(error), code=2) from None
+    except webhooks.UnreadableEndpointError as error:
+        raise CommandError(str(error)) from None
+
+
 async def add_(options: argparse.Namespace, output: Output) -> int:
     """Register an address."""
     from console import system
-    from console.explain import redis_client
     from shared.operations import webhooks
 
-    settings = system.load()
-    async with redis_client(settings) as redis:
-        await system.require_chosen(redis, settings)
-        try:
+    async with system.changing() as (redis, settings):
+        with _in_a_sentence():
             registered = await webhooks.add(
                 redis,
                 settings,
@@ -119,8 +130,6 @@ async def add_(options: argparse.Namespace, output: Output) -> int:
                 events=options.events,
                 signed=options.signature,
             )
-        except webhooks.InvalidWebhookError as error:
-            raise CommandError(str(error), code=2) from None
     _print_secret(output, registered)
     if options.url.startswith("http:") and not output.as_json:
         output.warn("the address is not https: whoever is on the way can read the notices")
@@ -148,7 +157,8 @@ async def list_(_options: argparse.Namespace, output: Output) -> int:
 
     settings = system.load()
     async with redis_client(settings) as redis:
-        found = await webhooks.all_webhooks(redis)
+        with _in_a_sentence():
+            found = await webhooks.all_webhooks(redis)
     output.answer({"webhooks": [_document(endpoint) for endpoint in found]})
     if not output.as_json:
         _print(output, found)
@@ -188,12 +198,9 @@ def _print(output: Output, found: Sequence[Endpoint]) -> None:
 async def remove(options: argparse.Namespace, output: Output) -> int:
     """Remove a web hook."""
     from console import system
-    from console.explain import redis_client
     from shared.operations import webhooks
 
-    settings = system.load()
-    async with redis_client(settings) as redis:
-        await system.require_chosen(redis, settings)
+    async with system.changing() as (redis, _):
         if not await webhooks.remove(redis, options.id):
             raise CommandError(_NOBODY.format(options.id))
     output.answer({"id": options.id, "removed": True})
@@ -205,16 +212,11 @@ async def remove(options: argparse.Namespace, output: Output) -> int:
 async def rotate(options: argparse.Namespace, output: Output) -> int:
     """Make a new secret."""
     from console import system
-    from console.explain import redis_client
     from shared.operations import webhooks
 
-    settings = system.load()
-    async with redis_client(settings) as redis:
-        await system.require_chosen(redis, settings)
-        try:
+    async with system.changing() as (redis, _):
+        with _in_a_sentence():
             registered = await webhooks.rotate(redis, options.id)
-        except webhooks.InvalidWebhookError as error:
-            raise CommandError(str(error), code=2) from None
     if registered is None:
         raise CommandError(_NOBODY.format(options.id))
     _print_secret(output, registered)
@@ -224,14 +226,13 @@ async def rotate(options: argparse.Namespace, output: Output) -> int:
 async def enable(options: argparse.Namespace, output: Output) -> int:
     """Switch a web hook on again."""
     from console import system
-    from console.explain import redis_client
     from shared.operations import webhooks
 
-    settings = system.load()
-    async with redis_client(settings) as redis:
-        await system.require_chosen(redis, settings)
-        if not await webhooks.enable(redis, options.id):
-            raise CommandError(_NOBODY.format(options.id))
+    async with system.changing() as (redis, _):
+        with _in_a_sentence():
+            enabled = await webhooks.enable(redis, options.id)
+    if not enabled:
+        raise CommandError(_NOBODY.format(options.id))
     output.answer({"id": options.id, "enabled": True})
     if not output.as_json:
         output.say(f"{options.id} is on; notices that died meanwhile wait for a replay:")

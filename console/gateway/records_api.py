@@ -150,14 +150,14 @@ class RecordsApi:
 
 
 def tagged(request: web.Request, document: object) -> web.Response:
-    """Return a JSON document with its entity tag; 304 for who has it already."""
+    """Return a JSON document with its entity tag; 304 if the client has it already."""
     return tagged_bytes(request, msgspec.json.encode(document) + b"\n", "application/json", {})
 
 
 def tagged_bytes(
     request: web.Request, body: bytes, content_type: str, headers: Mapping[str, str]
 ) -> web.Response:
-    """Return a body with its entity tag; 304 for who has it already."""
+    """Return a body with its entity tag; 304 if the client has it already."""
     tag = hashlib.sha256(body).hexdigest()[:32]
     more = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache", **headers}
     known = [one.value for one in request.if_none_match or ()]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS: Final = 1.0
 _SHARE: Final = 50
-"""A look is followed by a pause of at least so many times its own time: Redis has other things to do."""
+"""The pause after a look, divided by the time the look took: Redis has other things to do."""
 _NEWEST: Final = 1_000
 """Photos of a session that are watched: those that began last."""
 _PAGE: Final = 100

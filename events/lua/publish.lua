@@ -8,8 +8,8 @@
 --         {'FULL', entries, 0}
 -- The marker is `<entry id> <fingerprint>`. The field `ernionce` holds the fingerprint of the content; without it the
 -- script adds the SHA-1 of `data`. A marker without fingerprint is one of an older script: its content is not compared.
--- So many photos that a source publishes into a session are no bulk work: a session of a few photos need not wait for one of
--- thousands. After a pause of so long (ms) they are counted from the beginning.
+-- AHEAD: photos of a session, by one source, that are no bulk work. A session of a few photos need not wait for one of
+-- thousands. PAUSE (ms): after a pause of this length, they are counted from the beginning.
 local AHEAD, PAUSE = 50, 600000
 local fields, once, data = { unpack(ARGV, 3) }, nil, ''
 for i = 1, #fields, 2 do

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from shared.delivery.slots import Slots
 
 ONE_IN: Final = 10
-"""While other work waits, one entry in so many is bulk work; so is one slot in so many, at least one."""
+"""While other work waits, one entry in ten is bulk work, and one slot in ten (at least one) has bulk work."""
 _LOOK_SECONDS: Final = 0.05
 """How often to look whether there is bulk work, as long as there was none the last time."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shared.operations.bulk import Bulk, Operation
 
 LEASE_SECONDS: Final = 5.0
-"""After so many seconds without its driver an operation goes on in another process."""
+"""Seconds without its driver after which an operation goes on in another process."""
 _LOOK_SECONDS: Final = 1.0
 _LASTING: Final = (Trouble.NOT_SENT, Trouble.NO_PERMISSION)
 """Answers of Redis that another try does not change."""

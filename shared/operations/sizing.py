@@ -19,7 +19,7 @@ BUSY_HOUR: Final = 0.2
 DAYS_A_YEAR: Final = 250
 """Working days."""
 _PER_DAY: Final = {"hour": 1 / BUSY_HOUR, "day": 1.0, "year": 1 / DAYS_A_YEAR}
-"""Photos a day by the unit: so many an hour are the busiest hour of a day."""
+"""Photos a day for one photo of the unit. Photos an hour are those of the busiest hour."""
 _MOST: Final = 1e12
 USED: Final = 0.7
 """The part of a core or a connection that is planned for: beyond it, queues grow long before it is full."""
@@ -28,7 +28,7 @@ OUTAGE_HOURS: Final = 8
 RECORD_BYTES: Final = 2_500
 """Bytes of a photo's record and its part of a session (`python -m benchmarks.sessions`, rounded up)."""
 MAXMEMORY_MARGIN: Final = 1.5
-"""`maxmemory` is so many times what is counted here: Redis also needs room for buffers and fragments."""
+"""`maxmemory` divided by what is counted here: Redis also needs room for buffers and fragments."""
 UNITS_PER_PHOTO: Final = 6.0
 """Resource units of SharePoint a photo takes (`python -m benchmarks.pipeline`)."""
 UNITS_PER_MINUTE: Final = 1_200
@@ -88,12 +88,12 @@ def photos_a_day(text: str) -> float:
 
 
 def per_second(photos_a_day: float) -> float:
-    """Return the photos a second in the busiest hour of a day with so many photos."""
+    """Return the photos a second in the busiest hour of a day."""
     return photos_a_day * BUSY_HOUR / 3600
 
 
 def size(photos_a_day: float, costs: Costs, *, concurrency: int, record_hours: float) -> Size:
-    """Compute what so many photos a day need. `concurrency`: CONCURRENCY of each process."""
+    """Compute what this number of photos a day needs. `concurrency`: CONCURRENCY of each process."""
     rate = per_second(photos_a_day)
     agents = []
     for agent in topology.AGENTS:

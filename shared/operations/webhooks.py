@@ -12,9 +12,8 @@ from events import attributes
 from shared.fetching.webhooks import Posts
 from shared.retry.errors import PermanentError
 from shared.webhooks import endpoints, signature
-from shared.webhooks.endpoints import Endpoint
+from shared.webhooks.endpoints import Endpoint, UnreadableEndpointError
 from shared.webhooks.notices import EVENTS
-from shared.webhooks.subscriptions import read_index
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +23,17 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.webhooks.endpoints import Signature
 
+__all__ = [
+    "InvalidWebhookError",
+    "Registered",
+    "UnreadableEndpointError",
+    "add",
+    "all_webhooks",
+    "enable",
+    "remove",
+    "rotate",
+    "verify_with",
+]
 MOST_PER_SOURCE: Final = 10
 """Endpoints that one source may have: each of them is a notice in the settlement of an end."""
 OLD_SECRET_SECONDS: Final = 24 * 3600.0
@@ -56,7 +66,7 @@ async def add(
     Agents write notices for it within two seconds.
     """
     _check(settings, url, source, events)
-    same = [one for one in (await read_index(redis)).values() if one and one.source == source]
+    same = [one for one in await endpoints.all_endpoints(redis) if one.source == source]
     if len(same) >= MOST_PER_SOURCE:
         raise InvalidWebhookError(
             f"the source {source} has {len(same)} web hooks already, and more are not possible: remove one"
@@ -97,17 +107,17 @@ async def rotate(redis: Redis, endpoint_id: str) -> Registered | None:
         old_secret=endpoint.secret,
         old_until=round(now + OLD_SECRET_SECONDS, 3),
     )
-    await endpoints.keep(redis, changed)
+    if not await endpoints.rotated(redis, endpoint, changed):
+        raise InvalidWebhookError(
+            f"somebody else rotated or removed {endpoint_id} at the same moment: see erni webhook list"
+        )
     return Registered(endpoint=changed, verify_with=verify_with(changed))
 
 
 async def enable(redis: Redis, endpoint_id: str) -> bool:
     """Switch an endpoint on again; returns False if there is no such endpoint."""
     endpoint = await endpoints.find(redis, endpoint_id)
-    if endpoint is None:
-        return False
-    await endpoints.switch_on(redis, endpoint)
-    return True
+    return endpoint is not None and await endpoints.switch_on(redis, endpoint)
 
 
 async def remove(redis: Redis, endpoint_id: str) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 
 from events import scripts
 from events.connection import call
+from shared.retry.errors import PermanentError
 from shared.webhooks.subscriptions import INDEX, Subscription, read_index
 
 if TYPE_CHECKING:
@@ -22,8 +23,14 @@ SIGNATURES: Final[tuple[Signature, ...]] = get_args(Signature)
 SWITCHED_OFF_AFTER: Final = 5 * 24 * 3600.0
 """Seconds of failures without a single delivery after which an endpoint is switched off."""
 _NOTED = scripts.load("shared.webhooks", "noted")
+_ENABLED = scripts.load("shared.webhooks", "enabled")
+_ROTATED = scripts.load("shared.webhooks", "rotated")
 _FRESH: Final = 60.0
 """Seconds for which a note that all is well is not written again."""
+
+
+class UnreadableEndpointError(PermanentError):
+    """Raised for an endpoint whose values are none that this version knows."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,30 +80,41 @@ def key_of(endpoint_id: str) -> str:
 
 
 async def find(redis: Redis, endpoint_id: str) -> Endpoint | None:
-    """Return an endpoint; None if there is none of that id. Raises what redis-py raises."""
+    """Return an endpoint; None if there is none of that id.
+
+    Raises UnreadableEndpointError, and what redis-py raises.
+    """
     fields: dict[bytes, bytes] = await call(redis, "HGETALL", key_of(endpoint_id))
     return _read(endpoint_id, fields) if fields else None
 
 
 async def all_endpoints(redis: Redis) -> list[Endpoint]:
-    """Return every endpoint, the oldest first. Raises what redis-py raises."""
+    """Return every endpoint, the oldest first. Raises as `find` does."""
     found = [await find(redis, endpoint_id) for endpoint_id in await read_index(redis)]
     return sorted(filter(None, found), key=lambda endpoint: (endpoint.created_at, endpoint.id))
 
 
 async def keep(redis: Redis, endpoint: Endpoint) -> None:
-    """Write an endpoint, and switch it on for the agents unless it is off."""
+    """Write a new endpoint, and switch it on for the agents."""
     fields = _fields(endpoint)
     await call(redis, "HSET", key_of(endpoint.id), *(part for pair in fields.items() for part in pair))
     # last: an agent that knows of an endpoint writes notices for it
-    subscribed = b"" if endpoint.off_since else msgspec.json.encode(endpoint.subscription)
-    await call(redis, "HSET", INDEX, endpoint.id, subscribed)
-
-
-async def switch_on(redis: Redis, endpoint: Endpoint) -> None:
-    """Switch an endpoint on for the agents and the notifier, as if it had never failed."""
-    await call(redis, "HDEL", key_of(endpoint.id), "off_since", "off_reason", "failing_since", "error")
     await call(redis, "HSET", INDEX, endpoint.id, msgspec.json.encode(endpoint.subscription))
+
+
+async def switch_on(redis: Redis, endpoint: Endpoint) -> bool:
+    """Switch an endpoint on for the agents and the notifier, as if it had never failed.
+
+    Returns False if it was removed meanwhile.
+    """
+    subscribed = msgspec.json.encode(endpoint.subscription)
+    return bool(await _ENABLED(redis, [key_of(endpoint.id), INDEX], [endpoint.id, subscribed]))
+
+
+async def rotated(redis: Redis, before: Endpoint, after: Endpoint) -> bool:
+    """Give an endpoint the secrets of `after`; returns False if it no longer has the secret of `before`."""
+    words: list[str | float] = [before.secret, after.secret, after.old_secret, after.old_until]
+    return bool(await _ROTATED(redis, [key_of(before.id)], [*words]))
 
 
 async def drop(redis: Redis, endpoint_id: str) -> bool:
@@ -131,11 +149,15 @@ def _fields(endpoint: Endpoint) -> dict[str, str]:
     return fields | {"events": ",".join(endpoint.events)}
 
 
-def _read(endpoint_id: str, fields: dict[bytes, bytes]) -> Endpoint | None:
-    """Return the endpoint of a hash; None for what is none."""
-    text: dict[str, object] = {name.decode(): value.decode() for name, value in fields.items()}
-    text["events"] = str(text.get("events", "")).split(",")
+def _read(endpoint_id: str, fields: dict[bytes, bytes]) -> Endpoint:
+    """Return the endpoint of a hash. Raises UnreadableEndpointError."""
     try:
+        text: dict[str, object] = {name.decode(): value.decode() for name, value in fields.items()}
+        text["events"] = str(text.get("events", "")).split(",")
         return msgspec.convert({**text, "id": endpoint_id}, Endpoint, strict=False)
-    except msgspec.ValidationError:
-        return None
+    except (msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise UnreadableEndpointError(
+            f"the web hook {endpoint_id} cannot be read ({str(error)[:200]}): a newer version wrote it, or"
+            " somebody changed it in Redis. Update this version, or remove it: erni webhook remove"
+            f" {endpoint_id}"
+        ) from None

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from shared.delivery.dead_letter import DeadLetter
+    from shared.settings import Settings
     from shared.webhooks.endpoints import Endpoint
 
 OUTBOX = "erni:webhook.queued"
@@ -340,19 +341,25 @@ async def test_an_endpoint_that_hangs_is_given_up_and_stops_no_other(redis: Redi
     assert (await endpoint_of(redis, dead)).error == "no answer in time"
 
 
+async def _forty_wait(redis: Redis, settings: Settings, receiver: Receiver) -> Endpoint:
+    """Forty notices for an endpoint that fails, all of them postponed."""
+    receiver.answers["/"] = says(500)
+    endpoint = (await register(redis, settings, receiver.url + "/")).endpoint
+    await queue(redis, endpoint, *(f"id-{number}" for number in range(40)))
+
+    async def all_wait() -> bool:
+        return await redis.zcard(DELAYED) == 40 and await empty(redis)
+
+    await until(all_wait)
+    return endpoint
+
+
 async def test_a_notice_that_waits_for_a_broken_endpoint_uses_up_no_attempt(
     redis: Redis, redis_url: str
 ) -> None:
     settings = hook_settings(redis_url)
     async with receiving() as receiver, notifying(settings):
-        receiver.answers["/"] = says(500)
-        endpoint = (await register(redis, settings, receiver.url + "/")).endpoint
-        await queue(redis, endpoint, *(f"id-{number}" for number in range(40)))
-
-        async def all_wait() -> bool:
-            return await redis.zcard(DELAYED) == 40 and await empty(redis)
-
-        await until(all_wait)
+        await _forty_wait(redis, settings, receiver)
     tried = ids(receiver.got)
     assert len(tried) < 40
     numbers = sorted(number for number, _ in await attempts(redis))
@@ -372,55 +379,6 @@ async def test_a_private_address_is_refused_at_the_socket(redis: Redis, redis_ur
         "nothing is posted there: the host has an address that is not public; if it is trusted, name the host"
         f" itself in WEBHOOK_HOSTS ({HOST})"
     )
-
-
-@pytest.mark.leaves_keys(r"erni:.*")
-@pytest.mark.parametrize(
-    ("url", "sentence"),
-    [
-        ("ftp://example.org/x", "needs an http"),
-        ("not an address", "needs an http"),
-        ("https://example.org:99999/", "needs an http"),
-        ("https://user:secret@example.org/", "no user and no password"),
-        ("https://example.org/" + "x" * 2000, "at most 2000 characters"),
-        ("http://127.0.0.1:8080/", "not public"),
-        ("http://[::1]/", "not public"),
-        ("http://169.254.169.254/latest/meta-data", "not public"),
-        ("http://localhost/", "not public"),
-        ("http://example.org:6379/", "port 6379 is another service's"),
-    ],
-)
-async def test_an_address_that_cannot_be_used_is_refused_when_it_is_registered(
-    redis: Redis, redis_url: str, url: str, sentence: str
-) -> None:
-    with pytest.raises(webhooks.InvalidWebhookError, match=sentence) as caught:
-        await register(redis, hook_settings(redis_url, webhook_hosts=()), url)
-    assert "secret" not in str(caught.value)
-    assert await webhooks.all_webhooks(redis) == []
-
-
-@pytest.mark.parametrize(
-    ("more", "sentence"),
-    [
-        ({"events": ["photo.lost"]}, "'photo.lost' is no event that a web hook can want"),
-        ({"events": []}, "no event is named"),
-        ({"source": "a b"}, "no URI reference"),
-    ],
-)
-async def test_a_web_hook_that_cannot_be_is_refused(
-    redis: Redis, redis_url: str, more: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(webhooks.InvalidWebhookError, match=sentence):
-        await register(redis, hook_settings(redis_url), "https://example.org/", **more)
-
-
-async def test_a_source_has_a_bounded_number_of_web_hooks(redis: Redis, redis_url: str) -> None:
-    settings = hook_settings(redis_url)
-    for number in range(webhooks.MOST_PER_SOURCE):
-        await register(redis, settings, f"https://example.org/{number}")
-    with pytest.raises(webhooks.InvalidWebhookError, match="has 10 web hooks already"):
-        await register(redis, settings, "https://example.org/more")
-    await register(redis, settings, "https://example.org/", source="urn:other")
 
 
 async def test_the_notice_of_a_removed_web_hook_ends_in_silence(redis: Redis, redis_url: str) -> None:
@@ -494,14 +452,7 @@ async def test_the_notices_of_a_broken_web_hook_that_was_removed_go_at_once(
 ) -> None:
     settings = hook_settings(redis_url)
     async with receiving() as receiver, notifying(settings):
-        receiver.answers["/"] = says(500)
-        endpoint = (await register(redis, settings, receiver.url + "/")).endpoint
-        await queue(redis, endpoint, *(f"id-{number}" for number in range(40)))
-
-        async def all_wait() -> bool:
-            return await redis.zcard(DELAYED) == 40 and await empty(redis)
-
-        await until(all_wait)
+        endpoint = await _forty_wait(redis, settings, receiver)
         await webhooks.remove(redis, endpoint.id)
 
         async def all_gone() -> bool:

@@ -245,6 +245,8 @@ async def _called(watch: Watch, script: str) -> bool:
 async def _a_web_hook(client: Redis) -> Endpoint:
     """One that hears of everything which the publisher submits."""
     everything = await webhooks.add(client, Settings(), "https://hooks.example.org/", source="erni")
+    assert await webhooks.rotate(client, everything.endpoint.id)
+    assert await webhooks.enable(client, everything.endpoint.id)
     return everything.endpoint
 
 
