@@ -51,12 +51,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     Those of `erni publish` and those of photos that were published over HTTP. The ids that a `Publisher` was
     given elsewhere are not among them: nothing says whose session they were.
     """
+    counters: list[str] = []
+    """Keys that count for a while how many photos each source published into the session."""
 
     @property
     def empty(self) -> bool:
         """Whether nothing is kept."""
         kept = (self.photos, self.letters, self.archived, self.blobs, self.public, self.notices, self.markers)
-        return not any(kept)
+        return not any((*kept, self.counters))
 
     @property
     def sentence(self) -> str:
@@ -134,6 +136,12 @@ async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int
             async for rest in _names(redis, begin, "string")
         ]
         + [marker async for marker in _over_http(redis, lane, photos)],
+        counters=[
+            lane.sent(source, session)
+            async for name in _names(redis, lane.sent("", "").removesuffix(":"), "string")
+            for source, _, of in [name.partition(":")]
+            if of == session
+        ],
     )
 
 
@@ -142,8 +150,8 @@ async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSes
     dead = DeadLetters(redis, lanes=lanes)
     lane = keys.lane_of(plan.session, lanes)
     # before the records, which lead to them
-    for marker in plan.markers:
-        await redis.delete(marker)
+    for key in (*plan.markers, *plan.counters):
+        await redis.delete(key)
     for photo in plan.photos:
         await redis.delete(lane.photo(photo))
     for stream, entry_id in plan.public:
