@@ -1,7 +1,8 @@
 """Hostile photos beside good ones, through `erni up`: none costs another photo its time or its end.
 
-`ERNI_MUTANTS=100 pytest -s tests/end_to_end/test_bombs.py` sends a hundred mutants of each kind of photo, ten
-of each beside every forty good ones. With `ERNI_MUTANTS_AT_ONCE=100` all stand beside the same forty.
+`ERNI_MUTANTS=100 pytest -s tests/end_to_end/test_bombs.py` sends a hundred mutants of each kind of photo. In
+one test they are among good ones, ten of each in every session of forty good ones. In the other they are a
+session of their own, published before the session of forty good ones.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tests.shared.photos.fuzz import corpus, memory_of, mutated
 from tests.shared.photos.pictures import saved
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -37,12 +39,12 @@ if TYPE_CHECKING:
 
 MUTANTS: Final = int(os.environ.get("ERNI_MUTANTS", "10"))
 """Of each kind of photo."""
-AT_ONCE: Final = int(os.environ.get("ERNI_MUTANTS_AT_ONCE", "10"))
-"""Of each kind, beside the same good photos."""
+AT_ONCE: Final = 10
+"""Of each kind, in the same session as good photos."""
 ROUNDS: Final = -(-MUTANTS // AT_ONCE)
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(240 + 60 * ROUNDS * -(-AT_ONCE // 10)),
+    pytest.mark.timeout(240 + 60 * ROUNDS),
     pytest.mark.skipif(sys.platform != "linux", reason="needs /proc"),
 ]
 
@@ -151,31 +153,21 @@ def _seconds(redis: Redis, session: str) -> float:
     return (max(ended) - int(began)) / 1000
 
 
-def test_innocent_photos_go_through_in_twice_their_time_beside_bombs_and_mutants(tmp_path: Path) -> None:
-    beside = [f"beside-{number}" for number in range(ROUNDS)]
-    sessions = ("warm", "alone", *beside)
-    for session in sessions:
-        _innocents(tmp_path / session, session)
-    hostile = set()
-    for number, session in enumerate(beside):
-        mutants = min(AT_ONCE, MUTANTS - number * AT_ONCE)
-        hostile |= _hostile(tmp_path / session, 7 + number, mutants)
-    with _up(tmp_path) as running, _memory(running.pid) as memory:
-        address = dotenv_values(tmp_path / ".erni" / "env")["REDIS_URL"]
+@contextmanager
+def _system(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Redis, _Found]]:
+    """Start `erni up`; at the end, hold what became of all files against what is promised."""
+    found = _Found()
+    with _up(folder) as running, _memory(running.pid) as memory:
+        address = dotenv_values(folder / ".erni" / "env")["REDIS_URL"]
         assert address
-        seconds = {}
         with Redis.from_url(address) as redis:
-            for session in sessions:
-                code, published, _ = _erni(tmp_path, "publish", str(tmp_path / session), "--session", session)
-                assert code == 0, published
-                _hear(running, f"{session} is through")
-                seconds[session] = _seconds(redis, session)
-        groups = _erni(tmp_path, "dead", "list", "--limit", "100000")[1]["groups"]
+            yield running, redis, found
+        groups = _erni(folder, "dead", "list", "--limit", "100000")[1]["groups"]
         agents = Counter(memory.agents.values())
         peaks = memory.peaks()
     letters = [letter for group in groups for letter in group["letters"]]
     assert letters
-    assert {letter["file_name"] for letter in letters} <= hostile
+    assert {letter["file_name"] for letter in letters} <= found.hostile
     assert {letter["reason"] for letter in letters} == {"permanent"}
     assert [letter["message"] for letter in letters if not _SENTENCE.match(letter["message"])] == []
     assert any("tiles.heic" in letter["file_name"] for letter in letters)
@@ -186,10 +178,54 @@ def test_innocent_photos_go_through_in_twice_their_time_beside_bombs_and_mutants
     assert agents["vision_analyzer"] == 2
     assert running.returncode == 0
     assert max(peaks.values()) < PROMISED_MB, peaks
-    slowest = max(seconds[session] for session in beside)
+    alone, slowest = found.seconds.pop("alone"), max(found.seconds.values())
     # seen by whoever runs it with -s
     sys.stdout.write(
-        f"{len(hostile)} hostile files, {len(letters)} refused; innocents alone {seconds['alone']:.1f} s,"
+        f"{len(found.hostile)} hostile files, {len(letters)} refused; innocents alone {alone:.1f} s,"
         f" beside at most {slowest:.1f} s; memory {peaks}\n"
     )
-    assert slowest < 2 * seconds["alone"], seconds
+    assert slowest < 2 * alone, found.seconds
+
+
+class _Found:
+    def __init__(self) -> None:
+        self.hostile: set[str] = set()
+        self.seconds: dict[str, float] = {}
+        """By session of innocents."""
+
+
+def _publish(folder: Path, *sessions: str) -> None:
+    for session in sessions:
+        code, published, _ = _erni(folder, "publish", str(folder / session), "--session", session)
+        assert code == 0, published
+
+
+def test_innocent_photos_go_through_in_twice_their_time_among_bombs_and_mutants(tmp_path: Path) -> None:
+    with _system(tmp_path) as (running, redis, found):
+        for session in ("warm", "alone", *(f"among-{number}" for number in range(ROUNDS))):
+            _innocents(tmp_path / session, session)
+            if session.startswith("among-"):
+                number = int(session.removeprefix("among-"))
+                mutants = min(AT_ONCE, MUTANTS - number * AT_ONCE)
+                found.hostile |= _hostile(tmp_path / session, 7 + number, mutants)
+            _publish(tmp_path, session)
+            _hear(running, f"{session} is through")
+            found.seconds[session] = _seconds(redis, session)
+        del found.seconds["warm"]
+
+
+def test_innocent_photos_go_through_in_twice_their_time_beside_a_session_of_bombs_and_mutants(
+    tmp_path: Path,
+) -> None:
+    with _system(tmp_path) as (running, redis, found):
+        for session in ("warm", "alone", "beside"):
+            _innocents(tmp_path / session, session)
+        found.hostile |= _hostile(tmp_path / "hostile", 7, MUTANTS)
+        for session in ("warm", "alone"):
+            _publish(tmp_path, session)
+            _hear(running, f"{session} is through")
+        # the hostile ones stand before the others
+        _publish(tmp_path, "hostile", "beside")
+        for _ in range(2):
+            _hear(running, "(hostile|beside) is through")
+        found.seconds |= {session: _seconds(redis, session) for session in ("alone", "beside")}
