@@ -12,7 +12,7 @@ from events.connection import RedisError
 from shared.delivery.recent import Recent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from shared.delivery.delivery import Delivery, InFlight
     from shared.delivery.runtime import Runtime
@@ -67,6 +67,19 @@ class Accounting:
         slots = self._runtime.slots
         slots.bulk -= sum([delivery.stream >= self._bulk for delivery in deliveries])
         slots.give(sum([delivery.slots for delivery in deliveries]))
+
+    def lend_slots(self, deliveries: Iterable[Delivery]) -> None:
+        """Give the slots of handled deliveries to the other lanes, because this one cannot settle now.
+
+        The reader reads nothing more of this lane until they are settled, so at most CONCURRENCY entries of
+        each lane are in flight. The only lane there is keeps its slots.
+        """
+        if self._runtime.settings.lanes == 1:
+            return
+        for delivery in deliveries:
+            self._in_flight.without_slots.add(delivery)
+            self._runtime.slots.give(delivery.slots)
+            delivery.slots = 0
 
     def _end_otherwise(self, delivery: Delivery, label: str) -> None:
         """Account for deliveries that did not end as they should."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from events import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from events.codec import Envelope
     from events.types import Step
@@ -82,6 +82,8 @@ class InFlight:
 
     def __init__(self) -> None:
         self._held: dict[tuple[int, str], Delivery] = {}
+        self.without_slots: set[Delivery] = set()
+        """Handled, not settled because the lane stands still; their slots went to the other lanes."""
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -93,13 +95,14 @@ class InFlight:
         self._held[delivery.stream, delivery.entry_id] = delivery
         self._empty.clear()
 
-    def release(self, deliveries: Iterable[Delivery]) -> None:
+    def release(self, deliveries: Sequence[Delivery]) -> None:
         """Remove deliveries, except where the same entry was delivered again meanwhile."""
         held = self._held
         for delivery in deliveries:
             key = (delivery.stream, delivery.entry_id)
             if held.get(key) is delivery:
                 del held[key]
+        self.without_slots.difference_update(deliveries)
         if not held:
             self._empty.set()
 

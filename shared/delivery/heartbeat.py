@@ -145,13 +145,15 @@ class Heartbeat:
                 await self._lane.gone(trouble, error, "sending a heartbeat")
                 await asyncio.sleep(backoff.next())
                 continue
-            backoff = ReconnectBackoff()
             self._lane.back()
             try:
                 async with asyncio.timeout(self._interval):
                     await self._lane.missed.wait()
             except TimeoutError:
-                continue
+                backoff = ReconnectBackoff()
+            else:
+                # a server that takes heartbeats and refuses other calls is not asked without pause
+                await asyncio.sleep(backoff.next())
 
     async def send(self) -> None:
         """Send one heartbeat and report what it saw. Raises what redis-py raises."""

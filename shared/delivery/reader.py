@@ -150,9 +150,16 @@ class Reader:
         runtime = self._runtime
         return runtime.stopping.is_set() or self._paused or runtime.gate.is_shut
 
+    @property
+    def _stands_still(self) -> bool:
+        """Return whether this lane cannot settle now. What it reads would keep the slots of other lanes."""
+        if self._runtime.settings.lanes == 1:
+            return False
+        return self._lane.away_since is not None or bool(self._in_flight.without_slots)
+
     def _may_read(self) -> int:
         """Return how many entries may be read now."""
-        if self._shut:
+        if self._shut or self._stands_still:
             return 0
         if self._runtime.gate.probing:
             return 0 if len(self._in_flight) else 1

@@ -70,12 +70,16 @@ class Settler:
         self._queue: deque[Delivery] = deque()
         self._sending: asyncio.Task[None] | None = None
         self._batch = 0
+        self._stands_still = False
+        """Whether the batch in flight waits for Redis or its replicas, and what ends waits behind it."""
         # kept, because asking for the running loop is a system call each time
         self._loop = asyncio.get_running_loop()
 
     def settle(self, delivery: Delivery) -> None:
         """Settle a delivery as its outcome says, however long Redis is away, and then account for it."""
         self._queue.append(delivery)
+        if self._stands_still:
+            self._accounting.lend_slots((delivery,))
         if self._sending is None:
             self._sending = self._loop.create_task(self._send_all())
 
@@ -104,28 +108,33 @@ class Settler:
         while True:
             await self._lane.wait_here()
             try:
-                settled = await self._settle(keys, packed, again=again)
+                settled = await self._settle(batch, keys, packed, again=again)
             except (RedisError, OSError) as error:
                 again = True
                 trouble = trouble_of(error)
                 if trouble is Trouble.NO_GROUP:
                     # flushed or failed over: all unsettled entries will be delivered again
                     self._news.append(GroupLost())
+                    self._stands_still = False
                     self._accounting.end(batch, ["GONE"] * len(batch))
                     return
                 if trouble is Trouble.NOT_SENT:
                     _log.exception("a batch of settlements was refused; trying again", entries=len(batch))
                     await asyncio.sleep(_AGAIN_SECONDS)
                     continue
+                self._stand_still(batch)
                 # sent again unchanged, same number: if it was applied, its marker returns the first answer
                 await self._lane.trouble_with(error, "settling")
             else:
                 break
+        self._stands_still = False
         self._count(settled)
         await self._make_room(settled)
         self._account(batch, settled.replies)
 
-    async def _settle(self, keys: Sequence[str], packed: bytes, *, again: bool) -> scripts.Settled:
+    async def _settle(
+        self, batch: Sequence[Delivery], keys: Sequence[str], packed: bytes, *, again: bool
+    ) -> scripts.Settled:
         """Settle a batch, and wait for WAIT_REPLICAS. Raises what redis-py raises."""
         if not self._replicas:
             return await scripts.settle(self._lane.writing, keys, packed)
@@ -133,19 +142,25 @@ class Settler:
             self._lane.writing, keys, packed, replicas=self._replicas
         )
         # a batch sent again may find itself settled, and has then written nothing that WAIT counts
-        await self._wait_for_replicas(0 if again else have)
+        await self._wait_for_replicas(batch, 0 if again else have)
         return settled
 
-    async def _wait_for_replicas(self, have: int) -> None:
-        """Return when enough replicas have the last batch. Raises what redis-py raises."""
+    async def _wait_for_replicas(self, batch: Sequence[Delivery], have: int) -> None:
+        """Return when enough replicas have a batch. Raises what redis-py raises."""
         if have < self._replicas:
             have = await self._wait_again()
         if have >= self._replicas:
             return
         _log.warning("too few replicas have the settlements; waiting for them", replicas=have)
+        self._stand_still(batch)
         while have < self._replicas:
             have = await self._wait_again()
         _log.info("enough replicas have the settlements again", replicas=have)
+
+    def _stand_still(self, batch: Sequence[Delivery]) -> None:
+        """Lend the slots of what waits to the other lanes, whose servers may well answer."""
+        self._stands_still = True
+        self._accounting.lend_slots((*batch, *self._queue))
 
     async def _wait_again(self) -> int:
         return await scripts.wait_again(self._lane.writing, self._marker, replicas=self._replicas)

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from redis.exceptions import ResponseError
 
 from events.keys import all_lanes
 from tests.chaos.proxy import Proxy
@@ -54,6 +55,50 @@ async def move(cluster: Cluster, load: Load, lane: Keys, to: Valkey) -> None:
         await asyncio.sleep(0.02)
     await asyncio.to_thread(cluster.end_move, lane, owner, to)
     assert await asyncio.to_thread(cluster.owner_of, lane) is to
+
+
+async def test_a_lane_that_stands_still_keeps_no_slots_from_the_others(cluster: Cluster) -> None:
+    load = Load(cluster.url, wait_replicas=0)
+    lane, to = load.lanes[0], cluster.primaries[0]
+    async with load.running():
+        # more than all slots of both processes
+        await load.pile_up(lane, 400)
+        owner = await asyncio.to_thread(cluster.begin_move, lane, to)
+        # from now on its keys lie on two nodes, so it can be read and not settled
+        await asyncio.to_thread(cluster.move_keys, lane, owner, to, most=3)
+        begun = load.by_lane[lane.lane]
+        await load.some_more(50, lanes=load.lanes[1:])
+        slots = load.settings.concurrency * len(load.processes)
+        assert load.by_lane[lane.lane] <= begun + slots, "more is read than can be settled"
+        await asyncio.to_thread(cluster.end_move, lane, owner, to)
+        await load.some_more(lanes=(lane,))
+    await load.check(lost=None)
+
+
+async def test_a_move_that_a_replica_does_not_confirm_holds_its_lane_only_and_can_be_ended(
+    cluster: Cluster,
+) -> None:
+    load = Load(cluster.url)
+    lane, to, replica = load.lanes[0], cluster.primaries[0], cluster.replicas[0]
+    homes = [await asyncio.to_thread(cluster.owner_of, one) for one in load.lanes]
+    elsewhere = tuple(one for one, home in zip(load.lanes[1:], homes[1:], strict=True) if home is not to)
+    async with load.running():
+        owner = await asyncio.to_thread(cluster.begin_move, lane, to)
+        os.kill(replica.pid, signal.SIGSTOP)
+        try:
+            await asyncio.to_thread(cluster.move_keys, lane, owner, to, most=3)
+            with pytest.raises(ResponseError, match="NOREPLICAS"):
+                await asyncio.to_thread(cluster.ask, to, *cluster.home(lane, to))
+            # those of the node whose replica is missing cannot be waited for either
+            await load.some_more(lanes=elsewhere)
+            ending = asyncio.create_task(asyncio.to_thread(cluster.end_move, lane, owner, to))
+            # refused once more before the replica wakes, as on a machine that is busy
+            await asyncio.sleep(2.5)
+        finally:
+            os.kill(replica.pid, signal.SIGCONT)
+        await ending
+        await load.some_more()
+    await load.check()
 
 
 async def test_a_killed_primary_loses_nothing_that_a_replica_was_waited_for(cluster: Cluster) -> None:

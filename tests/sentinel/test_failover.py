@@ -4,116 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from redis.exceptions import RedisError
 
-from events import codec
 from events.connection import Trouble, call, connect, trouble_of
-from events.keys import Keys
 from events.publisher import Publisher, PublishUnknownError
 from events.sentinel import Sentinels
-from events.types import PhotoSubmitted, SchemaExtracted
+from events.types import PhotoSubmitted
 from sandbox.redis_server import HOST, Valkey
-from shared.delivery.process import AgentProcess
+from tests.cluster.load import Load
 from tests.sentinel.conftest import NAME, SentinelSet
-from tests.shared.delivery.harness import FirstAgent, entries, extracted, settings_for, until
+from tests.shared.delivery.harness import entries, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from shared.settings import Settings
 
 pytestmark = pytest.mark.slow
 RETURN: Final = 3.0
 """Seconds after the fail-over within which hand-offs flow again."""
 
 
-class Load:
-    """Upstreams that publish until each event is acknowledged, and two processes that hand them on."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.acknowledged: list[str] = []
-        self.troubles: set[Trouble | None] = set()
-        self.handled = 0
-        self._stop = asyncio.Event()
-        self._processes: list[AgentProcess] = []
-
-    @property
-    def done(self) -> int:
-        """Hand-offs that the processes count as settled."""
-        return sum(worker.accounting.done for one in self._processes for worker in one._lanes)
-
-    async def _handle(self, event: PhotoSubmitted) -> SchemaExtracted:
-        await asyncio.sleep(0.01)
-        self.handled += 1
-        return extracted(event)
-
-    async def _publish(self, number: int) -> None:
-        async with connect(self.settings.redis_url) as redis:
-            publisher = Publisher(redis, wait_replicas=self.settings.wait_replicas)
-            count = 0
-            while not self._stop.is_set():
-                event = PhotoSubmitted(source_url=f"store:{number}/{count}")
-                try:
-                    published = await publisher.publish(event, event_id=event.source_url)
-                except RedisError as error:
-                    self.troubles.add(trouble_of(error))
-                    await asyncio.sleep(0.05)
-                    continue
-                self.acknowledged.append(published.photo_id)
-                count += 1
-                await asyncio.sleep(0.005)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Publish and hand on inside the block; afterwards what was published is handed on to its end."""
-        async with connect(self.settings.redis_url) as redis:
-            agents = [FirstAgent(self.settings, redis, self._handle) for _ in range(2)]
-            processes = [AgentProcess(agent, self.settings) for agent in agents]
-            self._processes = processes
-            tasks = [asyncio.create_task(process.run(serve=False)) for process in processes]
-            await asyncio.gather(*(process.ready.wait() for process in processes))
-            upstreams = [asyncio.create_task(self._publish(number)) for number in range(4)]
-            try:
-                await self.some_more()
-                yield
-                await self.some_more()
-            finally:
-                self._stop.set()
-                await asyncio.gather(*upstreams)
-                await until(self._drained)
-                for process in processes:
-                    process.stop()
-                await asyncio.gather(*tasks)
-
-    async def some_more(self, number: int = 50) -> None:
-        """Return when so many more photos were acknowledged, and handled."""
-        acknowledged, handled = len(self.acknowledged) + number, self.handled + number
-
-        async def are_there() -> bool:
-            return len(self.acknowledged) >= acknowledged and self.handled >= handled
-
-        await until(are_there)
-
-    async def _drained(self) -> bool:
-        async with connect(self.settings.redis_url) as redis:
-            return int(await redis.xlen(Keys().stream("photo.submitted"))) == 0
-
-    async def handed_on(self) -> Counter[str]:
-        """How often each photo was handed on."""
-        async with connect(self.settings.redis_url) as redis:
-            found = await entries(redis, Keys().stream("schema.extracted"))
-            return Counter(str(codec.decode("schema.extracted", "1-0", fields).photo_id) for fields in found)
-
-
 def load_for(watched: SentinelSet, **changes: object) -> Load:
-    return Load(settings_for(watched.url, **changes))
+    return Load(watched.url, lanes=1, upstreams=4, **{"lease_seconds": 1.0, "wait_replicas": 0} | changes)
 
 
 async def test_a_killed_primary_loses_nothing_that_a_replica_was_waited_for(watched: SentinelSet) -> None:
@@ -123,9 +39,7 @@ async def test_a_killed_primary_loses_nothing_that_a_replica_was_waited_for(watc
         await asyncio.to_thread(watched.wait_for_primary, *watched.replicas)
         # as its supervisor does; the sentinels make a replica of it, which the new primary waits for
         await asyncio.to_thread(watched.primary.start)
-    handed_on = await load.handed_on()
-    assert not set(load.acknowledged) - handed_on.keys(), "lost"
-    assert set(handed_on.values()) == {1}, "handed on twice"
+    await load.check()
     assert Trouble.AWAY in load.troubles
 
 
@@ -141,7 +55,7 @@ async def test_hand_offs_flow_again_soon_after_the_fail_over(watched: SentinelSe
 
         await until(flows)
         assert time.monotonic() - at < RETURN
-    assert set((await load.handed_on()).values()) == {1}
+    await load.check(lost=None)
 
 
 async def test_a_primary_that_is_moved_by_hand_loses_nothing(watched: SentinelSet) -> None:
@@ -152,9 +66,7 @@ async def test_a_primary_that_is_moved_by_hand_loses_nothing(watched: SentinelSe
         await asyncio.to_thread(watched.wait_for_primary, *watched.replicas)
         # both answer all the time, the old one as a replica
         assert (await asyncio.to_thread(watched.info, watched.primary))["role"]
-    handed_on = await load.handed_on()
-    assert not set(load.acknowledged) - handed_on.keys(), "lost"
-    assert set(handed_on.values()) == {1}, "handed on twice"
+    await load.check()
 
 
 async def test_without_its_replica_nothing_is_acknowledged_and_nothing_is_lost(watched: SentinelSet) -> None:
@@ -181,9 +93,7 @@ async def test_without_its_replica_nothing_is_acknowledged_and_nothing_is_lost(w
             published = await Publisher(redis, wait_replicas=1).publish(event, event_id="unknown")
             assert not published.fresh
         load.acknowledged.append(published.photo_id)
-    handed_on = await load.handed_on()
-    assert not set(load.acknowledged) - handed_on.keys(), "lost"
-    assert set(handed_on.values()) == {1}, "handed on twice"
+    await load.check()
 
 
 async def test_what_no_replica_has_is_lost_unless_it_was_waited_for(watched: SentinelSet) -> None:
