@@ -16,17 +16,20 @@ from redis.exceptions import NoPermissionError
 
 from console.addresses import bare
 from console.agent_state import judge
+from console.disk_state import disks_of
 from console.durations import short
 from console.errors import CommandError
 from console.explain import (
     PATIENCE,
+    foreign,
     leaving_no_folder,
     open_store,
     redis_trouble,
     require_store,
     store_trouble,
 )
-from console.up_state import agent_states
+from console.system import not_running
+from console.up_state import agent_states, process_troubles
 from events import keys, topology
 from events.connection import RedisError, connect, servers_of
 from events.redis_address import shown
@@ -69,6 +72,7 @@ async def examine(settings: Settings) -> AsyncIterator[Check]:
             _vision(settings) if settings.vision_backend == "local" else _in_time("vision", _vision(settings))
         ),
         asyncio.create_task(_in_time("store", _store(settings))),
+        asyncio.create_task(_in_time("disk", _this_machine(settings))),
         asyncio.create_task(_in_time("traces", _traces(settings))),
         asyncio.create_task(_in_time("decoder", _decoder(settings))),
     )
@@ -117,10 +121,14 @@ async def _redis(settings: Settings) -> list[Check]:
     from shared.operations.memory import read_memory
     from shared.operations.status import read_status
 
+    if why := not_running():
+        return [_failed("redis", why)]
     redis = connect(
         settings.redis_url, password=str(settings.redis_password), client_name="erni-doctor", timeout=PATIENCE
     )
     try:
+        if why := await foreign(redis, settings):
+            return [_failed("redis", why)]
         findings = await check_redis(
             redis, lanes=settings.lanes, allow_volatile=settings.allow_volatile_redis
         )
@@ -326,6 +334,14 @@ async def _store(settings: Settings) -> list[Check]:
     if not same:
         return [_failed("store", f"{where} returned other bytes than were written")]
     return [_ok("store", f"{where}: written, read and deleted")]
+
+
+async def _this_machine(settings: Settings) -> list[Check]:
+    """Look at the disks of this machine on which the system keeps data, and for frozen processes."""
+    # a network drive may hang
+    disks = await asyncio.to_thread(disks_of, settings)
+    checks = [_failed("disk", disk.trouble) if disk.trouble else _ok("disk", disk.sentence) for disk in disks]
+    return checks + [_failed(name, sentence) for name, sentence in process_troubles(settings).items()]
 
 
 async def _traces(settings: Settings) -> list[Check]:

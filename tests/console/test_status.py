@@ -15,7 +15,10 @@ from redis import Redis
 from rich.console import Console
 
 from console.output import Output
+from console.running import claimed
 from console.status_watch import watch
+from console.supervisor import Change
+from console.up_state import UpState
 from events import topology
 from shared.retry.call_times import SlowCalls
 from tests.console.pipeline import KEYS, beats, dies
@@ -78,6 +81,22 @@ def test_it_fits_80_columns(
     assert row.split()[-3:] == ["12k", "·", "paused"]
     running.delete(KEYS.delayed("vision_analyzer"))
     running.hdel(KEYS.paused, "vision_analyzer")
+
+
+def test_a_full_disk_of_the_photo_store_is_wrong_before_a_photo_meets_it(
+    erni: Callable[..., Ran], running: Redis, tmp_path: Path, nearly_no_room: Callable[[int], None]
+) -> None:
+    (tmp_path / "store").mkdir()
+    nearly_no_room(0)
+    ran = erni("status", "--json")
+    assert ran.code == 1
+    assert ran.document["problems"] == [
+        (
+            f"the disk of {tmp_path}/store is full: 0.0 MB of 40.0 MB are free. Free some space there, or"
+            " move the folder to a larger disk. Photos wait meanwhile, none is lost, and all goes on by"
+            " itself"
+        )
+    ]
 
 
 def test_a_missing_agent_is_wrong(erni: Callable[..., Ran], running: Redis) -> None:
@@ -208,6 +227,36 @@ def test_a_stopped_process_is_frozen_and_named_with_its_remedy(
     assert ran.document["agents"][2]["state"] == "frozen"
     assert f"kill -CONT {process.pid}" in ran.document["problems"][0]
     assert "no heartbeat for" in ran.document["problems"][0]
+
+
+def test_a_frozen_gateway_is_named_with_its_remedy(
+    erni: Callable[..., Ran], running: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".erni").mkdir()
+    (tmp_path / ".erni" / "env").write_text(f"REDIS_URL={redis_url}\n")
+    words = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)"]
+    with (
+        claimed(tmp_path / ".erni" / "up.lock", "erni up"),
+        subprocess.Popen(words, stdout=subprocess.PIPE) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            state = UpState(tmp_path / ".erni", ["gateway"])
+            state.note(Change(name="gateway", state="running", text="ready", pid=process.pid))
+            assert erni("status").code == 0
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            ran = erni("status", "--json")
+            checks = erni("doctor", "--json").document["checks"]
+        finally:
+            process.kill()
+    said = (
+        f"gateway: process {process.pid} is stopped by SIGSTOP or a debugger, so that the web console and"
+        f" publishing over HTTP do not answer. Let it go on: kill -CONT {process.pid}"
+    )
+    assert (ran.code, ran.document["problems"]) == (1, [said])
+    assert [one["sentence"] for one in checks if one["part"] == "gateway"] == [said]
 
 
 def test_what_is_postponed_says_until_when(erni: Callable[..., Ran], running: Redis) -> None:
