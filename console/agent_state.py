@@ -104,7 +104,7 @@ def _word(agent: AgentStatus) -> Word:
         return "paused"
     if agent.depth.delayed and not agent.depth.pending:
         return "waiting"
-    return "slow" if agent.slow_parts else "ok"
+    return "slow" if _slow_parts(agent) else "ok"
 
 
 def _late(agent: AgentStatus, max_age: float) -> list[Finding]:
@@ -194,6 +194,11 @@ def _waiting(agent: AgentStatus) -> list[Finding]:
         Finding(kind="outage", sentence=outage(name, part, reason) + back, about=part, word="waiting")
         for part, reason in agent.outages.items()
     ]
+    found += [
+        Finding(kind="outage", sentence=silent_part(name, part, calls) + back, about=part, word="waiting")
+        for part, calls in agent.slow_parts.items()
+        if not calls.answers and part not in agent.outages
+    ]
     unhealthy: dict[str, list[str]] = {}
     for process in agent.processes:
         if process.says.unwell:
@@ -251,11 +256,11 @@ def _notes(agent: AgentStatus) -> list[Finding]:
             f": {depth.next_reason}" if depth.next_reason else ""
         )
         notes.append(Finding(kind="postponed", sentence=sentence))
-    if agent.slow_parts:
+    if agent.slow_parts or agent.outages:
         # an entry takes longer because of that
         return notes + [
             Finding(kind="slow", sentence=slow_part(agent.agent, part, calls), about=part)
-            for part, calls in agent.slow_parts.items()
+            for part, calls in _slow_parts(agent).items()
         ]
     for process in agent.processes:
         now, usual = process.says.seconds_now, process.says.seconds_usual
@@ -276,6 +281,21 @@ def _killed(name: str, process: ProcessStatus) -> Finding:
         " `erni up` starts a new one by itself"
     )
     return Finding(kind="killed", sentence=sentence, about=str(process.says.pid))
+
+
+def _slow_parts(agent: AgentStatus) -> dict[str, SlowCalls]:
+    """Return the parts that answer, and slowly; of one that is down, something worse is said."""
+    down = {part.partition("/")[0] for part in agent.outages}
+    return {part: calls for part, calls in agent.slow_parts.items() if calls.answers and part not in down}
+
+
+def silent_part(agent: str, part: str, calls: SlowCalls) -> str:
+    """Say that an outside part does not answer, in the words of all commands."""
+    return (
+        f"{agent}: {PART_NAMES.get(part, part)} does not answer: a call ({calls.method}) has waited for"
+        f" {short(calls.seconds_now)}, usually it takes {short(calls.seconds_usual)}. Photos wait, none is"
+        " lost; the agent tries again by itself"
+    )
 
 
 def slow_part(agent: str, part: str, calls: SlowCalls) -> str:

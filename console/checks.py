@@ -249,12 +249,12 @@ async def _sharepoint(settings: Settings) -> list[Check]:
 
 async def _other_libraries(settings: Settings, main: asyncio.Task[list[Check]]) -> list[Check]:
     """Look at the libraries that no setting names, if the configured one could be looked at."""
-    from console.sharepoint_steps import SLOW, other_libraries
+    from console.sharepoint_steps import SILENT, SLOW, other_libraries
 
     found = await asyncio.shield(main)
     signed_in = found and found[0].state == "ok"
-    # where SharePoint is slow for one library, it is slow for all
-    if not signed_in or SLOW in found[-1].sentence:
+    # where SharePoint is slow for one library, or does not answer, it is so for all
+    if not signed_in or any(word in found[-1].sentence for word in (SLOW, SILENT)):
         return []
     try:
         others = await other_libraries(settings, require_store(settings))

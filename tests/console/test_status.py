@@ -291,6 +291,33 @@ def test_a_part_whose_calls_are_slow_is_named_with_both_durations(
     ]
 
 
+def test_a_part_that_does_not_answer_is_wrong_and_not_called_slow(
+    erni: Callable[..., Ran], running: Redis
+) -> None:
+    calls = {"sharepoint": SlowCalls(method="GET", seconds_now=7.02, seconds_usual=0.05, answers=False)}
+    beats(running, "sharepoint_uploader", slow_parts=calls)
+    ran = erni("status", "--json")
+    assert (ran.code, ran.document["agents"][3]["state"]) == (1, "waiting")
+    assert ran.document["problems"] == [
+        (
+            "sharepoint_uploader: SharePoint does not answer: a call (GET) has waited for 7.0s, usually it"
+            " takes 50ms. Photos wait, none is lost; the agent tries again by itself"
+        )
+    ]
+    # when the breaker opens, its reason says more
+    beats(
+        running,
+        "sharepoint_uploader",
+        slow_parts=calls,
+        breakers_open=["sharepoint"],
+        breaker_reasons={"sharepoint": "no answer"},
+    )
+    ran = erni("status", "--json")
+    assert len(ran.document["problems"]) == 1
+    assert "SharePoint cannot be used now (no answer)" in ran.document["problems"][0]
+    assert ran.document["notes"] == []
+
+
 def test_a_pause_is_an_exit_code_of_one(erni: Callable[..., Ran], running: Redis) -> None:
     erni("pause", "photo_fetcher")
     ran = erni("status", "--json")
