@@ -16,17 +16,20 @@ from redis.exceptions import NoPermissionError
 
 from console.addresses import bare
 from console.agent_state import judge
+from console.disk_state import disks_of
 from console.durations import short
 from console.errors import CommandError
 from console.explain import (
     PATIENCE,
+    foreign,
     leaving_no_folder,
     open_store,
     redis_trouble,
     require_store,
     store_trouble,
 )
-from console.up_state import agent_states
+from console.system import not_running
+from console.up_state import agent_states, process_troubles
 from events import keys, topology
 from events.connection import RedisError, connect, servers_of
 from events.redis_address import shown
@@ -69,6 +72,7 @@ async def examine(settings: Settings) -> AsyncIterator[Check]:
             _vision(settings) if settings.vision_backend == "local" else _in_time("vision", _vision(settings))
         ),
         asyncio.create_task(_in_time("store", _store(settings))),
+        asyncio.create_task(_in_time("disk", _this_machine(settings))),
         asyncio.create_task(_in_time("traces", _traces(settings))),
         asyncio.create_task(_in_time("decoder", _decoder(settings))),
     )
@@ -117,10 +121,14 @@ async def _redis(settings: Settings) -> list[Check]:
     from shared.operations.memory import read_memory
     from shared.operations.status import read_status
 
+    if why := not_running():
+        return [_failed("redis", why)]
     redis = connect(
         settings.redis_url, password=str(settings.redis_password), client_name="erni-doctor", timeout=PATIENCE
     )
     try:
+        if why := await foreign(redis, settings):
+            return [_failed("redis", why)]
         findings = await check_redis(
             redis, lanes=settings.lanes, allow_volatile=settings.allow_volatile_redis
         )
@@ -241,12 +249,12 @@ async def _sharepoint(settings: Settings) -> list[Check]:
 
 async def _other_libraries(settings: Settings, main: asyncio.Task[list[Check]]) -> list[Check]:
     """Look at the libraries that no setting names, if the configured one could be looked at."""
-    from console.sharepoint_steps import SLOW, other_libraries
+    from console.sharepoint_steps import SILENT, SLOW, other_libraries
 
     found = await asyncio.shield(main)
     signed_in = found and found[0].state == "ok"
-    # where SharePoint is slow for one library, it is slow for all
-    if not signed_in or SLOW in found[-1].sentence:
+    # where SharePoint is slow for one library, or does not answer, it is so for all
+    if not signed_in or any(word in found[-1].sentence for word in (SLOW, SILENT)):
         return []
     try:
         others = await other_libraries(settings, require_store(settings))
@@ -326,6 +334,14 @@ async def _store(settings: Settings) -> list[Check]:
     if not same:
         return [_failed("store", f"{where} returned other bytes than were written")]
     return [_ok("store", f"{where}: written, read and deleted")]
+
+
+async def _this_machine(settings: Settings) -> list[Check]:
+    """Look at the disks of this machine on which the system keeps data, and for frozen processes."""
+    # a network drive may hang
+    disks = await asyncio.to_thread(disks_of, settings)
+    checks = [_failed("disk", disk.trouble) if disk.trouble else _ok("disk", disk.sentence) for disk in disks]
+    return checks + [_failed(name, sentence) for name, sentence in process_troubles(settings).items()]
 
 
 async def _traces(settings: Settings) -> list[Check]:

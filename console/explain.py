@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError as StoreError
 from redis.exceptions import InvalidResponse, NoPermissionError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from console.addresses import bare
+from console.disk_state import disks_of, store_folder
 from console.errors import CommandError
 from console.listening import is_here, listening_process
+from console.up_state import erni_of
 from events import keys, topology
 from events.connection import Trouble, call, connect, trouble_of
 from events.identities import InvalidIdError
@@ -24,6 +26,8 @@ from events.publisher import InvalidEventError, PublishRefusedError, PublishUnkn
 from events.redis_address import read as read_address
 from events.redis_address import shown, tls_trouble
 from shared import settings as settings_module
+from shared.operations.disks import read_disks
+from shared.operations.systems import read_system
 from shared.photo_store import BlobStore, StoreUnhealthyError
 from shared.settings import Settings, SettingsError
 
@@ -49,15 +53,41 @@ def explain(error: Exception) -> CommandError | None:
         return CommandError(store_trouble(error, settings_module.load()))
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return CommandError(f"{where}{error.strerror or error}")
+        return CommandError(f"{where}{error.strerror or error}{_room(error)}")
     return None
 
 
+def _room(error: OSError) -> str:
+    """Say which disk is full, where that is the error."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
+    folder = Path(error.filename).absolute().parent if isinstance(error.filename, str) else Path.cwd()
+    # a quota may be used up on a disk that has room
+    troubles = [disk.trouble for disk in read_disks([folder])]
+    return f": {troubles[0]}" if any(troubles) else ": free some space there"
+
+
+async def foreign(redis: Redis, settings: Settings) -> str:
+    """Say that a Redis belongs to another system than the one that is meant; '' if it does not.
+
+    Raises what redis-py raises.
+    """
+    system = await read_system(redis) if settings.system_id else None
+    if system is None or system.id == settings.system_id:
+        return ""
+    return (
+        f"Redis at {bare(settings.redis_url)} belongs to another system ({system.id}) than the one that is"
+        f" meant ({settings.system_id}): nothing was read or changed."
+        " Set REDIS_URL to the right server, or start `erni up` again"
+    )
+
+
 @asynccontextmanager
-async def redis_client(settings: Settings) -> AsyncIterator[Redis]:
+async def redis_client(settings: Settings, *, whose: bool = True) -> AsyncIterator[Redis]:
     """A client for one command. Makes no connection yet: the first question does.
 
-    Raises CommandError for an address that cannot be read.
+    Where a setting says which system is meant, that is the question whose Redis it is, unless not `whose`.
+    Raises CommandError for an address that cannot be read, and for another system; what redis-py raises.
     """
     try:
         redis = connect(
@@ -69,6 +99,8 @@ async def redis_client(settings: Settings) -> AsyncIterator[Redis]:
     except ValueError as error:
         raise CommandError(f"REDIS_URL cannot be used: {error}", code=2) from None
     try:
+        if whose and (why := await foreign(redis, settings)):
+            raise CommandError(why)
         yield redis
     finally:
         await redis.aclose()
@@ -93,13 +125,6 @@ def require_store(settings: Settings) -> BlobStore:
             " PHOTO_STORE_URL"
         )
     return open_store(settings)
-
-
-def store_folder(settings: Settings) -> Path | None:
-    """The folder of the photo store; None where the store is a service."""
-    url = settings.photo_store_url
-    is_folder = urlsplit(url).scheme in ("", "file")
-    return Path(url.removeprefix("file://")).absolute() if is_folder else None
 
 
 @contextmanager
@@ -202,13 +227,14 @@ async def no_trace(redis: Redis, settings: Settings) -> str:
 
 def _what_to_do(settings: Settings) -> str:
     """Return what to do about an address that does not answer."""
-    from dotenv import dotenv_values
-
     from sandbox.claims import holder_of
 
-    erni = settings_module.erni_folder(Path.cwd())
-    if erni and dotenv_values(erni / "env").get("REDIS_URL") == settings.redis_url:
-        if holder := holder_of(erni / "up.lock"):
+    if erni := erni_of(settings):
+        holder = holder_of(erni / "up.lock")
+        if holder and (full := [disk.trouble for disk in disks_of(settings) if disk.full]):
+            # it cannot write, and ends each time it is started: nothing else helps
+            return f"It is the one of {holder} in {erni.parent}, and {'; '.join(full)}."
+        if holder:
             return (
                 f"It is the one of {holder} in {erni.parent}, which starts it again when it ends: see"
                 f" {erni / 'logs'}, or stop `erni up` with Ctrl-C and start it again."

@@ -48,13 +48,15 @@ async def running(
     on_change: Callable[[Change], None],
     on_line: Callable[[str, str], None] | None = None,
     on_services: Callable[[], None] = lambda: None,
+    obstacle: Callable[[], str] = lambda: "",
 ) -> AsyncIterator[tuple[Supervisor, asyncio.Event]]:
     """Run everything inside the block; the event is set when somebody asks to stop (Ctrl-C, SIGTERM).
 
-    `on_services` is called when the services run and the agents do not yet. A second Ctrl-C ends everything
+    `on_services` is called when the services run and the agents do not yet. `obstacle`: as `Supervisor` has
+    it. A second Ctrl-C ends everything
     at once. Raises CommandError when something does not start.
     """
-    supervisor = Supervisor(stack.folder / "logs", on_change=on_change, on_line=on_line)
+    supervisor = Supervisor(stack.folder / "logs", on_change=on_change, on_line=on_line, obstacle=obstacle)
     asked = asyncio.Event()
 
     def ask() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from shared.columns.schema import Column
     from shared.photo_store import BlobStore
+    from shared.retry.call_times import SlowCalls
     from shared.settings import Settings
     from shared.sharepoint.client import GraphClient
     from shared.sharepoint.in_use import LibraryInUse
@@ -27,9 +28,9 @@ _LOOK_SECONDS: Final = 5.0
 _AT_ONCE: Final = 4
 """Libraries that are looked at at once."""
 SLOW: Final = "answers slowly"
+SILENT: Final = "does not answer"
 _WHERE_TO_LOOK: Final = (
-    "Photos go on, more slowly. Look at the network between here and there, and at the service health page of"
-    " Microsoft 365"
+    "Look at the network between here and there, and at the service health page of Microsoft 365"
 )
 
 
@@ -44,23 +45,22 @@ class Walk:
     @property
     def late(self) -> str:
         """Say where the walk stands, for whoever waited long enough."""
-        waited = time.monotonic() - self._started
-        return (
-            f"{bare(self._settings.graph_url)} {SLOW}: {self._doing} has not ended {short(waited)} after the"
-            f" first call. {_WHERE_TO_LOOK}"
-        )
+        where, waited = bare(self._settings.graph_url), time.monotonic() - self._started
+        stands = f"{self._doing} has not ended {short(waited)} after the first call"
+        calls = _slow_calls()
+        if calls is not None and not calls.answers:
+            return f"{where} {SILENT}: {stands}. Photos wait, none is lost. {_WHERE_TO_LOOK}"
+        how = f" (a call ({calls.method}) takes {short(calls.seconds_now)})" if calls else ""
+        return f"{where} {SLOW}: {stands}{how}. Photos go on, more slowly. {_WHERE_TO_LOOK}"
 
     @property
     def slow(self) -> str:
         """Say that the calls of a walk that came to its end were slow; '' if they were not."""
-        from shared.retry.call_times import slow_parts
-        from shared.sharepoint.client import DEPENDENCY
-
-        if not (calls := slow_parts().get(DEPENDENCY)):
+        if not (calls := _slow_calls()):
             return ""
         return (
             f"{bare(self._settings.graph_url)} {SLOW}: a call ({calls.method}) takes"
-            f" {short(calls.seconds_now)}. {_WHERE_TO_LOOK}"
+            f" {short(calls.seconds_now)}. Photos go on, more slowly. {_WHERE_TO_LOOK}"
         )
 
     async def steps(self) -> AsyncIterator[str]:
@@ -102,6 +102,13 @@ class Walk:
                 yield "the app may write: an upload was begun and dropped again"
         finally:
             await client.close()
+
+
+def _slow_calls() -> SlowCalls | None:
+    from shared.retry.call_times import slow_parts
+    from shared.sharepoint.client import DEPENDENCY
+
+    return slow_parts().get(DEPENDENCY)
 
 
 def _about(library: str, columns: Sequence[Column]) -> Iterator[str]:

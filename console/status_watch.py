@@ -13,8 +13,10 @@ from console import status_table
 from console.addresses import bare
 from console.agent_state import judge
 from console.commands.status import rates_between
-from console.explain import redis_client, redis_trouble
-from console.up_state import agent_states
+from console.disk_state import disk_troubles
+from console.explain import foreign, redis_client, redis_trouble
+from console.system import not_running
+from console.up_state import agent_states, process_troubles
 from events.connection import RedisError
 from shared import settings as settings_module
 from shared.operations.memory import read_memory
@@ -40,10 +42,15 @@ async def watch(output: Output, max_age: float) -> int:
         with Live(console=output.console, auto_refresh=False) as live:
             settings = settings_module.load()
             while True:
-                async with redis_client(settings) as redis:
+                async with redis_client(settings, whose=False) as redis:
                     while (now := settings_module.load()).redis_url == settings.redis_url:
                         live.update(await view.look(redis, settings), refresh=True)
                         await asyncio.sleep(_SECONDS)
+                # without an `erni up` there is the default address, at which another system may be
+                if why := not_running():
+                    live.update(view.stopped(why), refresh=True)
+                    await asyncio.sleep(_SECONDS)
+                    continue
                 view.moved(settings, now)
                 settings = now
     except asyncio.CancelledError:
@@ -65,10 +72,19 @@ class _View:
         self._looks = []
         self._news = [f"Redis moved from {bare(before.redis_url)} to {bare(now.redis_url)}"]
 
+    def stopped(self, why: str) -> RenderableType:
+        """Return the picture of a system that does not run."""
+        self._looks, self.wrong = [], [why]
+        return Text(why, style="red")
+
     async def look(self, redis: Redis, settings: Settings) -> RenderableType:
         """Read the pipeline once more and return its picture."""
         up = agent_states(settings)
+        if why := not_running():
+            return self.stopped(why)
         try:
+            if why := await foreign(redis, settings):
+                return self.stopped(why)
             status = await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
             memory = await read_memory(redis, lanes=settings.lanes)
         except RedisError as error:
@@ -76,7 +92,8 @@ class _View:
             return Text(self.wrong[0], style="red")
         self._looks = [*self._looks[-_WINDOW:], status]
         judged = [judge(agent, self._max_age, up) for agent in status.agents]
-        self.wrong = [sentence for one in judged for sentence in one.problems]
+        self.wrong = [*disk_troubles(settings), *process_troubles(settings).values()]
+        self.wrong += [sentence for one in judged for sentence in one.problems]
         self.wrong += [memory.sentence] if memory.nearly_full else []
         notes = [sentence for one in judged for sentence in one.notes] + self._news
         return Group(

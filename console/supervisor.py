@@ -35,6 +35,8 @@ WRONG_USAGE = 2
 """Exit code of a process whose command line or settings cannot be used: starting it again cannot help."""
 LOG_BYTES = 10_000_000
 """Above this a log file becomes ``….old`` and a new one begins."""
+_OBSTACLE_SECONDS = 1.0
+"""Between two looks whether processes can run again."""
 _LINE_BYTES = 65_536
 _TAIL_LINES = 20
 
@@ -49,6 +51,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     state: State
     text: str
+    pid: int | None = None
+    """Of its present life; None between two."""
 
 
 class Child:
@@ -77,9 +81,15 @@ class Supervisor:
         *,
         on_change: Callable[[Change], None] | None = None,
         on_line: Callable[[str, str], None] | None = None,
+        obstacle: Callable[[], str] = lambda: "",
     ) -> None:
-        """`logs`: the folder for one file per process. `on_line` gets process name and line."""
+        """`logs`: the folder for one file per process. `on_line` gets process name and line.
+
+        `obstacle` returns why no process can run now, such as a full disk, or ''. Whatever ends meanwhile is
+        started again when that is over, and its ends do not count.
+        """
         self._logs = logs
+        self._obstacle = obstacle
         self._on_change = on_change
         self._on_line = on_line
         self._stopping = False
@@ -130,6 +140,13 @@ class Supervisor:
             if self._stopping or child.state == "failed":
                 break
             ended = _how_it_ended(code)
+            if child.was_ready and (obstacle := self._obstacle()):
+                row = 0
+                child.restarts += 1
+                self._change(child, "waiting", f"{ended}: {obstacle}")
+                while self._obstacle():  # noqa: ASYNC110 - a disk sends no signal
+                    await asyncio.sleep(_OBSTACLE_SECONDS)
+                continue
             row = 1 if time.monotonic() - began >= STABLE_SECONDS else row + 1
             if code == WRONG_USAGE or not child.was_ready:
                 self._change(child, "failed", f"{ended}; it is not started again. Its log: {child.log}")
@@ -187,6 +204,8 @@ class Supervisor:
         spec = child.spec
         deadline = time.monotonic() + spec.start_seconds
         while spec.ready is not None and not await asyncio.to_thread(spec.ready, pid):
+            if time.monotonic() > deadline and self._obstacle():
+                deadline = time.monotonic() + spec.start_seconds
             if time.monotonic() > deadline:
                 self._change(
                     child, "failed", f"was not ready within {spec.start_seconds:.0f} s. Its log: {child.log}"
@@ -252,12 +271,14 @@ class Supervisor:
     def _change(self, child: Child, state: State, text: str) -> None:
         child.state = state
         if self._on_change is not None:
-            self._on_change(Change(name=child.spec.name, state=state, text=text))
+            self._on_change(Change(name=child.spec.name, state=state, text=text, pid=child.pid))
 
     def _last_words(self, child: Child) -> str:
         tail = "\n".join(f"  {line}" for line in list(child.tail)[-8:])
-        return f"{child.spec.name} did not start. Its log is {child.log}" + (
-            f" and ends with:\n{tail}" if tail else ""
+        obstacle = self._obstacle()
+        return (
+            f"{child.spec.name} did not start{f': {obstacle}' if obstacle else ''}. Its log is {child.log}"
+            + (f" and ends with:\n{tail}" if tail else "")
         )
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 _REDIS: Final = ("REDIS_URL", "SESSION_REDIS_URL")
+_LEFT_BY_UP: Final = ("redis", "ports", "processes.json")
+"""What a first `erni up` leaves in its folder."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,14 +37,13 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stopped(self) -> Path | None:
-        """The folder whose `erni up` does not run, if there is one.
+        """The folder whose `erni up` does not run, if there is one and no address was chosen.
 
-        A default store alone, which any command may have made there, is no such folder.
+        A default store alone, or a demo, is no such folder.
         """
-        if self.erni is None or (self.erni / "env").is_file():
+        if self.redis is not None or self.erni is None or starting(self.erni):
             return None
-        only_a_store = [path.name for path in self.erni.glob("*")] == ["store"]
-        return None if only_a_store else self.erni.parent
+        return self.erni.parent if any((self.erni / name).exists() for name in _LEFT_BY_UP) else None
 
 
 def find_place() -> Place:
@@ -59,7 +60,8 @@ def find_place() -> Place:
 def load() -> Settings:
     """Return the settings; say on standard error which system that is unless somebody chose it.
 
-    Raises SettingsError, and CommandError while `erni up` of this folder is starting.
+    Raises SettingsError, and CommandError while `erni up` of this folder is starting or does not run: what
+    listens at the default address then is another system.
     """
     settings = settings_module.load()
     place = find_place()
@@ -67,18 +69,32 @@ def load() -> Settings:
         raise CommandError(
             f"{who} is starting in {place.erni.parent} and cannot be asked yet. Try again in a few seconds"
         )
+    if why := not_running(place):
+        raise CommandError(why)
     if line := _sentence(place, settings):
         Output(as_json=False).warn(f"erni: {line}")
     return settings
 
 
+def not_running(place: Place | None = None) -> str:
+    """Say that the system of this folder does not run, and what to do; '' if it runs or there is none."""
+    place = place or find_place()
+    if place.stopped is None or place.erni is None:
+        return ""
+    from sandbox.stack import kept_port
+
+    port = kept_port(place.erni, "redis")
+    where = f" (its Redis was redis://127.0.0.1:{port}/0)" if port else ""
+    return (
+        f"`erni up` does not run in {place.stopped}{where}. Start `erni up` there; to ask another system, set"
+        " REDIS_URL"
+    )
+
+
 def _sentence(place: Place, settings: Settings) -> str:
     redis, store = bare(settings.redis_url), bare(settings.photo_store_url)
     if place.redis is None:
-        why = "the default, as REDIS_URL is not set"
-        if place.stopped:
-            why += f" and `erni up` does not run in {place.stopped}"
-        line = f"Redis {redis} ({why})"
+        line = f"Redis {redis} (the default, as REDIS_URL is not set)"
     elif place.redis.name != "env":
         # the environment or `.env`: somebody chose it, and a store that is not the agents' is refused
         return ""
@@ -111,31 +127,21 @@ async def require_chosen(redis: Redis, settings: Settings) -> None:
 
     Raises CommandError with the remedy, and what redis-py raises.
     """
-    from shared.operations.systems import read_system
+    from console.explain import foreign
 
     require_named(settings)
-    where = bare(settings.redis_url)
-    system = await read_system(redis)
-    if system is not None and settings.system_id not in ("", system.id):
-        raise CommandError(
-            f"Redis at {where} belongs to another system ({system.id}) than the one that is meant"
-            f" ({settings.system_id}): nothing was changed."
-            " Set REDIS_URL to the right server, or start `erni up` again"
-        )
+    if why := await foreign(redis, settings):
+        raise CommandError(why)
 
 
 def require_named(settings: Settings) -> None:
     """Refuse the default address, at which somebody else's system may be. Raises CommandError."""
     place, where = find_place(), bare(settings.redis_url)
     if place.redis is None:
-        there = (
-            f"start `erni up` again in {place.stopped}, where it does not run now"
-            if place.stopped
-            else "type the command in the folder of your `erni up`, or below it"
-        )
         raise CommandError(
             f"no setting says which Redis is meant, and {where} may be somebody else's: nothing was changed."
-            f" Either {there}, or set REDIS_URL={where}",
+            " Either type the command in the folder of your `erni up`, or below it, or set"
+            f" REDIS_URL={where}",
             code=2,
         )
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from dotenv import dotenv_values
 
+from events import topology
 from sandbox.claims import holder_of
 from shared import settings as settings_module
+from shared.operations.status import STOPPED, process_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +21,20 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 _FILE: Final = "processes.json"
+_MEANWHILE: Final = {
+    "gateway": ", so that the web console and publishing over HTTP do not answer",
+    "sharepoint": ", so that photos wait for SharePoint",
+    "traces": ", so that no traces are kept",
+}
+"""What does not work while one of these is frozen."""
+
+
+class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
+    """What `erni up` knows of one process."""
+
+    state: str
+    """As `console.supervisor.State` names it."""
+    pid: int | None = None
 
 
 class UpState:
@@ -27,13 +43,14 @@ class UpState:
     def __init__(self, erni: Path, names: Iterable[str]) -> None:
         """`erni`: the folder; `names`: the processes that are going to be started."""
         self._path = erni / _FILE
-        self._states: dict[str, str] = dict.fromkeys(names, "starting")
+        self._states = dict.fromkeys(names, ProcessState(state="starting"))
         self._write()
 
     def note(self, change: Change) -> None:
         """Note what happened to a process."""
-        if self._states.get(change.name) != change.state:
-            self._states[change.name] = change.state
+        state = ProcessState(state=change.state, pid=change.pid)
+        if self._states.get(change.name) != state:
+            self._states[change.name] = state
             self._write()
 
     def _write(self) -> None:
@@ -43,12 +60,12 @@ class UpState:
             draft.replace(self._path)
 
 
-def states_of(erni: Path) -> dict[str, str]:
+def states_of(erni: Path) -> dict[str, ProcessState]:
     """Return the state of each process of the `erni up` that runs in a folder; {} if none runs there."""
     if not holder_of(erni / "up.lock"):
         return {}
     try:
-        return msgspec.json.decode((erni / _FILE).read_bytes(), type=dict[str, str])
+        return msgspec.json.decode((erni / _FILE).read_bytes(), type=dict[str, ProcessState])
     except (OSError, msgspec.DecodeError):
         return {}
 
@@ -58,25 +75,48 @@ def starting(erni: Path) -> str:
     return "" if (erni / "env").is_file() else holder_of(erni / "up.lock")
 
 
+def erni_of(settings: Settings) -> Path | None:
+    """Return the `.erni` whose `erni up` these settings lead to, whether it runs or was killed; else None."""
+    erni = settings_module.erni_folder(Path.cwd())
+    if erni is None or not (erni / "env").is_file():
+        return None
+    given = dotenv_values(erni / "env", interpolate=False)
+    # without an address there, `erni up` was given one as we were
+    return erni if given.get("REDIS_URL", settings.redis_url) == settings.redis_url else None
+
+
 def agent_states(settings: Settings) -> dict[str, str]:
     """Return for each agent what `erni up` says of its processes, if these settings lead to its system.
 
     ``starting`` or ``failed`` if one process is, else nothing is said of that agent.
     """
-    erni = settings_module.erni_folder(Path.cwd())
-    if erni is None or not (erni / "env").is_file():
-        return {}
-    # without an address there, `erni up` was given one as we were
-    if (
-        dotenv_values(erni / "env", interpolate=False).get("REDIS_URL", settings.redis_url)
-        != settings.redis_url
-    ):
+    erni = erni_of(settings)
+    if erni is None:
         return {}
     found: dict[str, str] = {}
-    for name, state in states_of(erni).items():
+    for name, process in states_of(erni).items():
         agent = name.partition(".")[0]
-        if state in ("starting", "waiting"):
+        if process.state in ("starting", "waiting"):
             found[agent] = "starting"
-        elif state == "failed":
+        elif process.state == "failed":
             found.setdefault(agent, "failed")
     return found
+
+
+def process_troubles(settings: Settings) -> dict[str, str]:
+    """Return a sentence for each process of `erni up` that is frozen and of which Redis knows nothing.
+
+    Agents report themselves in Redis, and of Redis itself each command says that it does not answer.
+    """
+    erni = erni_of(settings)
+    found: dict[str, str] = {}
+    for name, process in (states_of(erni) if erni else {}).items():
+        known = name.partition(".")[0] in topology.CONSUMERS or name == "redis"
+        if not known and process.pid is not None and process_state(process.pid) in STOPPED:
+            found[name] = stopped(name, process.pid, _MEANWHILE.get(name, ""))
+    return found
+
+
+def stopped(name: str, pid: int, rest: str = "") -> str:
+    """Say that a process of this machine is stopped, and what to do, in the words of all commands."""
+    return f"{name}: process {pid} is stopped by SIGSTOP or a debugger{rest}. Let it go on: kill -CONT {pid}"

@@ -109,7 +109,7 @@ def plan_up(
     `environ`: the environment and `.env`; `processes`: how many of an agent, `sized` for the others;
     `redis_port`: the port that Redis must have. Raises SettingsError, ValkeyError.
     """
-    kept = {name: port for name in _PORTS if (port := _kept_port(folder, name))}
+    kept = {name: port for name in _PORTS if (port := kept_port(folder, name))}
     preferred = {**_PREFERRED, **kept}
     if redis_port is not None:
         if not valkey.port_is_free(redis_port):
@@ -283,7 +283,7 @@ _PORTS: Final = {
 """The setting that names the port of each service."""
 
 
-def _kept_port(folder: Path, name: str) -> int | None:
+def kept_port(folder: Path, name: str) -> int | None:
     """Return the port that a service had at the last start, if it was ours."""
     try:
         return int((folder / "ports" / name).read_text())

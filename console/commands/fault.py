@@ -96,12 +96,27 @@ def _stand_in(part: str, settings: Settings) -> tuple[str, int]:
     url = settings.graph_url if part == "sharepoint" else settings.vision_url
     parts = urlsplit(url)
     if parts.hostname not in _LOOPBACK or parts.port is None:
-        setting = "GRAPH_URL" if part == "sharepoint" else "VISION_URL"
-        raise CommandError(
-            f"{setting} ({parts.scheme}://{parts.hostname}) is no local stand-in: run this in the"
-            " folder of a running `erni up`, and start that without this setting"
-        )
+        raise CommandError(_no_stand_in("GRAPH_URL" if part == "sharepoint" else "VISION_URL", url))
     return parts.hostname or "", parts.port
+
+
+def _no_stand_in(setting: str, url: str) -> str:
+    """Say why there is no stand-in here, and what to do."""
+    from console.system import not_running
+    from shared.settings import merged_environment
+
+    if why := not_running():
+        return why
+    if setting == "GRAPH_URL" and setting not in merged_environment():
+        return (
+            "no `erni up` with a stand-in runs in this folder or above it: type the command in the folder of"
+            " your `erni up`"
+        )
+    parts = urlsplit(url)
+    return (
+        f"{setting} ({parts.scheme}://{parts.hostname}) is no local stand-in, and a real service is left"
+        " alone. To practise, start `erni up` without this setting, and type the command in its folder"
+    )
 
 
 def _send(host: str, port: int, method: str, body: bytes | None) -> None:

@@ -68,9 +68,14 @@ def _number_of(text: str) -> tuple[str, int]:
 
 def up(options: argparse.Namespace, output: Output) -> int:
     """Run until somebody asks to stop. Returns 1 if a process failed for good."""
+    from console.disk_state import full_disk
+    from console.errors import CommandError
     from console.running import claimed
 
     _look_above(output, new=options.new)
+    # before anything is written there
+    if full := full_disk(FOLDER):
+        raise CommandError(full)
     with claimed(FOLDER / "up.lock", "erni up"):
         return asyncio.run(_up(options, output))
 
@@ -99,6 +104,7 @@ def _look_above(output: Output, *, new: bool) -> None:
 async def _up(options: argparse.Namespace, output: Output) -> int:
     from console import news
     from console.commands.console import link_for
+    from console.disk_state import full_disk
     from console.explain import redis_client
     from console.running import end, running, write_addresses
     from console.up_state import UpState
@@ -126,6 +132,7 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
                 on_change=changes.report,
                 on_line=_shown(output) if options.logs else None,
                 on_services=lambda: write_addresses(addresses, stack.given, what="`erni up`"),
+                obstacle=lambda: full_disk(stack.folder, stack.settings),
             ) as (supervisor, asked),
             redis_client(stack.settings) as redis,
         ):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SILENT_SECONDS: Final = 3.0
 """Heartbeats come at least once a second: a process that misses three is frozen, dead, or has no Redis."""
+STOPPED: Final = ("T", "t")
+"""The state letters of a process that got SIGSTOP, or is in a debugger (proc(5))."""
 _DEATHS: Final = 5
 """Dead letters whose causes are compared."""
 
@@ -276,12 +278,19 @@ def local_state(pid: int) -> str:
 
     Where there is no /proc, nothing is known and the answer is ''.
     """
-    folder = Path("/proc") / str(pid)
     try:
         # a process id is used again after a crash: only a process that was started as an agent counts
-        if b"consumers" not in folder.joinpath("cmdline").read_bytes():
+        if b"consumers" not in Path(f"/proc/{pid}/cmdline").read_bytes():
             return ""
-        state = folder.joinpath("stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+    return process_state(pid)
+
+
+def process_state(pid: int) -> str:
+    """Return the state letter of any process on this machine, as `local_state` does."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return ""
     return "" if state in ("Z", "X") else state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -48,6 +49,19 @@ def erni(
         return Ran(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def nearly_no_room(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let every disk have so many free bytes."""
+
+    def leave(free: int) -> None:
+        def usage(_: object) -> tuple[int, int, int]:
+            return shutil._ntuple_diskusage(40_000_000, 40_000_000 - free, free)
+
+        monkeypatch.setattr("shared.operations.disks.shutil.disk_usage", usage)
+
+    return leave
 
 
 @pytest.fixture

@@ -149,6 +149,19 @@ def test_the_store_is_written_read_and_deleted(erni: Callable[..., Ran], tmp_pat
     assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file() and "doctor" in path.name]
 
 
+def test_a_disk_with_too_little_room_is_a_finding(
+    erni: Callable[..., Ran], tmp_path: Path, nearly_no_room: Callable[[int], None]
+) -> None:
+    (tmp_path / "store").mkdir()
+    nearly_no_room(352_000)
+    found = {one["part"]: one for one in erni("doctor", "--json").document["checks"]}
+    assert found["disk"]["state"] == "failed"
+    assert f"the disk of {tmp_path}/store is full: 0.4 MB of 40.0 MB are free" in found["disk"]["sentence"]
+    nearly_no_room(39_000_000)
+    found = {one["part"]: one for one in erni("doctor", "--json").document["checks"]}
+    assert "is nearly full: 39.0 MB of 40.0 MB are free" in found["disk"]["sentence"]
+
+
 def test_tracing_that_is_off_is_no_failure(erni: Callable[..., Ran]) -> None:
     ran = erni("doctor", "--json")
     assert {"part": "traces", "state": "skipped", "sentence": "ENABLE_TRACING is off"} in ran.document[

@@ -85,7 +85,12 @@ def test_no_time_at_all_is_wrong_usage(erni: Callable[..., Ran], stand_in: type[
 @pytest.mark.parametrize(
     ("variables", "part", "sentence"),
     [
-        ({}, "sharepoint", "GRAPH_URL (https://graph.microsoft.com) is no local stand-in"),
+        ({}, "sharepoint", "type the command in the folder of your `erni up`"),
+        (
+            {"GRAPH_URL": "https://graph.microsoft.com/v1.0"},
+            "sharepoint",
+            "GRAPH_URL (https://graph.microsoft.com) is no local stand-in",
+        ),
         ({"GRAPH_URL": "http://127.0.0.1:1/v1.0"}, "sharepoint", "nobody answers on 127.0.0.1:1"),
         ({}, "vision", "VISION_BACKEND=local: photos are described inside the agent"),
         ({"VISION_BACKEND": "openai", "VISION_MODEL": "m"}, "vision", "VISION_URL (https://api.openai.com)"),

@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING, Any
 
-from console.news import Troubles
+from console.explain import redis_client
+from console.news import Conditions, Troubles, tell
 from shared.delivery.heartbeat import ProcessInfo
 from shared.operations.status import AgentStatus, Depth, PipelineStatus, ProcessStatus
 from shared.retry.call_times import SlowCalls
+from shared.settings import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from sandbox.redis_server import Valkey
 
 
-def seen(**consumers: dict[str, Any]) -> PipelineStatus:
+def process(name: str, *, ago: float = 0.1, **says: Any) -> ProcessStatus:
+    known = {
+        "host": "vm-1",
+        "pid": 1,
+        "version": "1",
+        "started": 0.0,
+        "metrics_address": "",
+        "concurrency": 8,
+        "in_hand": 0,
+    }
+    return ProcessStatus(consumer=name, beat_seconds_ago=ago, says=ProcessInfo(**{**known, **says}))
+
+
+def seen(
+    frozen: list[ProcessStatus] | None = None,
+    depth: dict[str, Any] | None = None,
+    **consumers: dict[str, Any],
+) -> PipelineStatus:
     """The uploader with these processes."""
-    processes = [
-        ProcessStatus(
-            consumer=name,
-            beat_seconds_ago=0.1,
-            says=ProcessInfo(
-                **{
-                    "host": "vm-1",
-                    "pid": 1,
-                    "version": "1",
-                    "started": 0.0,
-                    "metrics_address": "",
-                    "concurrency": 8,
-                    "in_hand": 0,
-                    **says,
-                }
-            ),
-        )
-        for name, says in consumers.items()
-    ]
-    depth = Depth(backlog=0, pending=0, oldest_seconds=0, delayed=0, dead=0)
-    agent = AgentStatus(agent="sharepoint_uploader", processes=processes, depth=depth, paused_since=None)
+    processes = [process(name, **says) for name, says in consumers.items()]
+    empty = {"backlog": 0, "pending": 0, "oldest_seconds": 0, "delayed": 0, "dead": 0}
+    agent = AgentStatus(
+        agent="sharepoint_uploader",
+        processes=processes,
+        depth=Depth(**{**empty, **(depth or {})}),
+        paused_since=None,
+        frozen=frozen or [],
+    )
     return PipelineStatus(agents=[agent], public={}, server_time=0)
 
 
@@ -65,3 +82,78 @@ def test_a_part_that_becomes_slow_is_said() -> None:
     slow = {"slow_parts": {"sharepoint": SlowCalls(method="GET", seconds_now=1.0, seconds_usual=0.05)}}
     assert "SharePoint answers slowly" in troubles.news(seen(a=slow))[0]
     assert troubles.news(seen(a=slow)) == []
+
+
+def test_a_frozen_process_and_its_end_are_said_once() -> None:
+    troubles = Troubles()
+    stopped = process("a", ago=5, pid=77)
+    (said,) = troubles.news(seen(frozen=[stopped]))
+    assert "pid 77 on vm-1) is frozen or was killed (no heartbeat for 5.0s)" in said
+    assert troubles.news(seen(frozen=[process("a", ago=6, pid=77)])) == []
+    assert [troubles.news(seen(a={"pid": 77})) for _ in range(4)] == [
+        [],
+        [],
+        ["sharepoint_uploader: process 77 goes on"],
+        [],
+    ]
+
+
+def test_of_a_frozen_process_that_was_killed_the_supervisor_says_the_end() -> None:
+    troubles = Troubles()
+    troubles.news(seen(frozen=[process("a", ago=5, pid=77)]))
+    assert [troubles.news(seen(b={"pid": 78})) for _ in range(4)] == [[]] * 4
+
+
+def test_an_unhealthy_process_is_said_until_an_entry_goes_well() -> None:
+    troubles = Troubles()
+    full = "the photo store /data cannot be used (no space left on device; 0.0 of 40.0 MB free)"
+    (said,) = troubles.news(seen(a={"unwell": full, "done": 7}))
+    assert said == f"sharepoint_uploader: the process a is unhealthy: {full}"
+    # only the number of free bytes has changed
+    assert troubles.news(seen(a={"unwell": full.replace("0.0", "0.1"), "done": 7})) == []
+    assert [troubles.news(seen(a={"done": 7})) for _ in range(5)] == [[]] * 5
+    assert troubles.news(seen(a={"done": 8})) == ["sharepoint_uploader: healthy again, and its photos go on"]
+
+
+def test_photos_that_are_postponed_are_said_with_the_reason_until_they_have_gone_on() -> None:
+    troubles = Troubles()
+    waits = {"delayed": 3, "next_due": 1_795_856_400.0, "next_reason": "SharePoint answered 507"}
+    (said,) = troubles.news(seen(depth=waits, a={"done": 7}))
+    assert "3 entries are postponed, the first until 09:00:00Z" in said
+    assert "SharePoint answered 507" in said
+    # they are being tried again
+    assert [troubles.news(seen(a={"done": 7})) for _ in range(5)] == [[]] * 5
+    assert troubles.news(seen(depth=waits, a={"done": 7})) == []
+    assert troubles.news(seen(a={"done": 10})) == ["sharepoint_uploader: no entry is postponed any more"]
+
+
+def test_a_condition_of_this_machine_is_said_when_it_begins_and_when_it_ends() -> None:
+    conditions = Conditions()
+    full = {"disk": ("the disk is full: 0.1 MB are free", "the disk has room again")}
+    assert conditions.news(full) == ["the disk is full: 0.1 MB are free"]
+    assert conditions.news({"disk": ("the disk is full: 0.0 MB are free", "the disk has room again")}) == []
+    assert conditions.news({}) == ["the disk has room again"]
+    assert conditions.news({}) == []
+
+
+async def test_a_frozen_redis_is_said_and_that_it_answers_again(
+    own_redis_server: Valkey, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("console.explain.PATIENCE", 0.5)
+    monkeypatch.setattr("console.news._LOOK_SECONDS", 0.01)
+    settings = load({"REDIS_URL": own_redis_server.url, "PHOTO_STORE_URL": str(tmp_path)}, folder=tmp_path)
+    said: asyncio.Queue[str] = asyncio.Queue()
+    async with redis_client(settings) as redis:
+        telling = asyncio.create_task(tell(redis, settings, said.put_nowait))
+        os.kill(own_redis_server.pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(20):
+                begin = await said.get()
+        finally:
+            os.kill(own_redis_server.pid, signal.SIGCONT)
+        async with asyncio.timeout(20):
+            end = await said.get()
+        telling.cancel()
+    assert f"its process {own_redis_server.pid} is stopped (SIGSTOP, or a debugger)" in begin
+    assert end == "Redis answers again, and all goes on"

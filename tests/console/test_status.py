@@ -15,7 +15,10 @@ from redis import Redis
 from rich.console import Console
 
 from console.output import Output
+from console.running import claimed
 from console.status_watch import watch
+from console.supervisor import Change
+from console.up_state import UpState
 from events import topology
 from shared.retry.call_times import SlowCalls
 from tests.console.pipeline import KEYS, beats, dies
@@ -78,6 +81,22 @@ def test_it_fits_80_columns(
     assert row.split()[-3:] == ["12k", "·", "paused"]
     running.delete(KEYS.delayed("vision_analyzer"))
     running.hdel(KEYS.paused, "vision_analyzer")
+
+
+def test_a_full_disk_of_the_photo_store_is_wrong_before_a_photo_meets_it(
+    erni: Callable[..., Ran], running: Redis, tmp_path: Path, nearly_no_room: Callable[[int], None]
+) -> None:
+    (tmp_path / "store").mkdir()
+    nearly_no_room(0)
+    ran = erni("status", "--json")
+    assert ran.code == 1
+    assert ran.document["problems"] == [
+        (
+            f"the disk of {tmp_path}/store is full: 0.0 MB of 40.0 MB are free. Free some space there, or"
+            " move the folder to a larger disk. Photos wait meanwhile, none is lost, and all goes on by"
+            " itself"
+        )
+    ]
 
 
 def test_a_missing_agent_is_wrong(erni: Callable[..., Ran], running: Redis) -> None:
@@ -210,6 +229,36 @@ def test_a_stopped_process_is_frozen_and_named_with_its_remedy(
     assert "no heartbeat for" in ran.document["problems"][0]
 
 
+def test_a_frozen_gateway_is_named_with_its_remedy(
+    erni: Callable[..., Ran], running: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".erni").mkdir()
+    (tmp_path / ".erni" / "env").write_text(f"REDIS_URL={redis_url}\n")
+    words = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)"]
+    with (
+        claimed(tmp_path / ".erni" / "up.lock", "erni up"),
+        subprocess.Popen(words, stdout=subprocess.PIPE) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            state = UpState(tmp_path / ".erni", ["gateway"])
+            state.note(Change(name="gateway", state="running", text="ready", pid=process.pid))
+            assert erni("status").code == 0
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            ran = erni("status", "--json")
+            checks = erni("doctor", "--json").document["checks"]
+        finally:
+            process.kill()
+    said = (
+        f"gateway: process {process.pid} is stopped by SIGSTOP or a debugger, so that the web console and"
+        f" publishing over HTTP do not answer. Let it go on: kill -CONT {process.pid}"
+    )
+    assert (ran.code, ran.document["problems"]) == (1, [said])
+    assert [one["sentence"] for one in checks if one["part"] == "gateway"] == [said]
+
+
 def test_what_is_postponed_says_until_when(erni: Callable[..., Ran], running: Redis) -> None:
     beats(running, "sharepoint_uploader", breakers_open=["sharepoint"])
     running.zadd(KEYS.delayed("sharepoint_uploader"), {"one": 1_795_856_400_000, "two": 1_795_856_460_000})
@@ -240,6 +289,33 @@ def test_a_part_whose_calls_are_slow_is_named_with_both_durations(
             " on, more slowly"
         )
     ]
+
+
+def test_a_part_that_does_not_answer_is_wrong_and_not_called_slow(
+    erni: Callable[..., Ran], running: Redis
+) -> None:
+    calls = {"sharepoint": SlowCalls(method="GET", seconds_now=7.02, seconds_usual=0.05, answers=False)}
+    beats(running, "sharepoint_uploader", slow_parts=calls)
+    ran = erni("status", "--json")
+    assert (ran.code, ran.document["agents"][3]["state"]) == (1, "waiting")
+    assert ran.document["problems"] == [
+        (
+            "sharepoint_uploader: SharePoint does not answer: a call (GET) has waited for 7.0s, usually it"
+            " takes 50ms. Photos wait, none is lost; the agent tries again by itself"
+        )
+    ]
+    # when the breaker opens, its reason says more
+    beats(
+        running,
+        "sharepoint_uploader",
+        slow_parts=calls,
+        breakers_open=["sharepoint"],
+        breaker_reasons={"sharepoint": "no answer"},
+    )
+    ran = erni("status", "--json")
+    assert len(ran.document["problems"]) == 1
+    assert "SharePoint cannot be used now (no answer)" in ran.document["problems"][0]
+    assert ran.document["notes"] == []
 
 
 def test_a_pause_is_an_exit_code_of_one(erni: Callable[..., Ran], running: Redis) -> None:

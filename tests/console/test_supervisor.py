@@ -41,7 +41,13 @@ class _Watched:
         self.changes: list[Change] = []
         self.lines: list[tuple[str, str]] = []
         self._news = asyncio.Condition()
-        self.it = Supervisor(folder / "logs", on_change=self._changed, on_line=self._wrote)
+        self.obstacle = ""
+        self.it = Supervisor(
+            folder / "logs",
+            on_change=self._changed,
+            on_line=self._wrote,
+            obstacle=lambda: self.obstacle,
+        )
 
     def _changed(self, change: Change) -> None:
         self.changes.append(change)
@@ -114,6 +120,23 @@ async def test_a_crash_loop_ends_with_a_sentence(watched: _Watched) -> None:
     assert "ended with exit code 3, 4 times in a row" in text
     assert str(watched.folder / "logs" / "one.log") in text
     assert len(watched.told("one", "starting")) == 4
+
+
+async def test_what_ends_because_of_an_obstacle_waits_for_its_end_and_does_not_fail(
+    watched: _Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_OBSTACLE_SECONDS", 0.01)
+    full = watched.folder / "full"
+    code = f"import pathlib, time\nwhile not pathlib.Path({str(full)!r}).exists(): time.sleep(0.01)"
+    await watched.it.start([watched.process("one", code)])
+    watched.obstacle = "the disk is full"
+    full.touch()
+    await watched.until(lambda: bool(watched.told("one", "waiting")))
+    assert watched.told("one", "waiting") == ["ended with exit code 0: the disk is full"]
+    full.unlink()
+    watched.obstacle = ""
+    await watched.until(lambda: len(watched.told("one", "running")) == 2)
+    assert watched.told("one", "failed") == []
 
 
 async def test_wrong_usage_is_not_tried_again(watched: _Watched) -> None:

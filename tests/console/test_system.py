@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
+from rich.console import Console
 
 from console import system
+from console.output import Output
 from console.running import claimed
+from console.status_watch import watch
 from console.supervisor import Change
 from console.up_state import UpState
 from events.topology import AGENTS
+from shared import settings as settings_module
 from shared.operations import systems
-from shared.settings import load, merged_environment
+from shared.settings import Settings, load, merged_environment
 from tests.console.pipeline import KEYS, beats, dies
 
 if TYPE_CHECKING:
@@ -38,6 +44,28 @@ def announced(redis_url: str, folder: Path, system_id: str) -> None:
             await systems.announce(redis, settings)
 
     asyncio.run(announce())
+
+
+@pytest.fixture
+def running(client: PlainRedis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else's agents at the default address."""
+    load_as_it_is = settings_module.load
+
+    def load_with_somebody_there(*given: Any, **named: Any) -> Settings:
+        settings = load_as_it_is(*given, **named)
+        there = settings.redis_url == Settings().redis_url
+        return msgspec.structs.replace(settings, redis_url=redis_url) if there else settings
+
+    monkeypatch.setattr(settings_module, "load", load_with_somebody_there)
+    for agent in AGENTS:
+        beats(client, agent)
+    monkeypatch.delenv("REDIS_URL")
+
+
+def left_by_up(folder: Path, *, port: int) -> None:
+    """What an `erni up` leaves in its folder when it has ended."""
+    (folder / ".erni" / "ports").mkdir(parents=True)
+    (folder / ".erni" / "ports" / "redis").write_text(f"{port}\n")
 
 
 @pytest.mark.parametrize(
@@ -79,9 +107,105 @@ def test_a_default_is_said_with_its_reason(
     monkeypatch.chdir(tmp_path / "deep")
     system.load()
     assert capsys.readouterr().err == (
-        "erni: Redis redis://localhost:6379/0 (the default, as REDIS_URL is not set and `erni up` does not"
-        f" run in {tmp_path}), photo store ./.erni/store (the default, as PHOTO_STORE_URL is not set)\n"
+        "erni: Redis redis://localhost:6379/0 (the default, as REDIS_URL is not set), photo store"
+        " ./.erni/store (the default, as PHOTO_STORE_URL is not set)\n"
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("status", "--json"),
+        ("dead", "list"),
+        ("session", "list"),
+        ("photo", "list", "--session", "s1"),
+        ("key", "list"),
+        ("webhook", "list"),
+        ("report", "s1"),
+        ("gateway",),
+        ("redis-cli", "PING"),
+        ("pause", "photo_fetcher"),
+        ("fault", "sharepoint", "503"),
+    ],
+)
+def test_where_erni_up_has_ended_no_other_system_is_shown(
+    erni: Callable[..., Ran],
+    running: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str, ...],
+) -> None:
+    left_by_up(tmp_path, port=7401)
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path / "photos")
+    ran = erni(*words)
+    assert ran.code == 1
+    assert (
+        f"`erni up` does not run in {tmp_path} (its Redis was redis://127.0.0.1:7401/0). Start `erni up`"
+        " there; to ask another system, set REDIS_URL"
+    ) in ran.err
+    assert "schema_extractor" not in ran.out
+
+
+def test_the_doctor_of_a_system_that_has_ended_looks_at_no_other_redis(
+    erni: Callable[..., Ran], running: None, tmp_path: Path
+) -> None:
+    left_by_up(tmp_path, port=7401)
+    found = {one["part"]: one for one in erni("doctor", "--json").document["checks"]}
+    assert found["redis"]["state"] == "failed"
+    assert f"`erni up` does not run in {tmp_path}" in found["redis"]["sentence"]
+    assert "agents" not in found
+
+
+def test_an_address_that_was_chosen_wins_over_a_system_that_has_ended(
+    erni: Callable[..., Ran],
+    running: None,
+    client: PlainRedis,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    left_by_up(tmp_path, port=7401)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    assert erni("status").code == 0
+
+
+async def test_a_watch_says_that_erni_up_has_ended_and_follows_the_next_one(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.setattr("console.status_watch._SECONDS", 0.01)
+    left_by_up(tmp_path, port=7401)
+    (tmp_path / ".erni" / "env").write_text(f"REDIS_URL={redis_url}\n")
+    shown = io.StringIO()
+    output = Output(as_json=False)
+    monkeypatch.setattr(output, "_console", Console(file=shown, force_terminal=True, width=300))
+    watching = asyncio.create_task(watch(output, 600))
+
+    async def says(what: str) -> None:
+        shown.truncate(0)
+        while what not in shown.getvalue():  # noqa: ASYNC110 - a screen sends no signal
+            await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(20):
+        await says("schema_extractor")
+        (tmp_path / ".erni" / "env").unlink()
+        await says("`erni up` does not run in")
+        (tmp_path / ".erni" / "env").write_text(f"REDIS_URL={redis_url}\n")
+        await says("schema_extractor")
+    watching.cancel()
+    await watching
+    assert "redis://localhost:6379" not in shown.getvalue()
+
+
+def test_a_demo_leaves_no_system_that_has_to_run(
+    erni: Callable[..., Ran], running: None, tmp_path: Path
+) -> None:
+    (tmp_path / ".erni" / "demo").mkdir(parents=True)
+    (tmp_path / ".erni" / "demo.lock").touch()
+    assert erni("status").code == 0
 
 
 def test_a_folder_below_the_one_of_erni_up_finds_its_system(
@@ -118,6 +242,25 @@ def test_a_redis_that_another_system_took_over_is_left_alone(
     assert ran.code == 1
     assert "belongs to another system (theirs) than the one that is meant (ours)" in ran.err
     assert client.xlen(KEYS.dead("photo_fetcher")) == 1
+
+
+def test_what_only_looks_does_not_show_the_system_that_took_over_either(
+    erni: Callable[..., Ran],
+    client: PlainRedis,
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    announced(redis_url, tmp_path / "store", "theirs")
+    beats(client, "photo_fetcher")
+    monkeypatch.setenv("SYSTEM_ID", "ours")
+    for words in (("status",), ("dead", "list"), ("session", "list")):
+        ran = erni(*words)
+        assert (ran.code, ran.out) == (1, "")
+        assert "belongs to another system (theirs) than the one that is meant (ours)" in ran.err
+    said = [one["sentence"] for one in erni("doctor", "--json").document["checks"] if one["part"] == "redis"]
+    assert len(said) == 1
+    assert "belongs to another system (theirs)" in said[0]
 
 
 def test_photos_are_not_put_into_a_store_that_the_agents_do_not_read(
@@ -236,3 +379,29 @@ def test_the_advice_for_a_dead_redis_of_erni_up_is_no_circle(
         said = erni("status").err
     assert "which starts it again when it ends" in said
     assert "stop `erni up` with Ctrl-C and start it again" in said
+
+
+def test_the_advice_for_a_dead_redis_on_a_full_disk_is_the_disk(
+    erni: Callable[..., Ran],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    nearly_no_room: Callable[[int], None],
+) -> None:
+    monkeypatch.delenv("REDIS_URL")
+    (tmp_path / ".erni").mkdir()
+    (tmp_path / ".erni" / "env").write_text("REDIS_URL=redis://127.0.0.1:1/0\n")
+    nearly_no_room(0)
+    with claimed(tmp_path / ".erni" / "up.lock", "erni up"):
+        said = erni("status").err
+    assert f"the disk of {tmp_path}/.erni is full: 0.0 MB of 40.0 MB are free. Free some space there" in said
+    assert "start it again" not in said
+
+
+def test_erni_up_refuses_a_full_disk_with_what_to_do(
+    erni: Callable[..., Ran], tmp_path: Path, nearly_no_room: Callable[[int], None]
+) -> None:
+    nearly_no_room(0)
+    ran = erni("up")
+    assert ran.code == 1
+    assert f"the disk of {tmp_path} is full: 0.0 MB of 40.0 MB are free. Free some space there" in ran.err
+    assert not (tmp_path / ".erni").exists()

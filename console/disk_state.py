@@ -1,0 +1,40 @@
+"""Finds the folders of this machine on which the system keeps its data, and says which disk is full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from console.up_state import erni_of
+from shared.operations.disks import Disk, read_disks
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
+
+
+def store_folder(settings: Settings) -> Path | None:
+    """Return the folder of the photo store; None where the store is a service."""
+    url = settings.photo_store_url
+    is_folder = urlsplit(url).scheme in ("", "file")
+    return Path(url.removeprefix("file://")).absolute() if is_folder else None
+
+
+def disks_of(settings: Settings) -> list[Disk]:
+    """Read the disks of this system: of its `.erni`, if an `erni up` runs it, and of its photo store."""
+    erni, store = erni_of(settings), store_folder(settings)
+    folders = [erni, erni / "redis"] if erni else []
+    return read_disks([*folders, *([store] if store else [])])
+
+
+def disk_troubles(settings: Settings) -> list[str]:
+    """Return a sentence for each disk that is full or nearly full."""
+    return [disk.trouble for disk in disks_of(settings) if disk.trouble]
+
+
+def full_disk(erni: Path, settings: Settings | None = None) -> str:
+    """Say which disk is so full that nothing can run in this `.erni`; '' if none is."""
+    store = store_folder(settings) if settings else None
+    there = erni if erni.is_dir() else erni.absolute().parent
+    disks = read_disks([there.absolute(), (erni / "redis").absolute(), *([store] if store else [])])
+    return next((disk.trouble for disk in disks if disk.full), "")
