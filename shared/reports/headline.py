@@ -35,8 +35,12 @@ def span(facts: SessionFacts, where: tzinfo) -> str:
     start, end = german.moment(facts.created_at, where), facts.completed_at
     if end is None:
         return f"seit {start}"
-    same_day = german.moment(end, where)[:10] == start[:10]
-    return f"{start} bis {german.clock(end, where) if same_day else german.moment(end, where)} Uhr"
+    ended = german.moment(end, where)
+    if ended[:10] != start[:10]:
+        return f"{start} bis {ended}"
+    # the zone once, unless the clocks were changed in between
+    zone = ended.rpartition(" ")[2]
+    return f"{start.removesuffix(f' {zone}')} bis {german.clock(end, where)}"
 
 
 def state(facts: SessionFacts, validated: int, dead: int, pending: int) -> str:

@@ -229,7 +229,7 @@ async def test_costs_and_times_are_added_up(store: BlobStore) -> None:
     page, _ = await _page(store, facts)
     assert "KostenCHF 0.5012\N{RIGHT SINGLE QUOTATION MARK}500 Tokens" in page.text()
     assert "Dauer1 min 30 s45.0 s je Foto" in page.text()
-    assert "12.05.2026, 14:46 bis 14:48 Uhr" in page.text()
+    assert "12.05.2026, 14:46 bis 14:48 MESZ" in page.text()
     assert "Bild beschreiben" in page.text("ablauf")
     assert len([rect for rect in page.all("rect") if rect.get("class") == "median"]) == 5
     assert "lokale Analysator" not in page.text("ablauf")
