@@ -23,6 +23,7 @@ from shared.operations.dead_letters import DeadFilter
 from shared.operations.search import Search
 from shared.photo_store import SCHEME, BlobMissingError
 from shared.reports.photo_report import photo_key, read_photo_report
+from shared.reports.totals import is_undescribed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +90,7 @@ class PhotoPage:
             letters=[(letter, cause_text(texts, letter)) for letter in letters],
             one_of=one_of,
             report=report,
+            undescribed=report is not None and is_undescribed(report),
             has_preview=bool(await self._preview_ref(letters, report)),
             trace=trace,
             trace_link=self._desk.trace_link(trace),
