@@ -1,22 +1,25 @@
-"""Judges one agent: a word for its state, what is wrong with it, and what to do, each in a sentence."""
+"""Judges one agent: a word for its state, what is wrong with it, and what to do, each in a sentence.
+
+The sentences stand in the catalogue of the console: a page and a command say the same in the same words.
+"""
 
 from __future__ import annotations
 
 import re
 import socket
 import time
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
 from console.durations import short
-from console.up_state import stopped
+from console.pages.texts import Quoted, Texts, has
 from shared.operations.status import STOPPED, local_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.operations.status import AgentStatus, ProcessStatus
+    from shared.operations.status import AgentStatus, Depth, ProcessStatus
     from shared.retry.call_times import SlowCalls
 
 Word: TypeAlias = Literal["ok", "slow", "waiting", "failing", "missing", "frozen", "paused"]
@@ -35,16 +38,14 @@ _NOTICED: Final = 0.5
 """An agent is slow when an entry takes four times as long as usual, and half a second at least."""
 _REQUEST: Final = re.compile(r" \[request-id[^\]]*\]")
 PARTS: Final = {
-    "schema_extractor": "SharePoint",
-    "photo_fetcher": "the source of the photos, or the photo store,",
-    "vision_analyzer": "the vision model",
-    "sharepoint_uploader": "SharePoint",
-    "validation_reporter": "SharePoint",
-    "webhook_notifier": "a web hook",
+    "schema_extractor": "sharepoint",
+    "photo_fetcher": "source",
+    "vision_analyzer": "vision",
+    "sharepoint_uploader": "sharepoint",
+    "validation_reporter": "sharepoint",
+    "webhook_notifier": "webhook",
 }
-"""What each agent waits for most of its time."""
-PART_NAMES: Final = {"sharepoint": "SharePoint", "vision": "the vision model"}
-"""Outside parts by the word that metrics and breakers have for them."""
+"""What each agent waits for most of its time, by the word that metrics and breakers have for it."""
 
 _OVER: Final[Mapping[Kind, str]] = {
     "failing": "entries go well again",
@@ -53,6 +54,35 @@ _OVER: Final[Mapping[Kind, str]] = {
     "paused": "reads again",
 }
 NOTHING_KNOWN: Final[Mapping[str, str]] = {}
+
+
+class Says(Protocol):
+    """Says the sentences of the catalogue in one language."""
+
+    def __call__(self, key: str, **values: object) -> str:
+        """Return a sentence with its values filled in."""
+
+    def clock(self, unix: float) -> str:
+        """Return a time of day with its zone."""
+
+
+class English:
+    """Says the sentences as the commands do."""
+
+    def __init__(self) -> None:
+        self._texts = Texts("en")
+
+    def __call__(self, key: str, **values: object) -> str:
+        """Return a sentence with its values filled in."""
+        return self._texts(key, **values)
+
+    @staticmethod
+    def clock(unix: float) -> str:
+        """Return a time of day in UTC."""
+        return time.strftime("%H:%M:%SZ", time.gmtime(unix))
+
+
+ENGLISH: Final[Says] = English()
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,19 +113,23 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
         return [one.sentence for one in self.findings if not one.word]
 
 
-def judge(agent: AgentStatus, max_age: float, up: Mapping[str, str] = NOTHING_KNOWN) -> Judgement:
+def judge(
+    agent: AgentStatus, max_age: float, up: Mapping[str, str] = NOTHING_KNOWN, says: Says = ENGLISH
+) -> Judgement:
     """Judge an agent; `max_age`: seconds an entry may wait before its age is a problem.
 
     `up`: what an `erni up` says of the agents whose processes do not run (`console.up_state.agent_states`).
+    `says`: the language of the sentences.
     """
     problems = [
-        *_missing(agent, up.get(agent.agent, "")),
-        *(_frozen(agent.agent, process) for process in agent.frozen),
-        *_failing(agent),
-        *_waiting(agent),
+        *_missing(agent, up.get(agent.agent, ""), says),
+        *(_frozen(agent.agent, process, says) for process in agent.frozen),
+        *_failing(agent, says),
+        *_waiting(agent, says),
     ]
     word: Word = problems[0].word or "ok" if problems else _word(agent)
-    return Judgement(word=word, findings=[*problems, *_late(agent, max_age), *_paused(agent), *_notes(agent)])
+    rest = (*_late(agent, max_age, says), *_paused(agent, says), *_notes(agent, says))
+    return Judgement(word=word, findings=[*problems, *rest])
 
 
 def _word(agent: AgentStatus) -> Word:
@@ -107,64 +141,48 @@ def _word(agent: AgentStatus) -> Word:
     return "slow" if _slow_parts(agent) else "ok"
 
 
-def _late(agent: AgentStatus, max_age: float) -> list[Finding]:
+def _late(agent: AgentStatus, max_age: float, says: Says) -> list[Finding]:
     if agent.depth.oldest_seconds <= max_age:
         return []
-    sentence = (
-        f"{agent.agent}: the oldest entry has waited {short(agent.depth.oldest_seconds)}, more than"
-        f" {short(max_age)}" + (f" ({_resume(agent.agent)})" if agent.paused_since else "")
+    sentence = says(
+        "state.old.paused" if agent.paused_since else "state.old",
+        agent=agent.agent,
+        age=short(agent.depth.oldest_seconds),
+        limit=short(max_age),
     )
     return [Finding(kind="late", sentence=sentence, word="waiting")]
 
 
-def _paused(agent: AgentStatus) -> list[Finding]:
+def _paused(agent: AgentStatus, says: Says) -> list[Finding]:
     if not agent.paused_since:
         return []
-    sentence = f"{agent.agent}: paused since {_clock(agent.paused_since)}; {_resume(agent.agent)}"
+    sentence = says("state.paused", agent=agent.agent, since=says.clock(agent.paused_since))
     return [Finding(kind="paused", sentence=sentence, word="paused")]
 
 
-def _resume(agent: str) -> str:
-    return f"the agent is paused: erni resume {agent}"
-
-
-def _missing(agent: AgentStatus, up: str) -> list[Finding]:
+def _missing(agent: AgentStatus, up: str, says: Says) -> list[Finding]:
     if agent.processes or agent.frozen:
         return []
     name = agent.agent
     if up == "starting":
-        sentence = f"{name}: `erni up` is starting its process. Wait for a moment"
-        return [Finding(kind="missing", sentence=sentence, word="waiting")]
-    if up == "failed":
-        sentence = (
-            f"{name}: its process ended too often, and `erni up` does not start it again. `erni up`"
-            " and the end of its log in .erni/logs say how it ended; if nothing says why, it may"
-            " have been killed for want of memory. Then end `erni up` with Ctrl-C and start it again,"
-            f" or start one process: python -m consumers {name}"
-        )
-        return [Finding(kind="missing", sentence=sentence, word="missing")]
-    sentence = f"{name}: no process runs. Start one: python -m consumers {name}"
+        return [Finding(kind="missing", sentence=says("state.starting", agent=name), word="waiting")]
+    sentence = says("state.given_up" if up == "failed" else "state.missing", agent=name)
     return [Finding(kind="missing", sentence=sentence, word="missing")]
 
 
-def _frozen(name: str, process: ProcessStatus) -> Finding:
-    says, silent = process.says, f"no heartbeat for {short(process.beat_seconds_ago)}"
-    if says.host != socket.gethostname():
-        sentence = (
-            f"{name}: the process {process.consumer} (pid {says.pid} on {says.host}) is frozen or was killed"
-            f" ({silent}). Look at it there; another process of {name} takes over its entries"
-        )
-    elif local_state(says.pid) in STOPPED:
-        sentence = stopped(name, says.pid, f" ({silent})")
+def _frozen(name: str, process: ProcessStatus, says: Says) -> Finding:
+    it = process.says
+    values = {"agent": name, "pid": it.pid, "silent": short(process.beat_seconds_ago)}
+    if it.host != socket.gethostname():
+        sentence = says("state.frozen.elsewhere", consumer=process.consumer, host=it.host, **values)
+    elif local_state(it.pid) in STOPPED:
+        sentence = says("state.frozen.stopped", **values)
     else:
-        sentence = (
-            f"{name}: process {says.pid} exists, but it hangs or does not reach Redis ({silent}). Look at its"
-            f" log, then end it: kill -9 {says.pid}. Another process takes over its entries"
-        )
-    return Finding(kind="frozen", sentence=sentence, about=str(says.pid), word="frozen")
+        sentence = says("state.frozen.hangs", **values)
+    return Finding(kind="frozen", sentence=sentence, about=str(it.pid), word="frozen")
 
 
-def _failing(agent: AgentStatus) -> list[Finding]:
+def _failing(agent: AgentStatus, says: Says) -> list[Finding]:
     # a process whose last entries went well has what it needs again
     recents = [process.says.recent for process in agent.processes if not process.says.recent.endswith(_WELL)]
     died, number = sum(one.count("x") for one in recents), sum(map(len, recents))
@@ -174,28 +192,26 @@ def _failing(agent: AgentStatus) -> list[Finding]:
     if agent.outages or not agent.depth.dead or not (mostly or alike):
         return []
     which = (
-        f"{died} of the last {number} entries died"
+        says("state.failing.mostly", died=died, number=number)
         if mostly
-        else f"the last {in_a_row} entries died of the same cause"
+        else says("state.failing.alike", number=in_a_row)
     )
-    sentence = (
-        f"{agent.agent}: {which}: {agent.last_death or 'unknown'}. Look at them: erni dead list"
-        f" --agent {agent.agent}"
-    )
+    why = Quoted(agent.last_death) if agent.last_death else says("state.unknown")
+    sentence = says("state.failing", agent=agent.agent, which=which, why=why)
     return [Finding(kind="failing", sentence=sentence, word="failing")]
 
 
-def _waiting(agent: AgentStatus) -> list[Finding]:
+def _waiting(agent: AgentStatus, says: Says) -> list[Finding]:
     name, depth = agent.agent, agent.depth
-    back = (
-        f". {_postponed(depth.delayed)}, the first until {_clock(depth.next_due)}" if depth.next_due else ""
-    )
+    back = f". {_postponed(depth, says)}" if depth.next_due else ""
     found = [
-        Finding(kind="outage", sentence=outage(name, part, reason) + back, about=part, word="waiting")
+        Finding(kind="outage", sentence=outage(name, part, reason, says) + back, about=part, word="waiting")
         for part, reason in agent.outages.items()
     ]
     found += [
-        Finding(kind="outage", sentence=silent_part(name, part, calls) + back, about=part, word="waiting")
+        Finding(
+            kind="outage", sentence=silent_part(name, part, calls, says) + back, about=part, word="waiting"
+        )
         for part, calls in agent.slow_parts.items()
         if not calls.answers and part not in agent.outages
     ]
@@ -204,33 +220,27 @@ def _waiting(agent: AgentStatus) -> list[Finding]:
         if process.says.unwell:
             unhealthy.setdefault(process.says.unwell, []).append(process.consumer)
     for why, consumers in unhealthy.items():
-        who = f"the process {consumers[0]} is" if len(consumers) == 1 else f"{len(consumers)} processes are"
-        sentence = f"{name}: {who} unhealthy: {why}"
+        who = (
+            says("state.unhealthy.one", consumer=consumers[0])
+            if len(consumers) == 1
+            else says("state.unhealthy.many", number=len(consumers))
+        )
+        sentence = says("state.unhealthy", agent=name, who=who, why=Quoted(why))
         found.append(Finding(kind="unhealthy", sentence=sentence, word="waiting"))
     return found
 
 
-def outage(agent: str, part: str, reason: str) -> str:
+def outage(agent: str, part: str, reason: str, says: Says = ENGLISH) -> str:
     """Say that an outside part, or a target in it, is down for an agent, in the words of all commands."""
     # it differs from attempt to attempt, and the log has it
     reason = _REQUEST.sub("", reason)
-    why = f" ({reason})" if reason else ""
+    why = says("state.because", why=Quoted(reason)) if reason else ""
     name, _, target = part.partition("/")
     if name == "webhook":
-        return (
-            f"{agent}: the web hook {target} takes no notice{why}. Its notices are postponed, and those for"
-            " other web hooks go on; `erni webhook list` shows since when"
-        )
+        return says("state.outage.webhook", agent=agent, target=target, why=why)
     if target:
-        return (
-            f"{agent}: every photo for {target} fails{why}. Its photos are postponed, and photos for other"
-            " targets go on (one photo tries again every 2 to 10 s)"
-        )
-    name = PART_NAMES.get(name, name)
-    return (
-        f"{agent}: {name} cannot be used now{why}. The agent has stopped reading, and goes on by itself when"
-        f" {name} works again (it asks every 2 to 10 s)"
-    )
+        return says("state.outage.target", agent=agent, target=target, why=why)
+    return says("state.outage.part", agent=agent, part=_part(name, says), why=why)
 
 
 def over(agent: str, finding: Finding) -> str:
@@ -239,48 +249,42 @@ def over(agent: str, finding: Finding) -> str:
     if finding.kind == "outage":
         name, _, target = part.partition("/")
         what = "notices" if name == "webhook" else "photos"
-        return f"{agent}: {target or PART_NAMES.get(name, name)} works again, and its {what} go on"
+        return f"{agent}: {target or _part(name, ENGLISH)} works again, and its {what} go on"
     if finding.kind == "slow":
-        who = PART_NAMES.get(part, part)
+        who = _part(part, ENGLISH)
         return f"{agent}: {who} answers as fast as usual again" if who else f"{agent}: as fast as usual again"
     if finding.kind == "frozen":
         return f"{agent}: process {part} goes on"
     return f"{agent}: {_OVER.get(finding.kind, 'all is well again')}"
 
 
-def _notes(agent: AgentStatus) -> list[Finding]:
-    notes = [_killed(agent.agent, process) for process in agent.ended]
+def _notes(agent: AgentStatus, says: Says) -> list[Finding]:
+    notes = [_killed(agent.agent, process, says) for process in agent.ended]
     depth = agent.depth
     if depth.delayed and depth.next_due and not agent.breakers_open:
-        sentence = f"{agent.agent}: {_postponed(depth.delayed)}, the first until {_clock(depth.next_due)}" + (
-            f": {depth.next_reason}" if depth.next_reason else ""
-        )
+        why = says("state.reason", why=Quoted(depth.next_reason)) if depth.next_reason else ""
+        sentence = says("state.postponed", agent=agent.agent, what=_postponed(depth, says), why=why)
         notes.append(Finding(kind="postponed", sentence=sentence))
     if agent.slow_parts or agent.outages:
         # an entry takes longer because of that
         return notes + [
-            Finding(kind="slow", sentence=slow_part(agent.agent, part, calls), about=part)
+            Finding(kind="slow", sentence=slow_part(agent.agent, part, calls, says), about=part)
             for part, calls in _slow_parts(agent).items()
         ]
     for process in agent.processes:
         now, usual = process.says.seconds_now, process.says.seconds_usual
         if usual and now >= _NOTICED and now >= _SLOWER * usual:
-            sentence = (
-                f"{agent.agent}: slow: {short(now)} an entry where {short(usual)} is usual;"
-                f" {PARTS.get(agent.agent, 'its service')} or this machine answers slowly"
-            )
+            part = says(f"state.waits.{PARTS.get(agent.agent, 'service')}")
+            sentence = says("state.slow", agent=agent.agent, now=short(now), usual=short(usual), part=part)
             notes.append(Finding(kind="slow", sentence=sentence))
             break
     return notes
 
 
-def _killed(name: str, process: ProcessStatus) -> Finding:
-    sentence = (
-        f"{name}: process {process.says.pid} was killed (no heartbeat for"
-        f" {short(process.beat_seconds_ago)}). Another process takes over its entries after a short wait;"
-        " `erni up` starts a new one by itself"
-    )
-    return Finding(kind="killed", sentence=sentence, about=str(process.says.pid))
+def _killed(name: str, process: ProcessStatus, says: Says) -> Finding:
+    pid = process.says.pid
+    sentence = says("state.killed", agent=name, pid=pid, silent=short(process.beat_seconds_ago))
+    return Finding(kind="killed", sentence=sentence, about=str(pid))
 
 
 def _slow_parts(agent: AgentStatus) -> dict[str, SlowCalls]:
@@ -289,26 +293,36 @@ def _slow_parts(agent: AgentStatus) -> dict[str, SlowCalls]:
     return {part: calls for part, calls in agent.slow_parts.items() if calls.answers and part not in down}
 
 
-def silent_part(agent: str, part: str, calls: SlowCalls) -> str:
+def silent_part(agent: str, part: str, calls: SlowCalls, says: Says = ENGLISH) -> str:
     """Say that an outside part does not answer, in the words of all commands."""
-    return (
-        f"{agent}: {PART_NAMES.get(part, part)} does not answer: a call ({calls.method}) has waited for"
-        f" {short(calls.seconds_now)}, usually it takes {short(calls.seconds_usual)}. Photos wait, none is"
-        " lost; the agent tries again by itself"
+    return says(
+        "state.silent_part",
+        agent=agent,
+        part=_part(part, says),
+        method=calls.method,
+        now=short(calls.seconds_now),
+        usual=short(calls.seconds_usual),
     )
 
 
-def slow_part(agent: str, part: str, calls: SlowCalls) -> str:
+def slow_part(agent: str, part: str, calls: SlowCalls, says: Says = ENGLISH) -> str:
     """Say that an outside part answers slowly, in the words of all commands."""
-    return (
-        f"{agent}: {PART_NAMES.get(part, part)} answers slowly: a call ({calls.method}) takes"
-        f" {short(calls.seconds_now)}, usually {short(calls.seconds_usual)}. Photos go on, more slowly"
+    return says(
+        "state.slow_part",
+        agent=agent,
+        part=_part(part, says),
+        method=calls.method,
+        now=short(calls.seconds_now),
+        usual=short(calls.seconds_usual),
     )
 
 
-def _postponed(number: int) -> str:
-    return "1 entry is postponed" if number == 1 else f"{number} entries are postponed"
+def _part(name: str, says: Says) -> str:
+    return says(f"state.part.{name}") if has(f"state.part.{name}") else name
 
 
-def _clock(unix: float | None) -> str:
-    return time.strftime("%H:%M:%SZ", time.gmtime(unix))
+def _postponed(depth: Depth, says: Says) -> str:
+    until = says.clock(depth.next_due or 0.0)
+    if depth.delayed == 1:
+        return says("state.postponed.one", until=until)
+    return says("state.postponed.many", number=depth.delayed, until=until)

@@ -107,6 +107,7 @@ async def _run(
     from console.commands.dead import count
     from events.connection import RedisError
     from shared.operations.bulk_runner import LEASE_SECONDS, LeaseLostError, lease
+    from shared.operations.scripts import OvertakenError
 
     outcomes = dict.fromkeys(("replayed", "discarded", "restored", "gone", "refused"), 0)
     refused: list[dict[str, str]] = []
@@ -124,7 +125,7 @@ async def _run(
                 if result.outcome == "refused":
                     refused.append({"id": result.letter.id, "message": result.message})
                     output.warn(f"erni: {result.letter.id}: {result.message}")
-    except LeaseLostError:
+    except (LeaseLostError, OvertakenError):
         raise CommandError(
             f"{count(outcomes[done])} {done} so far, then another process took over, or Redis did not answer"
             f" for {LEASE_SECONDS:g} s; the others are where they were: run the command again, or resume the"

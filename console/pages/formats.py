@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from shared.reports import german
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -56,15 +59,25 @@ def zone(name: str) -> tzinfo:
 
 
 def clock(unix: float, language: str, where: tzinfo) -> str:
-    """Write a moment: only the time for today, else with the date."""
+    """Write a moment with its zone: only the time for today, else with the date."""
     when, now = datetime.fromtimestamp(unix, where), datetime.fromtimestamp(time.time(), where)
     if when.date() == now.date():
-        return when.strftime("%H:%M:%S")
-    if language == "de":
-        return when.strftime("%d.%m.%Y %H:%M")
-    return when.strftime("%d %b %Y %H:%M")
+        return f"{when:%H:%M:%S} {zone_name(when, language)}"
+    day = f"{when:%d.%m.%Y}" if language == "de" else f"{when.day} {_MONTHS[when.month - 1]} {when.year}"
+    return f"{day} {when:%H:%M} {zone_name(when, language)}"
+
+
+def zone_name(when: datetime, language: str) -> str:
+    """Return the short name of a moment's zone as readers of the language know it: CET, in German MEZ."""
+    name = when.strftime("%Z")
+    return german.ZONES.get(name, name) if language == "de" else name
 
 
 def exact(unix: float, where: tzinfo) -> str:
-    """Write a moment whole, with its zone, for a tool tip."""
-    return datetime.fromtimestamp(unix, where).strftime("%Y-%m-%d %H:%M:%S %Z")
+    """Write a moment whole, for a tool tip: with its offset from UTC, and the name of the zone."""
+    return f"{datetime.fromtimestamp(unix, where).isoformat(sep=' ', timespec='seconds')} ({where})"
+
+
+def iso(unix: float, where: tzinfo) -> str:
+    """Write a moment for the attribute ``datetime`` (HTML, "global date and time")."""
+    return datetime.fromtimestamp(unix, where).isoformat(timespec="seconds")

@@ -17,7 +17,7 @@ from console.gateway import bodies
 from console.gateway.problems import Problem
 from console.pages import rendering
 from console.pages.desk import RANKS, VISIT, Visit
-from console.pages.texts import Texts, chosen
+from console.pages.texts import Quoted, Texts, chosen
 from events.connection import RedisError
 from shared.operations import sign_in
 from shared.operations.access_keys import Role
@@ -145,7 +145,9 @@ class Guard:
         return "" if known is None else str(known)
 
     async def _page(self, request: web.Request, key: str, status: int, **values: object) -> web.Response:
-        message = request[VISIT].texts(key, **values)
+        message = rendering.spoken(self._desk, request)(
+            key, **{name: Quoted(value) if name == "why" else value for name, value in values.items()}
+        )
         if status >= 500:
             # without what the frame of a page reads from Redis
             request[VISIT] = Visit(texts=request[VISIT].texts)

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
+from console.up_state import agent_states
 from events import topology
 from events.connection import RedisError, Trouble, trouble_of
 from shared.operations import activity
 from shared.operations.bulk import Bulk, Operation, Progress
 from shared.operations.dead_letters import DeadFilter
 from shared.operations.letter_index import LetterIndex
+from shared.operations.memory import Memory, read_memory
 from shared.operations.session_reports import SessionReports
 from shared.operations.status import PipelineStatus, read_status
 
@@ -58,6 +60,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Agent → entries done a second, over the last minute."""
     charts: Mapping[str, tuple[float, ...]]
     """Agent → the same over IDLE_SECONDS each, oldest first."""
+    up: Mapping[str, str]
+    """What an `erni up` says of agents whose processes do not run."""
+    memory: Memory
     running: tuple[Running, ...]
     versions: Mapping[str, str]
     """Topic → changes whenever something of it did."""
@@ -75,6 +80,7 @@ class Live:
         self._lock = asyncio.Lock()
         self._snapshot: Snapshot | None = None
         self._charts = {agent: _Chart() for agent in topology.CONSUMERS}
+        self._memory, self._memory_at = Memory(used=0, limit=0), float("-inf")
         self._closed = False
         self._failed = ""
         self._watching = 0
@@ -158,11 +164,21 @@ class Live:
                     raise
         return found
 
+    async def _memory_now(self) -> Memory:
+        """Return the server's memory, asked for now and then: it fills slowly."""
+        now = time.monotonic()
+        if now - self._memory_at >= IDLE_SECONDS:
+            self._memory = await read_memory(self._redis, lanes=self._settings.lanes)
+            self._memory_at = now
+        return self._memory
+
     async def _read(self) -> Snapshot:
         settings = self._settings
         status = await read_status(
             self._redis, lanes=settings.lanes, alive_within=max(settings.lease_seconds, 3.0)
         )
+        up = await asyncio.to_thread(agent_states, settings)
+        memory = await self._memory_now()
         running = await self._running()
         letters = await self._bulk.letters.bounds(DeadFilter())
         acted = await activity.latest_id(self._redis)
@@ -173,8 +189,15 @@ class Live:
             )
         rates = {agent: chart.rate for agent, chart in self._charts.items()}
         depths = [(agent.agent, agent.depth, agent.paused_since) for agent in status.agents]
+        silent = [one.consumer for a in status.agents for one in (*a.frozen, *a.ended)]
         processes = [
-            (one.consumer, one.says.breakers_open, one.says.done)
+            (
+                one.consumer,
+                one.says.breakers_open,
+                one.says.done,
+                one.says.unwell,
+                sorted(one.says.slow_parts),
+            )
             for a in status.agents
             for one in a.processes
         ]
@@ -183,9 +206,11 @@ class Live:
             status=status,
             rates=rates,
             charts={agent: tuple(chart.points) for agent, chart in self._charts.items()},
+            up=up,
+            memory=memory,
             running=tuple(running),
             versions={
-                "pipeline": _version(depths, processes, rates),
+                "pipeline": _version(depths, processes, rates, silent, up, memory.nearly_full),
                 "photos": _version(status.public, processes, [depth for _, depth, _ in depths]),
                 "dead": _version(letters, [depth.dead for _, depth, _ in depths]),
                 "activity": _version(acted, running),

@@ -23,11 +23,14 @@ from shared.operations.dead_letters import DeadFilter
 from shared.operations.search import Search
 from shared.photo_store import SCHEME, BlobMissingError
 from shared.reports.photo_report import photo_key, read_photo_report
+from shared.reports.totals import is_undescribed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from console.pages.desk import Desk
+    from console.pages.texts import Texts
+    from events.types import NeedsPerson
     from shared.delivery.dead_letter import DeadLetter
     from shared.delivery.photo_record import PhotoRecord
     from shared.reports.photo_report import PhotoReport
@@ -83,9 +86,11 @@ class PhotoPage:
             name=(record.file_name if record else letters[-1].file_name) or photo_id,
             session=(record.session_id if record else letters[-1].session_id) or "",
             rows=timeline(record.parts if record else ()),
+            need_text=lambda need: need_text(texts, need),
             letters=[(letter, cause_text(texts, letter)) for letter in letters],
             one_of=one_of,
             report=report,
+            undescribed=report is not None and is_undescribed(report),
             has_preview=bool(await self._preview_ref(letters, report)),
             trace=trace,
             trace_link=self._desk.trace_link(trace),
@@ -155,6 +160,16 @@ class PhotoPage:
             letters_query=query_of(found.letters_filter),
             hours=f"{self._desk.settings.photo_record_hours:g}",
         )
+
+
+def need_text(texts: Texts, need: NeedsPerson) -> str:
+    """Return why a person has to look at a column.
+
+    The report keeps a German sentence, and a code; a report of an older version has no code.
+    """
+    if texts.language == "de":
+        return need.reason
+    return texts(f"need.{need.code}" if texts.has(f"need.{need.code}") else "need.other")
 
 
 def timeline(parts: Sequence[AgentPart]) -> list[Row]:

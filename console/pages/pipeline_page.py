@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from aiohttp import web
 
+from console.agent_state import judge
 from console.pages import rendering
 from console.pages.activity_page import lines
 from console.pages.desk import VISIT
 from console.pages.guard import RefusedError, Route
+from console.pages.texts import Quoted
 from events import topology
 from shared.operations import activity, pauses
 from shared.operations.status import AgentStatus
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from console.pages.desk import Desk
     from console.pages.live import Snapshot
+    from console.pages.saying import Spoken
+    from shared.operations.memory import Memory
 
 _LAST: Final = 10
 _STREAM_SECONDS: Final = 300.0
@@ -39,7 +43,12 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
     status: AgentStatus
     word: str
-    """ok, missing, frozen, paused, waiting, old or dying: a key of the catalogue, and a colour."""
+    """Of the agent's state, as `erni status` has it."""
+    look: str
+    """The word its colour goes by: the state, or ``old`` where an entry has waited too long."""
+    problems: tuple[str, ...]
+    """What a person has to look at, and what to do, as `erni status` says it."""
+    notes: tuple[str, ...]
     rate: float
     chart: str
     """Points of a line, as SVG has them."""
@@ -70,11 +79,13 @@ class PipelinePage:
     async def _show(self, request: web.Request) -> web.Response:
         snapshot = await self._desk.live.now()
         acted = await activity.newest(self._desk.redis, most=_LAST)
+        says = rendering.spoken(self._desk, request)
         return await rendering.page(
             self._desk,
             request,
             "pipeline",
-            cards=[card(agent, snapshot) for agent in snapshot.status.agents],
+            cards=[card(agent, snapshot, says) for agent in snapshot.status.agents],
+            memory=_memory(snapshot.memory, says),
             public=snapshot.status.public,
             activities=await lines(self._desk.bulk, acted),
             now=time.time(),
@@ -122,13 +133,20 @@ class PipelinePage:
         return answer
 
 
-def card(agent: AgentStatus, snapshot: Snapshot) -> Card:
+def card(agent: AgentStatus, snapshot: Snapshot, says: Spoken) -> Card:
     """Return what the picture shows of an agent."""
+    judged = judge(agent, _OLD_SECONDS, snapshot.up, says)
+    behind = agent.depth.oldest_seconds > _OLD_SECONDS and judged.word in ("ok", "slow")
+    # the card has the agent's name above
+    name = f"{agent.agent}: "
     points = snapshot.charts[agent.agent]
     stage = topology.stage_of(agent.agent)
     return Card(
         status=agent,
-        word=_word(agent),
+        word=judged.word,
+        look="old" if behind else judged.word,
+        problems=tuple(one.removeprefix(name) for one in judged.problems),
+        notes=tuple(one.removeprefix(name) for one in judged.notes),
         rate=snapshot.rates[agent.agent],
         chart=_line(points),
         peak=max(points, default=0.0),
@@ -138,19 +156,18 @@ def card(agent: AgentStatus, snapshot: Snapshot) -> Card:
     )
 
 
-def _word(agent: AgentStatus) -> str:
-    if not agent.processes:
-        return "frozen" if agent.frozen else "missing"
-    if agent.paused_since:
-        return "paused"
-    if agent.outages:
-        return "waiting"
-    if agent.frozen:
-        return "frozen"
-    recent = "".join(process.says.recent[-5:] for process in agent.processes)
-    if agent.depth.dead and recent.endswith("xxx"):
-        return "dying"
-    return "old" if agent.depth.oldest_seconds > _OLD_SECONDS else "ok"
+def _memory(memory: Memory, says: Spoken) -> str:
+    """Return that the server's memory is nearly full, as `erni status` says it; '' if it is not."""
+    if not memory.nearly_full:
+        return ""
+    filled = says("state.memory.biggest", what=Quoted(memory.biggest)) if memory.biggest else ""
+    return says(
+        "state.memory",
+        used=f"{memory.used / 1e6:.1f}",
+        limit=f"{memory.limit / 1e6:.1f}",
+        percent=f"{100 * memory.used / memory.limit:.0f}",
+        biggest=filled,
+    )
 
 
 def _line(points: Sequence[float]) -> str:

@@ -12,13 +12,16 @@ from urllib.parse import quote, urlencode
 import msgspec
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from console.pages import formats
 from console.pages.desk import VISIT
+from console.pages.saying import Spoken
 from events import topology
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import tzinfo
 
     from console.pages.desk import Desk
     from console.pages.texts import Texts
@@ -47,6 +50,7 @@ async def page(
     """Render the template of that name as a response."""
     visit = request[VISIT]
     texts, zone = visit.texts, formats.zone(desk.settings.sharepoint_time_zone)
+    says = Spoken(texts, zone)
     running: tuple[object, ...] = ()
     versions: Mapping[str, str] = {}
     if visit.name and status < 500:
@@ -73,8 +77,10 @@ async def page(
             rate=lambda value: formats.rate(value, texts.language),
             duration=formats.duration,
             ago=lambda unix: formats.age(time.time() - unix),
-            clock=lambda unix: formats.clock(unix, texts.language, zone),
-            exact=lambda unix: formats.exact(unix, zone),
+            moment=lambda unix: _moment(unix, texts, zone),
+            says=says,
+            quoted=says.quoted,
+            refused=says.refused,
             address=address,
             agent_name=lambda agent: agent_name(texts, agent),
         )
@@ -84,6 +90,18 @@ async def page(
         status=status,
         content_type="text/html",
         headers={"Cache-Control": "no-store", "Vary": "Accept-Language, Cookie"},
+    )
+
+
+def spoken(desk: Desk, request: web.Request) -> Spoken:
+    """Return what says the sentences that pages and commands share, for a visit."""
+    return Spoken(request[VISIT].texts, formats.zone(desk.settings.sharepoint_time_zone))
+
+
+def _moment(unix: float, texts: Texts, zone: tzinfo) -> Markup:
+    """Return a moment as markup: short, with its zone; the whole of it as a tool tip and for scripts."""
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        formats.iso(unix, zone), formats.exact(unix, zone), formats.clock(unix, texts.language, zone)
     )
 
 

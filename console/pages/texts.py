@@ -18,6 +18,12 @@ LANGUAGES: Final[tuple[Language, ...]] = ("en", "de")
 _FILE: Final = Path(__file__).with_name("texts.json")
 
 
+class Quoted(str):
+    """Words of a process or of a service: they are English, and stand as they are in both languages."""
+
+    __slots__ = ()
+
+
 class Texts:
     """The sentences of one language."""
 
@@ -27,16 +33,25 @@ class Texts:
 
     def __call__(self, key: str, **values: object) -> str:
         """Return a sentence with its values filled in. Raises KeyError for one that does not exist."""
-        return self._texts[key][self.language].format(**values)
+        return self.template(key).format(**values)
+
+    def template(self, key: str) -> str:
+        """Return a sentence with the places of its values. Raises KeyError for one that does not exist."""
+        return self._texts[key][self.language]
 
     def has(self, key: str) -> bool:
         """Return whether there is such a sentence."""
-        return key in self._texts
+        return has(key)
 
     def count(self, key: str, number: int, **values: object) -> str:
         """Return the sentence for one (`<key>.one`) or for any other number (`<key>.many`)."""
         form = "one" if number == 1 else "many"
         return self(f"{key}.{form}", n=formats.number(number, self.language), **values)
+
+
+def has(key: str) -> bool:
+    """Return whether the catalogue has a sentence."""
+    return key in catalogue()
 
 
 @cache

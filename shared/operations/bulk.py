@@ -3,6 +3,8 @@
 An operation is a selection that does not change: a filter, and the newest dead letter of each place that it
 was made for. Whoever drives it walks the selection and acts on one letter after the other. Each step moves
 one letter and counts it in one script, so a process that takes over acts on none twice and counts none twice.
+The script also compares the cursor with where its caller left it: a process that was taken over from acts on
+no letter more, and a limit is never exceeded.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from events.publisher import SESSION_TTL
 from shared.operations import activity
 from shared.operations.activity import Person
 from shared.operations.dead_letters import Bounds, DeadFilter, DeadLetters, Replayed, place_of
-from shared.operations.scripts import EDITED, Mark, write
+from shared.operations.scripts import EDITED, Mark, passed, write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -218,20 +220,21 @@ class Bulk:
         """Act on what is left of the selection, one letter after the other, until the end or a stop.
 
         Yields the result of each letter. Cancelled or failed, the operation is as far as its progress says.
+        Raises OvertakenError when another process has gone on with it.
         """
         stopped = _StopSign(self._redis, operation.id)
         for lane in self._lanes:
             name = lane.operation_progress(operation.id)
             await write(self._redis, "HSET", name, "begun", f"{time.time():.0f}")
             await call(self._redis, "EXPIRE", name, KEPT_SECONDS)
-        number = 0
-        async for letter in self._left(operation):
+        number, cursors = 0, await self._cursors(operation.id)
+        async for letter in self._left(operation, cursors.copy()):
             if operation.rate and number:
                 await asyncio.sleep(1 / operation.rate)
             number += 1
             if await stopped():
                 return
-            yield await self._act(operation, letter)
+            yield await self._act(operation, letter, cursors)
         if not await stopped(now=True):
             await self._end(operation.id, "done")
 
@@ -245,20 +248,23 @@ class Bulk:
         await write(self._redis, "HSET", _key(operation_id), "state", state, "ended_at", ended)
         await call(self._redis, "SREM", RUNNING, operation_id)
 
-    async def _left(self, operation: Operation) -> AsyncIterator[DeadLetter]:
-        """Yield what no driver has acted on."""
-        selection = operation.selection
-        after: Bounds = {}
-        handled = 0
+    async def _cursors(self, operation_id: str) -> Bounds:
+        """Return the last letter of each place that a driver has acted on."""
+        cursors: Bounds = {}
         for lane in self._lanes:
-            part = _texts(await call(self._redis, "HGETALL", lane.operation_progress(operation.id)))
-            after |= {name[3:]: cursor for name, cursor in part.items() if name.startswith("at:")}
-            handled += sum(int(part.get(name, 0)) for name in ("done", "gone", "refused"))
+            part = _texts(await call(self._redis, "HGETALL", lane.operation_progress(operation_id)))
+            cursors |= {name[3:]: cursor for name, cursor in part.items() if name.startswith("at:")}
+        return cursors
+
+    async def _left(self, operation: Operation, after: Bounds) -> AsyncIterator[DeadLetter]:
+        """Yield what no driver has acted on; `after`: the cursors, which were read before this."""
+        selection = operation.selection
         wanted = selection.filter
         if wanted.limit is not None:
-            if wanted.limit <= handled:
+            left = wanted.limit - (await self.progress(operation.id)).handled
+            if left <= 0:
                 return
-            wanted = msgspec.structs.replace(wanted, limit=wanted.limit - handled)
+            wanted = msgspec.structs.replace(wanted, limit=left)
         async for letter in self.letters.find(
             wanted,
             archived=operation.kind == "restore",
@@ -268,17 +274,15 @@ class Bulk:
         ):
             yield letter
 
-    async def _act(self, operation: Operation, letter: DeadLetter) -> Replayed:
+    async def _act(self, operation: Operation, letter: DeadLetter, cursors: Bounds) -> Replayed:
         lane = keys.Keys(letter.lane)
-        progress = lane.operation_progress(operation.id)
-        cursor = f"at:{place_of(letter.agent, lane)}"
-        result = await self._acted(operation, letter, Mark(progress, cursor))
+        place = place_of(letter.agent, lane)
+        mark = Mark(lane.operation_progress(operation.id), f"at:{place}", cursors.get(place, ""))
+        result = await self._acted(operation, letter, mark)
         if result.outcome in ("gone", "refused"):
-            fields = [cursor, letter.id]
-            if result.outcome == "refused":
-                fields += [f"refusal:{letter.id}", f"{letter.id}: {result.message}"[:300]]
-            known = await write(self._redis, "HINCRBY", progress, result.outcome, 1)
-            await write(self._redis, "HSET", progress, *(fields if known <= _REFUSALS else fields[:2]))
+            why = f"{letter.id}: {result.message}"[:300] if result.outcome == "refused" else ""
+            await passed(self._redis, mark, result.outcome, letter.id, why=why, most=_REFUSALS)
+        cursors[place] = letter.id
         return result
 
     async def _acted(self, operation: Operation, letter: DeadLetter, mark: Mark) -> Replayed:

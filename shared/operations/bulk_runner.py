@@ -12,7 +12,7 @@ import structlog
 from events import scripts
 from events.connection import RedisError, Trouble, trouble_of
 from shared.operations.bulk import UnknownOperationError, lease_key
-from shared.operations.scripts import write
+from shared.operations.scripts import OvertakenError, write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -93,7 +93,7 @@ class BulkRunner:
                 async for _ in self._bulk.run(operation):
                     # so that one long operation does not hold up requests
                     await asyncio.sleep(0)
-        except (RedisError, OSError, LeaseLostError) as error:
+        except (RedisError, OSError, LeaseLostError, OvertakenError) as error:
             if trouble_of(error) in _LASTING:
                 await self._fail(operation, error)
                 return

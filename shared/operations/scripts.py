@@ -28,6 +28,7 @@ _CAUSES_KEPT = scripts.load(_HERE, "causes_kept")
 _DISCARD = scripts.load(_HERE, "discard", "cause", "progress")
 _REPLAY = scripts.load(_HERE, "replay", "cause", "progress", "session")
 _RESTORE = scripts.load(_HERE, "restore", "progress")
+_PASSED = scripts.load(_HERE, "passed", "progress")
 _ADOPT = scripts.load(_HERE, "adopt")
 _WRITE = scripts.load(_HERE, "write")
 _DECODER: Final = msgspec.msgpack.Decoder(list[Row])
@@ -96,6 +97,12 @@ class Mark(msgspec.Struct, frozen=True):
     """The key of the operation's progress in the lane of the dead letter."""
     cursor: str
     """The field of the last dead letter of the agent that the operation has seen."""
+    before: str = ""
+    """What that field holds if nobody else has gone on with the operation since the caller's last step."""
+
+
+class OvertakenError(Exception):
+    """Raised when another process has gone on with an operation; nothing was done."""
 
 
 async def replay(
@@ -114,6 +121,8 @@ async def replay(
 ) -> tuple[str, str]:
     """Move one dead letter back: ('OK', new id), ('GONE', ''), ('TOO_MANY', pairs) or ('UNREADABLE', '').
 
+    Raises OvertakenError if another process has gone on with the operation of the mark.
+
     `edited`: fields that take the place of the original ones; the dead letter then moves into the archive,
     by `who`.
     """
@@ -131,30 +140,56 @@ async def replay(
         *([mark.progress] if mark else []),
     ]
     packed = packing.pack(list(edited)) if edited else b""
-    cursor = mark.cursor if mark else ""
+    cursor, before = _cursor(mark)
     reply = await _REPLAY(
-        redis, names, [dead_id, session or "", ttl_ms, long_ttl_ms, REPLAY_PAIRS, cursor, packed, who]
+        redis, names, [dead_id, session or "", ttl_ms, long_ttl_ms, REPLAY_PAIRS, cursor, packed, who, before]
     )
+    if reply[0] == b"OVERTAKEN":
+        raise OvertakenError
     return reply[0].decode(), reply[1].decode() if len(reply) > 1 else ""
 
 
 async def discard(
     redis: Redis, lane: Keys, agent: str, dead_id: str, *, who: str = "", mark: Mark | None = None
 ) -> bool:
-    """Move one dead letter into the archive; without `who`, delete it. Returns False if it was gone."""
+    """Move one dead letter into the archive; without `who`, delete it. Returns False if it was gone.
+
+    Raises OvertakenError if another process has gone on with the operation of the mark.
+    """
     names = [lane.dead(agent), lane.dead_counts(agent), lane.dead_causes(agent), lane.archive(agent)]
     if mark:
         names.append(mark.progress)
-    return bool(await _DISCARD(redis, names, [dead_id, who, mark.cursor if mark else ""]))
+    done: int = await _DISCARD(redis, names, [dead_id, who, *_cursor(mark)])
+    if done < 0:
+        raise OvertakenError
+    return bool(done)
 
 
 async def restore(redis: Redis, lane: Keys, agent: str, archived_id: str, *, mark: Mark | None = None) -> str:
-    """Move one dead letter out of the archive; returns its new id, '' if it was gone already, or EDITED."""
+    """Move one dead letter out of the archive; returns its new id, '' if it was gone already, or EDITED.
+
+    Raises OvertakenError if another process has gone on with the operation of the mark.
+    """
     names = [lane.archive(agent), lane.dead(agent), lane.dead_counts(agent)]
     if mark:
         names.append(mark.progress)
-    new_id: bytes = await _RESTORE(redis, names, [archived_id, mark.cursor if mark else ""])
+    new_id: bytes = await _RESTORE(redis, names, [archived_id, *_cursor(mark)])
+    if new_id == b"OVERTAKEN":
+        raise OvertakenError
     return new_id.decode()
+
+
+async def passed(redis: Redis, mark: Mark, what: str, dead_id: str, *, why: str = "", most: int) -> None:
+    """Count a dead letter that an operation did not act on: gone, or refused and `why`.
+
+    `most`: sentences that are kept. Raises OvertakenError.
+    """
+    if not await _PASSED(redis, [mark.progress], [what, mark.cursor, mark.before, dead_id, most, why]):
+        raise OvertakenError
+
+
+def _cursor(mark: Mark | None) -> tuple[str, str]:
+    return (mark.cursor, mark.before) if mark else ("", "")
 
 
 async def causes(redis: Redis, lane: Keys, agent: str) -> tuple[int, str, dict[bytes, bytes]]:

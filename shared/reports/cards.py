@@ -14,6 +14,7 @@ from shared.columns.schema import Column
 from shared.columns.topics import topic_of
 from shared.columns.words import unsure_word
 from shared.reports import german
+from shared.reports.totals import is_undescribed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,6 +192,8 @@ def _facts(report: PhotoReport, where: tzinfo, *, mixed: bool) -> list[tuple[str
     item, analysis = report.item, report.analysis
     tokens = analysis.prompt_tokens + analysis.completion_tokens
     how = [analysis.model]
+    if is_undescribed(report):
+        how.append("ohne verwertbare Antwort")
     if analysis.cached:
         how.append("aus dem Zwischenspeicher")
     elif tokens:

@@ -51,6 +51,10 @@ FINAL: Final = frozenset({"file"})
 """Causes that lie in the file itself: the same file never gets through."""
 
 
+ZONES: Final[Mapping[str, str]] = MappingProxyType({"CET": "MEZ", "CEST": "MESZ"})
+"""Short names of zones that differ from the English ones of the IANA data; all others stay as they are."""
+
+
 def number(value: float, digits: int = 0) -> str:
     """Write a number with the given decimals; from five places on it gets Swiss apostrophes."""
     return _grouped(value, f".{digits}f")
@@ -86,26 +90,36 @@ def zone(name: str) -> tzinfo:
 
 
 def moment(unix: float, where: tzinfo) -> str:
-    """Write a point in time: ``12.05.2026, 14:03``."""
-    return datetime.fromtimestamp(unix, where).strftime("%d.%m.%Y, %H:%M")
+    """Write a point in time with its zone: ``12.05.2026, 14:03 MESZ``."""
+    return _with_zone(datetime.fromtimestamp(unix, where), "%d.%m.%Y, %H:%M")
 
 
 def clock(unix: float, where: tzinfo) -> str:
-    """Write a time of day: ``14:03``."""
-    return datetime.fromtimestamp(unix, where).strftime("%H:%M")
+    """Write a time of day with its zone: ``14:03 MESZ``."""
+    return _with_zone(datetime.fromtimestamp(unix, where), "%H:%M")
+
+
+def _with_zone(when: datetime, form: str) -> str:
+    zone = when.strftime("%Z")
+    return f"{when.strftime(form)} {ZONES.get(zone, zone)}"
 
 
 def iso(text: str, where: tzinfo, *, with_time: bool) -> str:
-    """Write an ISO 8601 date (and time) for people; other text stays as it is."""
+    """Write an ISO 8601 date (and time) for people; other text stays as it is.
+
+    A time that names no zone, such as a camera's, is the one of its place, and is written without a zone.
+    """
     try:
         if len(text) == 10:
             return date.fromisoformat(text).strftime("%d.%m.%Y")
         parsed = datetime.fromisoformat(text)
     except ValueError:
         return text
-    if parsed.tzinfo is not None:
-        parsed = parsed.astimezone(where)
-    return parsed.strftime("%d.%m.%Y, %H:%M" if with_time else "%d.%m.%Y")
+    if not with_time:
+        return (parsed.astimezone(where) if parsed.tzinfo else parsed).strftime("%d.%m.%Y")
+    if parsed.tzinfo is None:
+        return parsed.strftime("%d.%m.%Y, %H:%M")
+    return _with_zone(parsed.astimezone(where), "%d.%m.%Y, %H:%M")
 
 
 def value(what: FieldText, kind: ColumnKind, where: tzinfo) -> list[str]:

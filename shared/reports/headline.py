@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.reports import german
 from shared.reports.page import Figure, Slice
-from shared.reports.totals import model_costs
+from shared.reports.totals import is_local, model_costs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,12 @@ def span(facts: SessionFacts, where: tzinfo) -> str:
     start, end = german.moment(facts.created_at, where), facts.completed_at
     if end is None:
         return f"seit {start}"
-    same_day = german.moment(end, where)[:10] == start[:10]
-    return f"{start} bis {german.clock(end, where) if same_day else german.moment(end, where)} Uhr"
+    ended = german.moment(end, where)
+    if ended[:10] != start[:10]:
+        return f"{start} bis {ended}"
+    # the zone once, unless the clocks were changed in between
+    zone = ended.rpartition(" ")[2]
+    return f"{start.removesuffix(f' {zone}')} bis {german.clock(end, where)}"
 
 
 def state(facts: SessionFacts, validated: int, dead: int, pending: int) -> str:
@@ -131,7 +135,14 @@ def _cost_figure(reports: Sequence[PhotoReport]) -> Figure:
     spent = [german.money(math.fsum(costs), currency) for currency, costs in by_currency.items()]
     if spent:
         return Figure(label="Kosten", value=" + ".join(spent), note=note)
-    return Figure(label="Kosten", value=NOTHING, note=note or "lokale Analyse" * bool(reports))
+    return Figure(label="Kosten", value=NOTHING, note=note or _priceless(reports))
+
+
+def _priceless(reports: Sequence[PhotoReport]) -> str:
+    """Return why nothing is known of the cost."""
+    if reports and all(is_local(report) for report in reports):
+        return "lokale Analyse"
+    return "Preis nicht bekannt" if reports else ""
 
 
 def slices(cards: Sequence[Card], dead: int, pending: int) -> list[Slice]:

@@ -109,6 +109,8 @@ class Page(Record, frozen=True, kw_only=True):
     made: str
     local_model: bool
     """Photos were described by the local analyzer, which knows nothing of building."""
+    undescribed: str = ""
+    """How many photos a vision service described in no usable way, in a sentence; '' for none."""
 
 
 def render(page: Page) -> bytes:

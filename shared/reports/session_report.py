@@ -15,7 +15,7 @@ from shared.reports.cards import card, link
 from shared.reports.page import Bar, CostView, DeadView, Page, render
 from shared.reports.photo_report import photos_of_session, session_prefix
 from shared.reports.thumbnail import thumbnail
-from shared.reports.totals import agent_times, model_costs
+from shared.reports.totals import agent_times, is_local, is_undescribed, model_costs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,8 +135,8 @@ def _build(
             cards=cards,
             states=headline.states(cards),
             made=german.moment(now, where),
-            # A service counts tokens, also for an answer from the cache; a classifier has none.
-            local_model=any(not report.analysis.prompt_tokens for report in reports),
+            local_model=any(is_local(report) for report in reports),
+            undescribed=_undescribed(reports),
         )
     )
 
@@ -172,6 +172,19 @@ def _bars(reports: Sequence[PhotoReport]) -> list[Bar]:
         )
         for line in times
     ]
+
+
+def _undescribed(reports: Sequence[PhotoReport]) -> str:
+    """Return a sentence about the photos for which a vision service's answer was of no use."""
+    count = sum(is_undescribed(report) for report in reports)
+    if not count:
+        return ""
+    photos = "1 Foto" if count == 1 else f"{german.number(count)} Fotos"
+    return (
+        f"Ohne verwertbare Antwort der Bildanalyse: {photos}. Die Antwort war nicht lesbar, oder das Modell"
+        " war sich bei keiner Spalte sicher; die Angaben dieser Fotos stammen nicht aus dem Bild. Tokens und"
+        " Kosten fielen trotzdem an."
+    )
 
 
 def _costs(reports: Sequence[PhotoReport]) -> list[CostView]:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from events import topology
 from events.types import Record
+from shared.columns import needs
+from shared.columns.schema import Column
+from shared.columns.topics import topic_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from shared.reports.photo_report import PhotoReport
+
+
+LOCAL_MODEL: Final = "efficientnet-lite0"
+"""The local analyzer's model (`shared.vision.local.model`). Only its name says that no service was asked: a
+service need not report tokens, and an answer that was kept counts none."""
 
 
 class AgentTime(Record, frozen=True, kw_only=True):
@@ -85,6 +93,28 @@ def model_costs(reports: Iterable[PhotoReport]) -> list[ModelCost]:
             )
         )
     return sorted(lines, key=lambda line: (-line.photos, line.model))
+
+
+def is_local(report: PhotoReport) -> bool:
+    """Return whether the local analyzer described the photo."""
+    return report.analysis.model == LOCAL_MODEL
+
+
+def is_undescribed(report: PhotoReport) -> bool:
+    """Return whether a vision service was asked and no column got a value from its answer.
+
+    Then the answer could not be read, or the model was sure of nothing. A hint about people does not count:
+    it comes from the search for faces on our side.
+    """
+    asked = [
+        field
+        for field in report.fields
+        if field.source == "vision"
+        and topic_of(Column(name=field.column, display_name=field.display_name, kind=field.kind)) != "people"
+    ]
+    unsure = any(need.code == needs.UNSURE for need in report.needs_person)
+    was_asked = bool(asked) or unsure or report.analysis.prompt_tokens > 0
+    return was_asked and not is_local(report) and not any(field.confidence for field in asked)
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

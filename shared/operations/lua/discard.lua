@@ -2,7 +2,9 @@
 -- Moves one dead letter into the archive, or deletes it, and counts it no more.
 --   KEYS  1 dead-letter stream   2 dead letters by reason   3 dead letters by cause   4 archive   5 progress, if any
 --   ARGV  1 dead letter id   2 who discards it, or '' to delete it   3 cursor of the agent in the progress, or ''
---   ->    1, or 0 if it was gone already
+--         4 where the caller left that cursor, or ''
+--   ->    1, or 0 if it was gone already, or -1 if another process has gone on with the operation
+if ARGV[3] ~= '' and overtaken(KEYS[5], ARGV[3], ARGV[4]) then return -1 end
 local MOST = 7000 -- words one XADD takes from a script
 local e = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 if not e then return 0 end

@@ -6,7 +6,10 @@
 --   ARGV  1 dead letter id   2 session id or ''   3 session ttl (ms)   4 the same in flight (ms)   5 most pairs
 --         6 cursor of the agent in the progress, or ''
 --         7 packed fields of the entry in the place of the original ones, or ''   8 who edited them
+--         9 where the caller left that cursor, or ''
 --   ->    {'OK', new entry id} | {'GONE'} | {'TOO_MANY', pairs} | {'UNREADABLE'}
+--         | {'OVERTAKEN'}: another process has gone on with the operation
+if ARGV[6] ~= '' and overtaken(KEYS[#KEYS], ARGV[6], ARGV[9]) then return { 'OVERTAKEN' } end
 local e = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
 if #e == 0 then return { 'GONE' } end
 local f, kept = {}, {}

@@ -2,7 +2,10 @@
 -- Moves one discarded dead letter back; it gets a new id, because ids of a stream only grow.
 --   KEYS  1 archive   2 dead-letter stream   3 dead letters by reason   4 progress, if any
 --   ARGV  1 id in the archive   2 cursor of the agent in the progress, or ''
---   ->    its new id, or '' if it was gone already, or 'EDITED': the photo is on its way again with another event
+--         3 where the caller left that cursor, or ''
+--   ->    its new id, or '' if it was gone already, or 'EDITED': the photo is on its way again with another event,
+--         or 'OVERTAKEN': another process has gone on with the operation
+if ARGV[2] ~= '' and overtaken(KEYS[4], ARGV[2], ARGV[3]) then return 'OVERTAKEN' end
 local e = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 if not e then return '' end
 local reason, kept = 'unknown', {}

@@ -13,7 +13,7 @@ from console.pages.texts import LANGUAGES, catalogue, chosen
 from events import topology
 
 HERE = Path(texts.__file__).parent
-SOURCES = [*HERE.glob("*.py"), *(HERE / "templates").glob("*.html")]
+SOURCES = [*HERE.glob("*.py"), *(HERE / "templates").glob("*.html"), HERE.parent / "agent_state.py"]
 SAID = "\n".join(path.read_text("utf-8") for path in SOURCES)
 
 
@@ -36,7 +36,7 @@ def test_every_counted_sentence_has_both_numbers() -> None:
 
 
 def test_every_sentence_that_a_page_names_exists() -> None:
-    named = set(re.findall(r"""\bt\(\s*['"]([\w. ]+)['"]\s*[,)]""", SAID))
+    named = set(re.findall(r"""\b(?:t|says)\(\s*['"]([\w. ]+)['"]\s*[,)]""", SAID))
     named |= set(re.findall(r"""RefusedError\(\s*['"]([\w.]+)['"]""", SAID))
     counted = set(re.findall(r"""\bn\(\s*['"]([\w.]+)['"]\s*,""", SAID))
     assert len(named) > 100
@@ -46,7 +46,7 @@ def test_every_sentence_that_a_page_names_exists() -> None:
 
 def test_no_sentence_is_left_over() -> None:
     prefixes = set(re.findall(r"""['"]([\w.]+\.)['"] ~""", SAID)) | set(
-        re.findall(r"""f['"](\w+\.)\{""", SAID)
+        re.findall(r"""f['"]([\w.]+\.)\{""", SAID)
     )
     named = set(re.findall(r"""['"]([\w]+\.[\w. ]+)['"]""", SAID))
     counted = set(re.findall(r"""\bn\(\s*['"]([\w.]+)['"]\s*,""", SAID))

@@ -19,6 +19,7 @@ from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.operations.editing import InvalidEditError, data_of, replay_edited
 from shared.operations.in_use import in_use
 from shared.operations.letter_index import LetterIndex
+from shared.operations.scripts import OvertakenError
 from shared.settings import Settings
 from tests.console.pipeline import KEYS, TRACEPARENT, dies
 from tests.shared.delivery.harness import until
@@ -282,6 +283,59 @@ async def test_a_limit_counts_over_all_drivers(redis: Redis, client: PlainRedis)
         pass
     assert (await bulk.progress(operation.id)).done == 4
     assert client.xlen(KEYS.dead(AGENT)) == 6
+
+
+@pytest.mark.parametrize("kind", ["replay", "discard", "restore"])
+@pytest.mark.parametrize("limit", [4, None])
+async def test_a_driver_that_was_taken_over_from_acts_on_no_letter_more(
+    redis: Redis, client: PlainRedis, kind: Kind, limit: int | None
+) -> None:
+    _die(client, 6)
+    bulk = Bulk(redis)
+    if kind == "restore":
+        archiving = await bulk.start("discard", await bulk.select(DeadFilter(), "discard"), ME)
+        await _run(redis, bulk, archiving)
+    selection = await bulk.select(DeadFilter(limit=limit), kind)
+    operation = await bulk.start(kind, selection, ME)
+    slow = bulk.run(operation)
+    await anext(slow)
+    # its lease ran out, and another process goes on: up to the limit, or for a while
+    other = bulk.run(operation)
+    for _ in range(3):
+        await anext(other)
+    before = (
+        client.xlen(KEYS.dead(AGENT)),
+        client.xlen(KEYS.archive(AGENT)),
+        await bulk.progress(operation.id),
+    )
+    with pytest.raises(OvertakenError):
+        await anext(slow)
+    after = client.xlen(KEYS.dead(AGENT)), client.xlen(KEYS.archive(AGENT)), await bulk.progress(operation.id)
+    assert after == before
+    assert after[2].done == 4
+    assert len([one async for one in other]) == (0 if limit else 2)
+
+
+async def test_a_letter_that_is_gone_is_counted_by_one_of_two_drivers(
+    redis: Redis, client: PlainRedis
+) -> None:
+    first, second, *_ = _die(client, 3)
+    bulk = Bulk(redis)
+    operation = await bulk.start("replay", await bulk.select(DeadFilter(), "replay"), ME)
+    one, two = bulk.run(operation), bulk.run(operation)
+    # both have read the list before the letters go
+    assert (await anext(one)).letter.id == first
+    waiting = bulk._left(operation, await bulk._cursors(operation.id))
+    letter = await anext(waiting)
+    assert letter.id == second
+    client.xdel(KEYS.dead(AGENT), second)
+    assert (await anext(one)).outcome == "gone"
+    with pytest.raises(OvertakenError):
+        await bulk._act(operation, letter, {AGENT: first})
+    progress = await bulk.progress(operation.id)
+    assert (progress.done, progress.gone) == (1, 1)
+    await waiting.aclose()  # type: ignore[attr-defined]  # it is a generator
+    assert [result.outcome async for result in two] == ["replayed"]
 
 
 async def test_an_edited_event_is_new_notes_its_origin_and_keeps_the_trace(redis: Redis, client: Any) -> None:

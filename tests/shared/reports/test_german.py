@@ -66,7 +66,9 @@ def test_sizes() -> None:
         (12500.5, "number", ["12\N{RIGHT SINGLE QUOTATION MARK}500.5"]),
         ("2026-05-12", "date", ["12.05.2026"]),
         ("2026-05-11T22:30:00Z", "date", ["12.05.2026"]),
-        ("2026-05-12T12:00:00Z", "date_time", ["12.05.2026, 14:00"]),
+        ("2026-05-12T12:00:00Z", "date_time", ["12.05.2026, 14:00 MESZ"]),
+        # a camera's clock names no zone: none is invented
+        ("2026-05-12T12:00:00", "date_time", ["12.05.2026, 12:00"]),
         ("Frühling", "date", ["Frühling"]),
     ],
 )
@@ -75,5 +77,5 @@ def test_values(value: FieldText, kind: ColumnKind, words: list[str]) -> None:
 
 
 def test_a_zone_that_the_machine_does_not_know_is_utc() -> None:
-    assert german.moment(0, german.zone("Europe/Nowhere")) == "01.01.1970, 00:00"
-    assert german.moment(0, ZURICH) == "01.01.1970, 01:00"
+    assert german.moment(0, german.zone("Europe/Nowhere")) == "01.01.1970, 00:00 UTC"
+    assert german.moment(0, ZURICH) == "01.01.1970, 01:00 MEZ"

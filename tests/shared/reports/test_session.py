@@ -14,10 +14,12 @@ import pytest
 import shared.reports.session_report as session_module
 from events.identities import PhotoId, SessionId, Sha256, StoreUrl
 from events.types import Analysis, NeedsPerson
+from shared.reports import totals
 from shared.reports.facts import PostponedPhoto, SessionFacts
 from shared.reports.page import LIST_AT_ONCE, render
 from shared.reports.photo_report import FieldReport, PhotoReport, write_photo_report
 from shared.reports.session_report import WrittenReport, write_session_report
+from shared.vision.local import model as local_model
 from tests.shared.reports.markup import Markup
 from tests.shared.reports.sample import SESSION, Letter, fill, letters, photo_report
 
@@ -229,7 +231,7 @@ async def test_costs_and_times_are_added_up(store: BlobStore) -> None:
     page, _ = await _page(store, facts)
     assert "KostenCHF 0.5012\N{RIGHT SINGLE QUOTATION MARK}500 Tokens" in page.text()
     assert "Dauer1 min 30 s45.0 s je Foto" in page.text()
-    assert "12.05.2026, 14:46 bis 14:48 Uhr" in page.text()
+    assert "12.05.2026, 14:46 bis 14:48 MESZ" in page.text()
     assert "Bild beschreiben" in page.text("ablauf")
     assert len([rect for rect in page.all("rect") if rect.get("class") == "median"]) == 5
     assert "lokale Analysator" not in page.text("ablauf")
@@ -242,6 +244,51 @@ async def test_the_local_analyzer_is_called_what_it_is(store: BlobStore) -> None
     page, _ = await _page(store, SessionFacts(session_id=SESSION))
     assert "Der lokale Analysator erkennt Gegenstände" in page.text("ablauf")
     assert "Kosten\N{EN DASH}lokale Analyse" in page.text()
+
+
+async def test_an_answer_of_which_nothing_can_be_used_is_no_result_and_no_local_analysis(
+    store: BlobStore,
+) -> None:
+    good = _fine(1, photo_id=PhotoId("p-good"))
+    fields = [
+        msgspec.structs.replace(field, value=None, sent=None, stored=None, source=None, confidence=None)
+        if field.source == "vision"
+        else field
+        for field in good.fields
+    ]
+    unsure = NeedsPerson(column="Bauphase", reason="Die Bildanalyse gab keinen lesbaren Wert.", code="unsure")
+    analysis = Analysis(model="gpt-4o", prompt_version="3")
+    bad = msgspec.structs.replace(
+        good,
+        photo_id=PhotoId("p-bad"),
+        fields=fields,
+        needs_person=[unsure],
+        verdict="needs_person",
+        analysis=analysis,
+        cost=None,
+    )
+    for report in (good, bad):
+        await write_photo_report(store, report)
+    page, written = await _page(store, SessionFacts(session_id=SESSION))
+    assert "Ohne verwertbare Antwort der Bildanalyse: 1 Foto." in page.text("ablauf")
+    assert (await store.get(written.report_ref)).count(b"gpt-4o, ohne verwertbare Antwort") == 1
+    assert "lokale" not in page.text()
+
+
+async def test_a_kept_answer_and_a_service_that_counts_no_tokens_are_no_local_analysis(
+    store: BlobStore,
+) -> None:
+    for place, cached in enumerate((True, False)):
+        analysis = Analysis(model="gpt-4o", prompt_version="3", cached=cached)
+        report = _fine(place, analysis=analysis, cost=None, photo_id=PhotoId(f"p-{place}"))
+        await write_photo_report(store, report)
+    page, _ = await _page(store, SessionFacts(session_id=SESSION))
+    assert "lokale" not in page.text()
+    assert "Preis nicht bekannt" in page.text()
+
+
+def test_the_local_model_is_known_by_its_name() -> None:
+    assert totals.LOCAL_MODEL == local_model.MODEL
 
 
 async def test_alike_reasons_of_a_photo_stand_together(store: BlobStore) -> None:
