@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import pytest
 
+from events.intake import COMMAND_SOURCE
 from shared.operations import webhooks
 from shared.webhooks import endpoints
 from tests.consumers.test_webhook_notifier import empty, queue
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 PAGE: Final = pages.page("webhooks.md")
+SHELL: Final = "\n".join(re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
 LISTENING: Final = re.compile(rb"listening on port (\d+)\n")
 
 
@@ -107,6 +109,13 @@ async def _takes_real_notices_alone(redis: Redis, redis_url: str, tool: str, fol
         statuses = [await _posted(example.url, headers) for headers in FORGED]
     assert statuses == [400] * len(FORGED)
     assert await redis.xlen("erni:dead:webhook_notifier") == 0
+
+
+def test_the_page_registers_the_source_that_its_command_publishes_with() -> None:
+    assert f"erni webhook add http://127.0.0.1:8000/ --source {COMMAND_SOURCE}\n" in SHELL
+    assert "erni publish .erni/sample.jpg\n" in SHELL
+    assert '"PORT", "8000"' in printed("python")
+    assert "process.env.PORT ?? 8000" in printed("js")
 
 
 FORGED: Final[list[dict[str, str]]] = [
