@@ -15,6 +15,7 @@ _ENVIRONMENTS = {
     "cloudevents": "cloudevents==2.2.0",
     "kubernetes": "kubernetes-validate==1.37.0",
     "schemathesis": "schemathesis==4.32.5",
+    "standardwebhooks": "standardwebhooks==1.1.0",
 }
 
 

@@ -41,11 +41,12 @@ COMMANDS: Final = {
     "console": ("console", "a link that signs in to the web console, once"),
     "key": ("key", "keys for publishing and reading over HTTP: add, list, remove"),
     "webhook": ("webhook", "notices over HTTP when photos end: add, list, remove, rotate, enable"),
+    "mcp": ("mcp", "tools for an assistant: it looks, and changes nothing"),
 }
 """Each command, the module of `console.commands` that has it, and what it does in a line."""
 _OURS: Final = ("console", "consumers", "events", "sandbox", "shared")
-_LOCAL: Final = ("demo", "up")
-"""Commands that need the embedded services."""
+_EXTRAS: Final = {"demo": "local", "up": "local", "mcp": "mcp"}
+"""Commands that need more than the extra `console`: the embedded services, the SDK of MCP."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -131,7 +132,7 @@ def _run(options: argparse.Namespace, output: Output) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in _OURS:
             raise
-        extra = "local" if options.command in _LOCAL else "console"
+        extra = _EXTRAS.get(options.command, "console")
         missing = (
             f"{error.name} is not installed: this command needs more than the contract for upstream systems."
             f" Install it with: pip install 'erni-foto-agency[{extra}]'"

@@ -28,9 +28,18 @@ NODE_CLOUDEVENTS: Final = "node-cloudevents"
 """Node with the npm package `cloudevents`, the official SDK, likewise."""
 NODE_IOREDIS: Final = "node-ioredis"
 """Node with the npm package `ioredis`, likewise."""
-_NODE_PACKAGES: Final = {NODE_REDIS: "redis", NODE_CLOUDEVENTS: "cloudevents", NODE_IOREDIS: "ioredis"}
+NODE_STANDARDWEBHOOKS: Final = "node-standardwebhooks"
+"""Node with the npm package `standardwebhooks`, the official verifier, likewise."""
+_NODE_PACKAGES: Final = {
+    NODE_REDIS: "redis",
+    NODE_CLOUDEVENTS: "cloudevents",
+    NODE_IOREDIS: "ioredis",
+    NODE_STANDARDWEBHOOKS: "standardwebhooks",
+}
 PYTHON_CLOUDEVENTS: Final = "python-cloudevents"
 """A Python with the official SDK of CloudEvents, in an environment that `.ci/run` makes."""
+PYTHON_STANDARDWEBHOOKS: Final = "python-standardwebhooks"
+"""A Python with the official verifier of Standard Webhooks, likewise."""
 SCHEMATHESIS: Final = "schemathesis"
 """A program that sends what an OpenAPI document allows, likewise."""
 NODE_MODULES: Final = ROOT / ".cache" / "node" / "node_modules"
@@ -40,6 +49,7 @@ KUBERNETES: Final = "kubernetes-validate"
 """The schemas of Kubernetes, which `.ci/run` installs below `.cache/kubernetes`; the path is a Python's."""
 _OF_CACHE: Final = {
     PYTHON_CLOUDEVENTS: ROOT / ".cache" / "cloudevents" / "bin" / "python",
+    PYTHON_STANDARDWEBHOOKS: ROOT / ".cache" / "standardwebhooks" / "bin" / "python",
     SCHEMATHESIS: ROOT / ".cache" / "schemathesis" / "bin" / "schemathesis",
     REDIS_8: ROOT / ".cache" / "redis-8" / "redis-server",
     KUBERNETES: ROOT / ".cache" / "kubernetes" / "bin" / "python",

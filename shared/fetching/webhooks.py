@@ -100,13 +100,22 @@ class Posts:
                     async with asyncio.timeout(_REST_SECONDS):
                         await answer.content.read(_REST_BYTES)
                 _judge(answer)
-        except ssl.SSLCertVerificationError as error:
+        except aiohttp.ClientConnectorCertificateError as error:
             # it may be renewed before the schedule is over
-            raise TransientError("this machine does not trust the endpoint's certificate") from error
+            raise TransientError(
+                f"this machine does not trust the endpoint's certificate ({_why(error.certificate_error)}):"
+                " the receiver needs another one, or the notifier its authority (SSL_CERT_FILE)"
+            ) from error
         except aiohttp.ClientConnectorError as error:
             if not isinstance(error.os_error, AddressRefusedError):
                 raise
             raise PermanentError(_private(url)) from error
+
+
+def _why(error: Exception) -> str:
+    """Return why a certificate is refused, in the words of OpenSSL: self-signed, expired, another host."""
+    said = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
+    return said.rstrip(".") or "no reason given"
 
 
 def _private(url: URL) -> str:

@@ -18,6 +18,7 @@ from shared.telemetry.metrics import (
     REDIS_MEMORY_LIMIT,
     REDIS_MEMORY_USED,
     REDIS_REFUSED,
+    WEBHOOKS_WAITING,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ async def keep(redis: Redis, stage: Stage, metrics: AgentMetrics, lanes: Sequenc
             if topology.INTAKE in stage.reads:
                 PUBLISH_REFUSED.set(sum([int(await redis.get(lane.refused) or 0) for lane in lanes]))
                 await _note_memory(redis)
+                await _note_notices(redis, lanes)
         except (RedisError, OSError) as error:
             _log.debug("numbers not read", error=str(error)[:200])
         else:
@@ -76,6 +78,15 @@ async def _note_memory(redis: Redis) -> None:
         errors: dict[str, Any] = await call(server, "INFO", "errorstats")
         refused += errors.get("errorstat_OOM", {}).get("count", 0)
     REDIS_REFUSED.set(refused)
+
+
+async def _note_notices(redis: Redis, lanes: Sequence[Keys]) -> None:
+    """Note how many notices wait. Not the notifier itself, which may be what is missing."""
+    waiting = 0
+    for lane in lanes:
+        waiting += sum([await redis.xlen(lane.stream(name)) for name in topology.NOTIFIER.streams])
+        waiting += await redis.zcard(lane.delayed(topology.NOTIFIER.agent))
+    WEBHOOKS_WAITING.set(waiting)
 
 
 class DeadByReason:

@@ -225,6 +225,11 @@ PUBLISH_REFUSED: Final = Gauge(
     "Publishes refused because the first stream was full, since Redis began to count; take max.",
     registry=REGISTRY,
 )
+WEBHOOKS_WAITING: Final = Gauge(
+    "erni_webhooks_waiting",
+    "Notices that wait for the notifier, those that were postponed too; the same in every process, take max.",
+    registry=REGISTRY,
+)
 REDIS_MEMORY_USED: Final = Gauge(
     "erni_redis_memory_used_bytes",
     "Memory that Redis uses for data; the same in every process, take max.",

@@ -126,6 +126,10 @@ class Evidence:
     """With web hooks: the ids of the ends of what the upstream submitted."""
     notices: Counter[str] = field(default_factory=Counter)
     """The ids that the web hook took, and how often."""
+    revived: Counter[str] = field(default_factory=Counter)
+    """Likewise at the endpoint that was dead while there was trouble."""
+    dropped: int = 0
+    """Requests that it dropped while it was dead."""
     bodies: dict[str, int] = field(default_factory=dict)
     """How many different bodies came under an id."""
     unsigned: list[str] = field(default_factory=list)
@@ -194,7 +198,7 @@ async def _heard(here: World, evidence: Evidence) -> None:
         async for _, flat in _entries(admin, stream)
         if (pairs := _pairs(flat)).get(b"ernisource") == SOURCE.encode()
     }
-    evidence.notices = heard.got
+    evidence.notices, evidence.revived, evidence.dropped = heard.got, heard.revived, heard.refused
     evidence.bodies = {name: len(bodies) for name, bodies in heard.bodies.items()}
     evidence.unsigned = heard.wrong
     evidence.undelivered = [

@@ -35,7 +35,7 @@ def test_every_kind_of_trouble_with_light_agents_loses_and_doubles_nothing() -> 
     )
 
 
-def test_every_end_is_delivered_to_a_web_hook_that_fails_now_and_then() -> None:
+def test_every_end_is_delivered_to_a_web_hook_that_fails_now_and_then_and_to_one_that_was_dead() -> None:
     verdict = must_be_green(Plan(seed=4, duration=20.0, hooks=True))
     [notices] = [check for check in verdict.checks if check.name == "notices"]
     assert int(notices.looked_at.split()[0]) > 200

@@ -69,6 +69,17 @@ def test_a_web_hook_that_is_off_says_why_and_how_to_go_on(erni: Callable[..., Ra
     assert client.hget("erni:{webhooks}", name)
 
 
+def test_a_web_hook_that_fails_says_since_when_and_why(erni: Callable[..., Ran], client: Redis) -> None:
+    name, _ = erni(*ADD).out.split()
+    why = "this machine does not trust the endpoint's certificate (certificate has expired)"
+    client.hset(f"erni:{{webhooks}}:{name}", mapping={"failing_since": "1780000000.000", "error": why})
+    ran = erni("webhook", "list")
+    assert f"{name}  failing" in ran.out
+    assert f"failing since 2026-05-28 20:26:40Z: {why}" in ran.err
+    (hook,) = erni("webhook", "list", "--json").document["webhooks"]
+    assert (hook["state"], hook["error"]) == ("failing", why)
+
+
 def test_a_removed_one_is_gone_and_an_unknown_one_is_named(erni: Callable[..., Ran], client: Redis) -> None:
     name, _ = erni(*ADD).out.split()
     assert erni("webhook", "remove", name).code == 0

@@ -395,7 +395,7 @@ async def test_the_notice_of_a_removed_web_hook_ends_in_silence(redis: Redis, re
 
 
 @asynccontextmanager
-async def notifier(redis_url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def notifier(redis_url: str, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """The notifier as a process of its own; killed at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -410,6 +410,7 @@ async def notifier(redis_url: str) -> AsyncIterator[asyncio.subprocess.Process]:
             "METRICS_PORT": "0",
             "ENABLE_TRACING": "false",
             "LEASE_SECONDS": "1",
+            **more,
         },
     )
     try:

@@ -28,6 +28,7 @@ PARTS: Final = {
     "shared": ("agents", "azure", "vision-local", "vision-faces"),
     "sandbox": ("local",),
     "console": ("local",),
+    "console/mcp": ("mcp",),
 }
 """Folder → the extras with which it has to work; a folder inside another is looked at alone."""
 

@@ -151,3 +151,19 @@ async def test_a_full_redis_shows_its_limit_and_counts_what_it_refuses(own_redis
         assert REGISTRY.get_sample_value("erni_redis_memory_limit_bytes") == limit
         assert (REGISTRY.get_sample_value("erni_redis_memory_used_bytes") or 0) > limit
         await client.config_set("maxmemory", 0)
+
+
+async def test_the_notices_that_wait_are_counted_by_an_agent_that_is_not_the_notifier(
+    redis: Redis, redis_url: str
+) -> None:
+    async def do(photo: PhotoSubmitted) -> SchemaExtracted:
+        raise AssertionError(photo)
+
+    async def counted() -> bool:
+        return REGISTRY.get_sample_value("erni_webhooks_waiting") == 3
+
+    for _ in range(2):
+        await call(redis, "XADD", LANE.stream("webhook.queued"), "*", "data", "{}")
+    await call(redis, "ZADD", LANE.delayed("webhook_notifier"), 4e12, b"postponed")
+    async with running(settings_for(redis_url), do):
+        await until(counted)

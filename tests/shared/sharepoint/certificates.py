@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def self_signed(path: Path, *, password: bytes | None = None) -> Path:
-    """A certificate for loopback, its own authority, and its key, in one PEM file."""
+def self_signed(path: Path, *, password: bytes | None = None, host: str = "") -> Path:
+    """A certificate for loopback, or for a host name, its own authority, and its key, in one PEM file."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host or "localhost")])
     now = datetime.now(UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    loopback = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    names = [x509.DNSName(host)] if host else loopback
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

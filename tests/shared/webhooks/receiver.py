@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,7 @@ from tests.shared.delivery.harness import settings_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from redis.asyncio import Redis
 
@@ -85,17 +87,21 @@ def says(status: int, headers: Mapping[str, str] | None = None) -> Answer:
 
 
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
-    """A receiver that runs."""
+async def receiving(certificate: Path | None = None) -> AsyncIterator[Receiver]:
+    """A receiver that runs; `certificate`: with TLS, a PEM file with certificate and key."""
     receiver = Receiver()
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", receiver.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, HOST, 0)
+    tls = None
+    if certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+    site = web.TCPSite(runner, HOST, 0, ssl_context=tls)
     await site.start()
     port = runner.addresses[0][1]
-    receiver.url = f"http://{HOST}:{port}"
+    receiver.url = f"{'https' if tls else 'http'}://{HOST}:{port}"
     try:
         yield receiver
     finally:
