@@ -47,8 +47,9 @@ format: $(INSTALLED) ## format the code, and make the fixes that are safe
 	$(BIN)/ruff format .
 
 .PHONY: chaos
-chaos: $(INSTALLED) ## cause faults and check that nothing is lost (SEED=… repeats a run, DURATION=… is in seconds)
-	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(DURATION),--duration $(DURATION))
+chaos: $(INSTALLED) ## cause faults, check that nothing is lost (SEED=… repeats a run, DURATION=… seconds, TOPOLOGY=cluster|sentinel)
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(DURATION),--duration $(DURATION)) \
+		$(if $(TOPOLOGY),--topology $(TOPOLOGY)) $(if $(WAIT_REPLICAS),--wait-replicas $(WAIT_REPLICAS))
 
 .PHONY: bench
 bench: $(INSTALLED) ## measure every figure of docs/performance.md; write benchmarks/results/

@@ -14,8 +14,9 @@ import uvloop
 from rich.console import Console
 
 from tests.chaos import bugs, checker, table
-from tests.chaos.run import Plan, run
+from tests.chaos.run import Plan, on_several, run
 from tests.chaos.schedule import KINDS
+from tests.chaos.several import SEVERAL
 from tests.chaos.submitter import Mix
 
 if TYPE_CHECKING:
@@ -53,9 +54,31 @@ def main() -> int:
         action="store_true",
         help="the run whose figures are published: some 15 minutes, 25,000 photos",
     )
+    parser.add_argument("--topology", choices=tuple(SEVERAL), help="several servers, which fail over")
+    parser.add_argument(
+        "--wait-replicas",
+        type=int,
+        default=1,
+        metavar="N",
+        help="WAIT_REPLICAS with --topology (default 1); with 0 the lost tail is counted",
+    )
     parser.add_argument("--json", action="store_true", help="the result as JSON")
     given = parser.parse_args()
     seed = random.randrange(1_000_000) if given.seed is None else given.seed
+    plan = plan_of(given, seed)
+    if given.big:
+        plan = msgspec.structs.replace(plan, duration=_BIG_SECONDS, kinds=_BIG_KINDS, rate=_BIG_RATE)
+    sys.stderr.write(f"seed {seed}, {plan.duration:g} s\n")
+    verdict = checker.check(uvloop.run(_interruptible(plan)))
+    if given.json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode() + "\n")
+    else:
+        table.show(verdict, Console())
+    return 0 if verdict.green else 1
+
+
+def plan_of(given: argparse.Namespace, seed: int) -> Plan:
+    """Return what the command line asks for."""
     plan = Plan(
         seed=seed,
         duration=given.duration,
@@ -67,15 +90,10 @@ def main() -> int:
         hooks=given.hooks,
         mix=Mix(die=0, refuse=0) if given.real or given.good else Mix(),
     )
-    if given.big:
-        plan = msgspec.structs.replace(plan, duration=_BIG_SECONDS, kinds=_BIG_KINDS, rate=_BIG_RATE)
-    sys.stderr.write(f"seed {seed}, {plan.duration:g} s\n")
-    verdict = checker.check(uvloop.run(_interruptible(plan)))
-    if given.json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode() + "\n")
-    else:
-        table.show(verdict, Console())
-    return 0 if verdict.green else 1
+    if given.topology:
+        kinds = plan.kinds if given.only else SEVERAL[given.topology].kinds
+        plan = on_several(plan, given.topology, wait_replicas=given.wait_replicas, kinds=kinds)
+    return plan
 
 
 if __name__ == "__main__":

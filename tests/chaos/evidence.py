@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,14 +17,13 @@ from events.types import SessionReported, Step
 from shared.delivery import packing
 from shared.delivery.dead_letter import DeadLetter, read_letter
 from tests.chaos import aof
+from tests.chaos.several import Several
 from tests.key_leaks import leaked_keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from redis.asyncio import Redis
-
-    from tests.chaos.herd import Herd, Process
+    from tests.chaos.herd import Process
     from tests.chaos.nemesis import Interval, Nemesis, TakeOver
     from tests.chaos.real import Traced
     from tests.chaos.run import Plan, World
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 SOURCE: Final = "erni"
 """Of all that the submitter publishes: it names none."""
-_KEYS: Final = keys.Keys()
 _PAGE: Final = 1000
 
 
@@ -141,23 +140,22 @@ class Evidence:
 
 async def gather(here: World, nemesis: Nemesis, *, left: list[str], drain_seconds: float) -> Evidence:
     """Look at everything; ends the agents and the server."""
-    admin = here.server.admin
-    strangers = await _strangers(admin, here.herd)
+    strangers = await _strangers(here)
     late = await here.herd.stop()
     evidence = Evidence(
         plan=here.plan,
         seed=here.plan.seed,
         photos=here.submitter.everything,
         nonsense=here.submitter.nonsense,
-        validated=[_validated(flat) async for _, flat in _entries(admin, topology.VALIDATED)],
-        reported=Counter([_reported(flat) async for _, flat in _entries(admin, "session.reported")]),
-        buried=[letter async for letter in _buried(admin)],
-        sessions=await _sessions(admin),
+        validated=[_validated(flat) async for _, flat in _entries(here, topology.VALIDATED)],
+        reported=Counter([_reported(flat) async for _, flat in _entries(here, "session.reported")]),
+        buried=[letter async for letter in _buried(here)],
+        sessions=await _sessions(here),
         left=left,
-        pending=await _pending(admin, here.herd.agents),
+        pending=await _pending(here),
         leaks=await asyncio.to_thread(_leaks, here),
         strangers=strangers,
-        stayed=await _stayed(admin, here.herd.agents),
+        stayed=await _stayed(here),
         late=[f"{process.agent} (pid {process.pid})" for process in late],
         handed=aof.HandOffs(),
         effects=here.effects.taken,
@@ -176,7 +174,7 @@ async def gather(here: World, nemesis: Nemesis, *, left: list[str], drain_second
         evidence.traced = await here.real.traced(entry.trace_id for entry in evidence.validated)
     if here.plan.hooks:
         await _heard(here, evidence)
-    if here.server.disk is None:
+    if here.server.disk_refused:
         evidence.notes.append(f"full disk was NOT tried: {here.server.disk_refused}")
     evidence.notes.append(
         f"power cuts took {nemesis.bytes_lost} unsynced bytes;"
@@ -191,31 +189,31 @@ async def gather(here: World, nemesis: Nemesis, *, left: list[str], drain_second
 
 
 async def _heard(here: World, evidence: Evidence) -> None:
-    admin, heard = here.server.admin, here.hooks
+    heard = here.hooks
     evidence.ends = {
         pairs[b"id"].decode()
         for stream in topology.PUBLIC
-        async for _, flat in _entries(admin, stream)
+        async for _, flat in _entries(here, stream)
         if (pairs := _pairs(flat)).get(b"ernisource") == SOURCE.encode()
     }
     evidence.notices, evidence.revived, evidence.dropped = heard.got, heard.revived, heard.refused
     evidence.bodies = {name: len(bodies) for name, bodies in heard.bodies.items()}
     evidence.unsigned = heard.wrong
     evidence.undelivered = [
-        _pairs(flat)[b"message"].decode() async for _, flat in _entries(admin, "dead:webhook_notifier")
+        _pairs(flat)[b"message"].decode() async for _, flat in _entries(here, "dead:webhook_notifier")
     ]
 
 
-async def _entries(admin: Redis, stream: str) -> AsyncIterator[tuple[bytes, list[bytes]]]:
-    fetch: Callable[..., Awaitable[Any]] = admin.execute_command
-    start = "-"
-    while True:
-        page = await fetch("XRANGE", _KEYS.stream(stream), start, "+", "COUNT", _PAGE)
-        for entry_id, flat in page:
-            yield entry_id, flat
-        if len(page) < _PAGE:
-            return
-        start = "(" + page[-1][0].decode()
+async def _entries(here: World, stream: str) -> AsyncIterator[tuple[bytes, list[bytes]]]:
+    """Yield what a stream holds, lane by lane."""
+    fetch: Callable[..., Awaitable[Any]] = here.server.admin.execute_command
+    for lane in here.server.lanes:
+        start, page = "-", [()] * _PAGE
+        while len(page) == _PAGE:
+            page = await fetch("XRANGE", lane.stream(stream), start, "+", "COUNT", _PAGE)
+            for entry_id, flat in page:
+                yield entry_id, flat
+            start = "(" + page[-1][0].decode() if page else ""
 
 
 def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
@@ -237,9 +235,9 @@ def _reported(flat: list[bytes]) -> tuple[str, int]:
     return event.session_id, event.completion
 
 
-async def _buried(admin: Redis) -> AsyncIterator[Buried]:
+async def _buried(here: World) -> AsyncIterator[Buried]:
     for agent in topology.AGENTS:
-        async for entry_id, flat in _entries(admin, f"dead:{agent}"):
+        async for entry_id, flat in _entries(here, f"dead:{agent}"):
             pairs = _pairs(flat)
             raw = pairs.pop(b"raw", b"")
             yield Buried(
@@ -249,61 +247,68 @@ async def _buried(admin: Redis) -> AsyncIterator[Buried]:
             )
 
 
-async def _sessions(admin: Redis) -> dict[str, dict[str, str]]:
+async def _sessions(here: World) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
+    admin = here.server.admin
     fetch: Callable[..., Awaitable[Any]] = admin.hgetall
-    async for key in admin.scan_iter(match="erni:session:*", count=1000):
-        name = key.decode().removeprefix("erni:session:")
-        if ":" in name or name in ("open", "lru", "stats"):
-            continue
-        found[name] = {k.decode(): v.decode() for k, v in (await fetch(key)).items()}
+    for lane in here.server.lanes:
+        prefix = lane.session("")
+        async for key in admin.scan_iter(match=f"{prefix}*", count=1000):
+            name = key.decode().removeprefix(prefix)
+            if ":" in name or name in ("open", "lru", "stats"):
+                continue
+            found[name] = {k.decode(): v.decode() for k, v in (await fetch(key)).items()}
     return found
 
 
-async def _pending(admin: Redis, agents: Sequence[str]) -> list[str]:
+async def _pending(here: World) -> list[str]:
     found = []
-    for stage in map(topology.stage_of, agents):
-        for stream in stage.streams:
-            groups = await admin.xinfo_groups(_KEYS.stream(stream))
+    for lane, stage in product(here.server.lanes, map(topology.stage_of, here.herd.agents)):
+        for key in map(lane.stream, stage.streams):
             found += [
-                f"{stream}: {group['pending']} pending of {group['name'].decode()}"
-                for group in groups
+                f"{key}: {group['pending']} pending of {group['name'].decode()}"
+                for group in await here.server.admin.xinfo_groups(key)
                 if group["pending"]
             ]
     return found
 
 
-async def _consumers(admin: Redis, agents: Sequence[str]) -> list[tuple[str, str]]:
+async def _consumers(here: World) -> list[tuple[str, str]]:
     return [
         (stage.agent, consumer["name"].decode())
-        for stage in map(topology.stage_of, agents)
+        for lane, stage in product(here.server.lanes, map(topology.stage_of, here.herd.agents))
         for stream in stage.streams
-        for consumer in await admin.xinfo_consumers(_KEYS.stream(stream), stage.agent)
+        for consumer in await here.server.admin.xinfo_consumers(lane.stream(stream), stage.agent)
         if consumer["name"] != keys.RETURNED.encode()
     ]
 
 
-async def _strangers(admin: Redis, herd: Herd) -> list[str]:
-    living = {f"-{process.pid}-" for process in herd.all if process.alive}
+async def _strangers(here: World) -> list[str]:
+    living = {f"-{process.pid}-" for process in here.herd.all if process.alive}
     return [
         f"{agent}: {name}"
-        for agent, name in await _consumers(admin, herd.agents)
+        for agent, name in await _consumers(here)
         if not any(mark in name for mark in living)
     ]
 
 
-async def _stayed(admin: Redis, agents: Sequence[str]) -> list[str]:
-    found = [f"{agent}: consumer {name}" for agent, name in await _consumers(admin, agents)]
-    fetch: Callable[..., Awaitable[Any]] = admin.hkeys
-    for agent in agents:
-        for what, key in (("beat", _KEYS.beats(agent)), ("record", _KEYS.processes(agent))):
+async def _stayed(here: World) -> list[str]:
+    found = [f"{agent}: consumer {name}" for agent, name in await _consumers(here)]
+    fetch: Callable[..., Awaitable[Any]] = here.server.admin.hkeys
+    for lane, agent in product(here.server.lanes, here.herd.agents):
+        for what, key in (("beat", lane.beats(agent)), ("record", lane.processes(agent))):
             found += [f"{agent}: {what} of {name.decode()}" for name in await fetch(key)]
     return found
 
 
 def _leaks(here: World) -> list[str]:
-    with PlainRedis.from_url(here.server.url, password=here.secret, protocol=2) as client:
-        return leaked_keys(client)
+    server = here.server
+    password = None if isinstance(server, Several) else here.secret
+    found = []
+    for url in [one.url for one in server.holders()] if isinstance(server, Several) else [server.url]:
+        with PlainRedis.from_url(url, password=password, protocol=2) as client:
+            found += leaked_keys(client)
+    return found
 
 
 def _logs(here: World) -> list[Logged]:

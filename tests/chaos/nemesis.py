@@ -9,19 +9,21 @@ import signal
 import time
 from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from events import topology
 from events.connection import RedisError
 from tests.chaos.schedule import HOUR
+from tests.chaos.server import Server
+from tests.chaos.several import Several
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from tests.chaos.herd import Herd, Process
+    from tests.chaos.herd import Process
     from tests.chaos.proxy import Proxy
     from tests.chaos.schedule import Action, Schedule
-    from tests.chaos.server import Server
 
 _NAP: Final = 0.05
 
@@ -51,10 +53,24 @@ class Outside(Protocol):
         """Let a share of the calls fail, or none any more."""
 
 
+class Processes(Protocol):
+    """The processes that may be hit: a herd, or two that run different code."""
+
+    @property
+    def slots(self) -> Sequence[Process]:
+        """The one that is at work in each place."""
+
+    @property
+    def all(self) -> Sequence[Process]:
+        """Every process there ever was."""
+
+
 class Nemesis:
     """Carries a schedule out, and remembers what it did and when."""
 
-    def __init__(self, plan: Schedule, *, server: Server, proxy: Proxy, herd: Herd, outside: Outside) -> None:
+    def __init__(
+        self, plan: Schedule, *, server: Server | Several, proxy: Proxy, herd: Processes, outside: Outside
+    ) -> None:
         self.plan = plan
         self._server = server
         self._proxy = proxy
@@ -177,8 +193,8 @@ class Nemesis:
         mark = f"-{process.pid}-"
         pending = 0
         try:
-            for stream in topology.stage_of(process.agent).streams:
-                for consumer in await self._server.admin.xinfo_consumers(f"erni:{stream}", process.agent):
+            for lane, stream in product(self._server.lanes, topology.stage_of(process.agent).streams):
+                for consumer in await self._server.admin.xinfo_consumers(lane.stream(stream), process.agent):
                     if mark in consumer["name"].decode():
                         pending += consumer["pending"]
         except (RedisError, OSError):
@@ -195,51 +211,76 @@ class Nemesis:
         finally:
             self.intervals.append(Interval(what, start, time.monotonic()))
 
+    @property
+    def _one(self) -> Server:
+        assert isinstance(self._server, Server), "these faults are those of one server"
+        return self._server
+
+    @property
+    def _several(self) -> Several:
+        assert isinstance(self._server, Several), "these faults are those of several servers"
+        return self._server
+
+    async def _fail_over(self, action: Action) -> None:
+        async with self._server_lock, self._interval("fail-over"):
+            await self._several.fail_over(action.kind, self._rng)
+            self.done[f"fail-over: {action.kind}"] += 1
+
+    async def _move(self, action: Action) -> None:
+        async with self._server_lock, self._interval("move"):
+            await self._several.move(action.value, self._rng)
+            self.done["slot moved"] += 1
+
+    async def _cut(self, action: Action) -> None:
+        async with self._server_lock, self._interval("outage"):
+            await self._several.cut(action.value, self._rng)
+            self.done["cut off"] += 1
+
     async def _redis_kill(self, action: Action) -> None:
         async with self._server_lock, self._interval("outage"):
-            self._server.kill()
+            self._one.kill()
             self.done["Redis SIGKILL"] += 1
             await asyncio.sleep(action.value)
-            await self._server.start()
-            await self._server.rotate()
+            await self._one.start()
+            await self._one.rotate()
 
     async def _power_cut(self, action: Action) -> None:
         async with self._server_lock, self._interval("outage"):
-            self.bytes_lost += self._server.cut_power()
+            self.bytes_lost += self._one.cut_power()
             self.done["power cut"] += 1
             await asyncio.sleep(action.value)
-            await self._server.start()
-            await self._server.rotate()
+            await self._one.start()
+            await self._one.rotate()
 
     async def _fill_disk(self, action: Action) -> None:
-        if self._server.disk is None:
+        if self._one.disk is None:
             return
         async with self._server_lock, self._interval("outage"):
-            await asyncio.to_thread(self._server.disk.fill)
+            await asyncio.to_thread(self._one.disk.fill)
             self.done["full disk"] += 1
             end = time.monotonic() + action.value
             while time.monotonic() < end:
                 await asyncio.sleep(0.1)
-                if not self._server.running:
+                if not self._one.running:
                     # as a supervisor would: it comes up only when there is space
                     with contextlib.suppress(TimeoutError):
-                        await self._server.start(max(0.1, end - time.monotonic()))
-            await asyncio.to_thread(self._server.disk.free)
-            await self._server.start()
+                        await self._one.start(max(0.1, end - time.monotonic()))
+            await asyncio.to_thread(self._one.disk.free)
+            await self._one.start()
 
     async def _squeeze(self, action: Action) -> None:
         async with self._server_lock:
-            await self._server.squeeze()
+            await self._one.squeeze()
             self.done["memory limit"] += 1
             await asyncio.sleep(action.value)
-            await self._server.release()
+            await self._one.release()
 
     async def _jump(self, action: Action) -> None:
         async with self._server_lock, self._interval("clock"):
-            self._server.jump(HOUR if action.kind == "forward" else -HOUR)
+            self._one.jump(HOUR if action.kind == "forward" else -HOUR)
             self.done["clock jump"] += 1
             await asyncio.sleep(action.value)
-            self._server.jump(0)
+            self._one.jump(0)
             self.done["clock jump"] += 1
 
     # --- the network and the outside ----------------------------------------------------------------------

@@ -9,12 +9,13 @@ import tempfile
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from events import keys, topology
+from events import topology
 from events.connection import RedisError
 from tests.chaos import bugs, hooks, light_agents
 from tests.chaos.effects import Effects
@@ -26,12 +27,12 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.real import RealOutside
 from tests.chaos.schedule import HOUR, KINDS, schedule
 from tests.chaos.server import Server
+from tests.chaos.several import SEVERAL, Several
 from tests.chaos.submitter import Mix, Submitter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
-_KEYS: Final = keys.Keys()
 _LOOK_SECONDS: Final = 0.2
 
 
@@ -63,8 +64,30 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     fixed_share: float = 0.0
     hooks: bool = False
     """A web hook hears of every end, and the notifier runs."""
+    topology: str = ""
+    """``cluster`` or ``sentinel``: several servers (`tests.chaos.several`); '' is one server."""
+    wait_replicas: int = 0
     real: bool = False
     """The real agents, with SharePoint's emulator and a vision service, in place of the light ones."""
+
+    @property
+    def loses_a_tail(self) -> bool:
+        """Whether a fail-over may lose what was acknowledged last."""
+        return bool(self.topology) and not self.wait_replicas
+
+
+def on_several(plan: Plan, topology: str, *, wait_replicas: int, kinds: Sequence[str]) -> Plan:
+    """Return the same run on several servers. Their proxies only cut; nobody writes past the publisher."""
+    return msgspec.structs.replace(
+        plan,
+        topology=topology,
+        wait_replicas=wait_replicas,
+        kinds=tuple(kinds),
+        strikes=False,
+        mix=msgspec.structs.replace(plan.mix, nonsense=0),
+        # a demoted primary comes back as a replica after some ten seconds
+        stuck_seconds=max(plan.stuck_seconds, 60.0),
+    )
 
 
 @dataclass
@@ -74,8 +97,9 @@ class World:
     plan: Plan
     folder: Path
     secret: str
-    server: Server
+    server: Server | Several
     proxy: Proxy
+    """Before the one server."""
     effects: Effects
     herd: Herd
     submitter: Submitter
@@ -93,12 +117,7 @@ async def world(plan: Plan, *, folder: Path | None = None) -> AsyncIterator[Worl
         logs.mkdir(parents=True)
         # begins with a letter of its own: nothing of what is printed may hold it
         secret = f"planted{secrets.token_hex(12)}"
-        server = Server(
-            place / "redis",
-            password=secret,
-            appendfsync="everysec" if plan.bug == "synced_every_second" else "always",
-            repairs=plan.bug != "torn_log_left",
-        )
+        server = _server(plan, place / "redis", secret)
         proxy, effects, heard = Proxy(server.port), Effects(plan.seed), Hooks(plan.seed)
         effects.slowness = plan.slowness
         effects.fixed_share = plan.fixed_share
@@ -115,7 +134,7 @@ async def world(plan: Plan, *, folder: Path | None = None) -> AsyncIterator[Worl
                 await real.start()
             herd = Herd(
                 logs,
-                _environment(plan, proxy, effects, secret) | (real.environment() if real else {}),
+                _environment(plan, server, proxy, effects, secret) | (real.environment() if real else {}),
                 light=real is None,
                 per_agent=plan.per_agent,
                 bug=plan.bug if plan.bug not in bugs.ELSEWHERE else "",
@@ -123,8 +142,9 @@ async def world(plan: Plan, *, folder: Path | None = None) -> AsyncIterator[Worl
             )
             await herd.start()
             submitter = Submitter(
-                f"redis://127.0.0.1:{proxy.port}/0",
-                password=secret,
+                server.address(proxy),
+                # several servers have no password: there is one primary after the other
+                password="" if plan.topology else secret,
                 admin=server.admin,
                 rng=random.Random(f"upstream {plan.seed}"),
                 run=f"{plan.seed}",
@@ -135,6 +155,8 @@ async def world(plan: Plan, *, folder: Path | None = None) -> AsyncIterator[Worl
                 rate=plan.rate,
                 bare=plan.bug == "client_retries",
                 source=real.picture if real else None,
+                lanes=server.lanes,
+                wait_replicas=plan.wait_replicas,
             )
             yield World(plan, place, secret, server, proxy, effects, herd, submitter, heard, real)
         finally:
@@ -151,10 +173,25 @@ async def world(plan: Plan, *, folder: Path | None = None) -> AsyncIterator[Worl
             await server.close()
 
 
-def _environment(plan: Plan, proxy: Proxy, effects: Effects, secret: str) -> dict[str, str]:
+def _server(plan: Plan, folder: Path, secret: str) -> Server | Several:
+    if plan.topology:
+        return SEVERAL[plan.topology](folder)
+    return Server(
+        folder,
+        password=secret,
+        appendfsync="everysec" if plan.bug == "synced_every_second" else "always",
+        repairs=plan.bug != "torn_log_left",
+    )
+
+
+def _environment(
+    plan: Plan, server: Server | Several, proxy: Proxy, effects: Effects, secret: str
+) -> dict[str, str]:
     return {
-        "REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0",
-        "REDIS_PASSWORD": secret,
+        "REDIS_URL": server.address(proxy),
+        **({} if plan.topology else {"REDIS_PASSWORD": secret}),
+        "LANES": str(len(server.lanes)),
+        "WAIT_REPLICAS": str(plan.wait_replicas),
         "AZURE_CLIENT_SECRET": secret,
         "VISION_API_KEY": secret,
         "ENABLE_TRACING": "0",
@@ -192,9 +229,12 @@ async def drained(here: World) -> list[str]:
 
 async def begun(here: World) -> None:
     """Return when every agent process has beaten once."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
-            counts = [await here.server.admin.hlen(_KEYS.beats(agent)) for agent in here.herd.agents]
+            counts = [
+                await here.server.admin.hlen(lane.beats(agent))
+                for lane, agent in product(here.server.lanes, here.herd.agents)
+            ]
             if min(counts) >= here.plan.per_agent:
                 return
             await asyncio.sleep(_LOOK_SECONDS)
@@ -203,10 +243,10 @@ async def begun(here: World) -> None:
 async def _left(here: World) -> list[str]:
     admin = here.server.admin
     left: list[str] = []
-    for stage in map(topology.stage_of, here.herd.agents):
-        lengths = {stream: await admin.xlen(_KEYS.stream(stream)) for stream in stage.streams}
-        left += [f"{stream} holds {count} entries" for stream, count in lengths.items() if count]
-        if count := await admin.zcard(_KEYS.delayed(stage.agent)):
+    for lane, stage in product(here.server.lanes, map(topology.stage_of, here.herd.agents)):
+        lengths = {key: await admin.xlen(key) for key in map(lane.stream, stage.streams)}
+        left += [f"{key} holds {count} entries" for key, count in lengths.items() if count]
+        if count := await admin.zcard(lane.delayed(stage.agent)):
             left.append(f"{count} entries of {stage.agent} are postponed")
     return left
 

@@ -25,6 +25,9 @@ KINDS: Final = (
     "outside",
     "mixed",
 )
+FAIL_OVERS: Final = ("kill", "hang", "hand over")
+"""The ways in which a replica takes its primary's place. The kinds `fail_overs`, `moves` and `cuts` are for
+several servers (`tests.chaos.several`)."""
 PERIOD: Final = 4.0
 """Seconds of one period; every fourth one is calm."""
 HOUR: Final = 3600
@@ -172,6 +175,12 @@ class _Draw:
         elif kind == "long_outages":
             # longer than a lease: only who counts stillness across it takes over afterwards
             self.once(0.3, "redis_kill", self._lease + 1.0)
+        elif kind == "fail_overs":
+            self.once(0.2, "fail_over", detail=rng.choice(FAIL_OVERS))
+        elif kind == "moves":
+            self.once(0.2, "move", length * 0.2)
+        elif kind == "cuts":
+            self.once(0.2, "cut", length * 0.4)
         elif kind == "memory":
             self.once(0.2, "squeeze", length * 0.6)
         elif kind == "disk":

@@ -15,6 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from events.connection import RedisError, connect
+from events.keys import Keys
 from sandbox import append_only_file
 from sandbox import redis_server as valkey
 from sandbox.children import end_with_parent
@@ -22,6 +23,8 @@ from tests.tools import require
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+    from tests.chaos.proxy import Proxy
 
 SHIMS: Final = Path(__file__).parent / "shims"
 DISK_MEGABYTES: Final = 768
@@ -135,6 +138,15 @@ class Server:
     def url(self) -> str:
         """Its own address, not the proxy's."""
         return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def lanes(self) -> tuple[Keys, ...]:
+        """The keys of its one lane."""
+        return (Keys(),)
+
+    def address(self, proxy: Proxy) -> str:
+        """The address that agents and upstreams have."""
+        return f"redis://127.0.0.1:{proxy.port}/0"
 
     @property
     def running(self) -> bool:

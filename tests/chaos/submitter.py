@@ -7,6 +7,7 @@ import contextlib
 import random
 import secrets
 import time
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -17,6 +18,7 @@ from redis.asyncio import Redis
 from events import codec, topology
 from events.connection import RedisError, connect
 from events.identities import PhotoId, SessionId
+from events.keys import Keys
 from events.publisher import Publisher, PublishRefusedError
 from events.types import PhotoSubmitted
 
@@ -44,6 +46,8 @@ class Photo(msgspec.Struct, kw_only=True):
     """Which agent meets the trouble of `way`, counted from 0."""
     state: Literal["meant", "published", "given_up"] = "meant"
     """`given_up`: an error, and not tried again: it may be there or not."""
+    acknowledged: float = 0.0
+    """Monotonic time."""
     times: int = 0
     """How often publishing was tried."""
     repeated: bool = False
@@ -86,6 +90,8 @@ class Submitter:
         rate: float = 0.0,
         bare: bool = False,
         source: Callable[[int], str] | None = None,
+        lanes: tuple[Keys, ...] = (Keys(),),
+        wait_replicas: int = 0,
     ) -> None:
         """`rng` decides what is published, in the same order every time; `rate`: most photos a second, 0 any.
 
@@ -103,7 +109,10 @@ class Submitter:
         # an upstream is free to be less patient than the agents
         self._redis.connection_pool.connection_kwargs["socket_timeout"] = 2.0
         self._bare: Redis | None = Redis.from_url(url, password=password) if bare else None
-        self._publisher = Publisher(self._redis, session_ttl=7 * 24 * 3600)
+        self._lanes = lanes
+        self._publisher = Publisher(
+            self._redis, lanes=len(lanes), wait_replicas=wait_replicas, session_ttl=7 * 24 * 3600
+        )
         self._rng = rng
         self._run = run
         self._secret = secret
@@ -231,7 +240,7 @@ class Submitter:
             else:
                 break
             await asyncio.sleep(random.uniform(0.05, 0.4))
-        photo.state = "published"
+        photo.state, photo.acknowledged = "published", time.monotonic()
         self._note(photo)
         if self._mix.repeated and photo.number % self._mix.repeated == 3 and not self._bare:
             photo.repeated = True
@@ -279,9 +288,9 @@ class Submitter:
         while not ended.is_set():
             try:
                 waiting = 0
-                for stage in topology.PIPELINE:
+                for lane, stage in product(self._lanes, topology.PIPELINE):
                     for stream in stage.streams:
-                        waiting += await self._admin.xlen(f"erni:{stream}")
+                        waiting += await self._admin.xlen(lane.stream(stream))
                 if waiting < self._ahead or self._stopping.is_set():
                     self._room.set()
                 else:

@@ -9,8 +9,9 @@ import pytest
 
 from tests.chaos import checker
 from tests.chaos.nemesis import Nemesis
-from tests.chaos.run import Plan, run
+from tests.chaos.run import Plan, on_several, run
 from tests.chaos.schedule import KINDS, schedule
+from tests.chaos.several import SEVERAL
 from tests.chaos.submitter import Mix
 
 if TYPE_CHECKING:
@@ -72,6 +73,18 @@ def test_the_real_agents_leave_one_whole_trace_per_photo_when_nobody_is_killed()
     )
 
 
+@pytest.mark.parametrize("topology", SEVERAL)
+def test_fail_overs_lose_nothing_that_was_waited_for_and_double_nothing(topology: str) -> None:
+    plan = Plan(seed=7, duration=12.0, per_agent=1, calm=False)
+    # a kill of agents beside each fail-over, and at least one move or cut
+    verdict = must_be_green(
+        on_several(plan, topology, wait_replicas=1, kinds=("fail_overs", "cuts", "kills"))
+    )
+    assert verdict.figures.photos > 40
+    assert {"SIGKILL", "cut off"} <= verdict.figures.faults.keys()
+    assert any(what.startswith("fail-over") for what in verdict.figures.faults)
+
+
 def test_a_seed_repeats_its_schedule_and_a_minute_holds_every_kind_of_trouble() -> None:
     one, again, other = (schedule(seed, 60.0, lease=1.5, places=10) for seed in (5, 5, 6))
     assert one == again
@@ -79,4 +92,6 @@ def test_a_seed_repeats_its_schedule_and_a_minute_holds_every_kind_of_trouble() 
     assert {period.kind for period in one.periods} == {"calm", *KINDS}
     calm = sum(period.length for period in one.periods if period.kind == "calm")
     assert calm / one.duration == pytest.approx(0.25, abs=0.06)
-    assert all(hasattr(Nemesis, f"_{action.what}") for action in one.actions)
+    several = {kind for servers in SEVERAL.values() for kind in servers.kinds}
+    more = schedule(5, 60.0, lease=1.5, places=10, kinds=tuple(several))
+    assert all(hasattr(Nemesis, f"_{action.what}") for action in one.actions + more.actions)

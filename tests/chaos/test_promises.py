@@ -20,6 +20,7 @@ from tests.chaos import checker
 from tests.chaos.evidence import Line
 from tests.chaos.light_agents import DIED
 from tests.chaos.run import Plan, World, begun, drained, finish, nemesis_of, watched, world
+from tests.chaos.server import Server
 from tests.chaos.submitter import Mix, Photo
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Scene:
     def __init__(self, here: World, nemesis: Nemesis) -> None:
         self.here = here
         self.nemesis = nemesis
+        assert isinstance(here.server, Server)
         self.server, self.herd, self.submitter = here.server, here.herd, here.submitter
         self._number = 0
 

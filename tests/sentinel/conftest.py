@@ -28,9 +28,13 @@ _FAST: Final = {"appendfsync": "no", "repl-diskless-sync-delay": "0", "repl-ping
 class SentinelProcess:
     """One sentinel. It writes what it learns into its own configuration."""
 
-    def __init__(self, folder: Path, *, lines: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, *, lines: tuple[str, ...], tls: bool = False) -> None:
         folder.mkdir(parents=True)
         self.port = free_port()
+        self.address_port = free_port() if tls else self.port
+        """The port that belongs into an address: the one with TLS, where there is one."""
+        if tls:
+            lines = (f"tls-port {self.address_port}", *lines)
         self._file = folder / "sentinel.conf"
         self._file.write_text(
             "\n".join((f"port {self.port}", f"bind {HOST}", f"dir {folder}", *lines)) + "\n"
@@ -47,6 +51,11 @@ class SentinelProcess:
             )
         wait_until(lambda: ping(self.port) or "NOAUTH" in self.said())
         return self
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process is there."""
+        return self._process is not None
 
     def said(self) -> str:
         """What it answers to PING."""
@@ -74,13 +83,24 @@ class SentinelSet:
         options: Mapping[str, str] | None = None,
         sentinel_lines: tuple[str, ...] = (),
     ) -> None:
+        """With a certificate in `options`, servers and sentinels have a port with TLS, and use it."""
         self._folder = folder
         self._options = {**_FAST, **(options or {})}
         self._sentinel_lines = sentinel_lines
-        self.primary = Valkey(folder / "0", options=self._options)
-        replica = {**self._options, "replicaof": f"{HOST} {self.primary.port}"}
-        self.replicas = [Valkey(folder / f"{number}", options=replica) for number in range(1, replicas + 1)]
+        self._tls = tuple(f"{name} {value}" for name, value in self._options.items() if "tls-" in name)
+        self.primary = self._server(0)
+        replicated = f"{HOST} {self.port_of(self.primary)}"
+        self.replicas = [self._server(number, replicaof=replicated) for number in range(1, replicas + 1)]
         self.sentinels: list[SentinelProcess] = []
+
+    def _server(self, number: int, **options: str) -> Valkey:
+        own = {"tls-port": str(free_port())} if self._tls else {}
+        return Valkey(self._folder / str(number), options={**self._options, **own, **options})
+
+    @staticmethod
+    def port_of(server: Valkey) -> int:
+        """Return the port under which servers and sentinels know a server."""
+        return int(server.options.get("tls-port", server.port))
 
     def start(self) -> Self:
         self.primary.start()
@@ -88,14 +108,15 @@ class SentinelSet:
             replica.start()
         wait_until(lambda: self.info(self.primary)["connected_slaves"] == len(self.replicas))
         watched = (
-            f"sentinel monitor {NAME} {HOST} {self.primary.port} 2",
+            *self._tls,
+            f"sentinel monitor {NAME} {HOST} {self.port_of(self.primary)} 2",
             f"sentinel down-after-milliseconds {NAME} {int(DOWN_AFTER * 1000)}",
             f"sentinel failover-timeout {NAME} 2000",
             *self._sentinel_lines,
         )
         for number in range(3):
             folder = self._folder / f"sentinel-{number}"
-            self.sentinels.append(SentinelProcess(folder, lines=watched).start())
+            self.sentinels.append(SentinelProcess(folder, lines=watched, tls=bool(self._tls)).start())
         wait_until(self._agreed)
         return self
 
@@ -118,7 +139,7 @@ class SentinelSet:
     def is_down(self, sentinel: SentinelProcess) -> bool:
         """Whether a sentinel has noticed that the primary does not answer, or knows another one already."""
         state = self.state(sentinel)
-        return "s_down" in state["flags"] or state["port"] != self.primary.port
+        return "s_down" in state["flags"] or state["port"] != self.port_of(self.primary)
 
     def info(self, server: Valkey) -> dict[str, Any]:
         """INFO replication of a server; empty while it does not answer."""
@@ -132,7 +153,7 @@ class SentinelSet:
     @property
     def places(self) -> str:
         """Hosts and ports of the sentinels, as in an address."""
-        return ",".join(f"{HOST}:{sentinel.port}" for sentinel in self.sentinels)
+        return ",".join(f"{HOST}:{sentinel.address_port}" for sentinel in self.sentinels)
 
     @property
     def url(self) -> str:
@@ -149,6 +170,50 @@ class SentinelSet:
 
         wait_until(look)
         return found[0], time.monotonic()
+
+    def now_primary(self) -> Valkey:
+        """Return the server that the sentinels name now."""
+        ports = [self.state(sentinel)["port"] for sentinel in self.sentinels if sentinel.runs]
+        return next(one for one in (self.primary, *self.replicas) if self.port_of(one) == ports[0])
+
+    def is_settled(self) -> bool:
+        """Whether all sentinels name one primary that is up, and each other server is its replica."""
+        try:
+            states = [self.state(sentinel) for sentinel in self.sentinels if sentinel.runs]
+            primary = self.now_primary()
+        except RedisError:
+            return False
+        info = self.info(primary)
+        online = [one for name, one in info.items() if name.startswith("slave") and isinstance(one, dict)]
+        return (
+            {state["port"] for state in states} == {self.port_of(primary)}
+            and {state["flags"] for state in states} == {"master"}
+            and info.get("role") == "master"
+            and [one["state"] for one in online] == ["online"] * len(self.replicas)
+        )
+
+    def fail_over(self, how: str, sentinel: int) -> None:
+        """Let a replica take the primary's place: ``kill`` or ``hang`` it, or ask a sentinel to hand over.
+
+        A killed primary is started again as the primary that it was, as its supervisor does; the sentinels
+        make a replica of it.
+        """
+        old = self.now_primary()
+        others = [one for one in (self.primary, *self.replicas) if one is not old]
+        if how == "hang":
+            self.freeze(old)
+        elif how == "kill":
+            old.kill()
+        else:
+            with PlainRedis(host=HOST, port=self.sentinels[sentinel].port, protocol=2) as client:
+                client.execute_command("SENTINEL", "FAILOVER", NAME)
+        try:
+            self.wait_for_primary(*others)
+        finally:
+            if how == "hang":
+                self.thaw(old)
+            elif how == "kill":
+                old.start()
 
     def freeze(self, server: Valkey) -> None:
         os.kill(server.pid, signal.SIGSTOP)

@@ -26,6 +26,20 @@ if TYPE_CHECKING:
     from shared.sharepoint.items import Item
     from tests.shared.sharepoint.emulator import Emulator
 
+FIELDS: dict[str, FieldText] = {
+    "Title": "Aufstockung",
+    "Bauprojekt": "Schulhaus Brunnen",
+    "Bauphase": "Aufrichte",
+    "Bauteil": ["Dach", "Tragwerk"],
+    "Geb_x00e4_udetyp": "Schulhaus",
+    "Aufnahmedatum": "2024-05-12",
+    "Beschreibung": "Ein Dach.\nUnd ein Kran.",
+    "Gepr_x00fc_ft": False,
+    "Geschoss": 2,
+}
+FIELDS_READ = FIELDS | {"Geschoss": 2.0}
+"""As it is read back: SharePoint has no whole numbers."""
+
 
 @dataclass(frozen=True)
 class Desk:

@@ -1,4 +1,4 @@
-"""Refusals of fields, answer by answer; everything else about writing is in test_filing."""
+"""Refusals of fields, answer by answer; the rest about writing is in test_filing and its neighbours."""
 
 from __future__ import annotations
 
