@@ -34,6 +34,7 @@ _SLOWER: Final = 4.0
 _NOTICED: Final = 0.5
 """An agent is slow when an entry takes four times as long as usual, and half a second at least."""
 _REQUEST: Final = re.compile(r" \[request-id[^\]]*\]")
+"""It differs from attempt to attempt, and the log and `erni photo show` have it."""
 PARTS: Final = {
     "schema_extractor": "SharePoint",
     "photo_fetcher": "the source of the photos, or the photo store,",
@@ -179,8 +180,8 @@ def _failing(agent: AgentStatus) -> list[Finding]:
         else f"the last {in_a_row} entries died of the same cause"
     )
     sentence = (
-        f"{agent.agent}: {which}: {agent.last_death or 'unknown'}. Look at them: erni dead list"
-        f" --agent {agent.agent}"
+        f"{agent.agent}: {which}: {without_request(agent.last_death) or 'unknown'}. Look at them: erni dead"
+        f" list --agent {agent.agent}"
     )
     return [Finding(kind="failing", sentence=sentence, word="failing")]
 
@@ -212,8 +213,7 @@ def _waiting(agent: AgentStatus) -> list[Finding]:
 
 def outage(agent: str, part: str, reason: str) -> str:
     """Say that an outside part, or a target in it, is down for an agent, in the words of all commands."""
-    # it differs from attempt to attempt, and the log has it
-    reason = _REQUEST.sub("", reason)
+    reason = without_request(reason)
     why = f" ({reason})" if reason else ""
     name, _, target = part.partition("/")
     if name == "webhook":
@@ -231,6 +231,11 @@ def outage(agent: str, part: str, reason: str) -> str:
         f"{agent}: {name} cannot be used now{why}. The agent has stopped reading, and goes on by itself when"
         f" {name} works again (it asks every 2 to 10 s)"
     )
+
+
+def without_request(reason: str) -> str:
+    """Return a reason without the id of the request that met it."""
+    return _REQUEST.sub("", reason)
 
 
 def over(agent: str, finding: Finding) -> str:
@@ -253,7 +258,7 @@ def _notes(agent: AgentStatus) -> list[Finding]:
     depth = agent.depth
     if depth.delayed and depth.next_due and not agent.breakers_open:
         sentence = f"{agent.agent}: {_postponed(depth.delayed)}, the first until {_clock(depth.next_due)}" + (
-            f": {depth.next_reason}" if depth.next_reason else ""
+            f": {without_request(depth.next_reason)}" if depth.next_reason else ""
         )
         notes.append(Finding(kind="postponed", sentence=sentence))
     if agent.slow_parts or agent.outages:

@@ -192,6 +192,8 @@ async def show(options: argparse.Namespace, output: Output) -> int:
 
 def _postponed(records: Sequence[PhotoRecord]) -> list[str]:
     """Say for each agent how many photos wait, until when, and why the first of them waits."""
+    from console.agent_state import without_request
+
     waiting: dict[str, list[AgentPart]] = {}
     for record in records:
         if (part := record.postponed) is not None:
@@ -200,9 +202,8 @@ def _postponed(records: Sequence[PhotoRecord]) -> list[str]:
     for agent, parts in waiting.items():
         first = min(parts, key=lambda part: part.until)
         photos = "1 photo waits" if len(parts) == 1 else f"{len(parts)} photos wait"
-        said.append(
-            f"{photos} before {agent}, the first until {durations.clock(first.until)}: {first.message}"
-        )
+        why, until = without_request(first.message), durations.clock(first.until)
+        said.append(f"{photos} before {agent}, the first until {until}: {why}")
     return said
 
 

@@ -384,7 +384,7 @@ def test_a_session_says_which_agent_its_photos_wait_for_until_when_and_why(
     assert erni("publish", photo, "--session", "s1").code == 0
     for index, until in enumerate((1_900_000_900, 1_900_000_060)):
         step = Step(agent="sharepoint_uploader", started=1_800_000_000, seconds=0.5, attempts=2)
-        why = f"storing {index}.jpg: SharePoint answered 507"
+        why = f"storing {index}.jpg: SharePoint answered 507 [request-id ab-{index}]"
         fields = record_fields(step, "postponed", why, TRACEPARENT, "s1", f"{index}.jpg", until)
         for name, value in pairs(fields):
             client.hset(KEYS.photo(f"w-{index}"), name, value)
