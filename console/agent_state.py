@@ -37,6 +37,7 @@ _SLOWER: Final = 4.0
 _NOTICED: Final = 0.5
 """An agent is slow when an entry takes four times as long as usual, and half a second at least."""
 _REQUEST: Final = re.compile(r" \[request-id[^\]]*\]")
+"""It differs from attempt to attempt, and the log and `erni photo show` have it."""
 PARTS: Final = {
     "schema_extractor": "sharepoint",
     "photo_fetcher": "source",
@@ -196,7 +197,7 @@ def _failing(agent: AgentStatus, says: Says) -> list[Finding]:
         if mostly
         else says("state.failing.alike", number=in_a_row)
     )
-    why = Quoted(agent.last_death) if agent.last_death else says("state.unknown")
+    why = Quoted(without_request(agent.last_death)) if agent.last_death else says("state.unknown")
     sentence = says("state.failing", agent=agent.agent, which=which, why=why)
     return [Finding(kind="failing", sentence=sentence, word="failing")]
 
@@ -232,8 +233,7 @@ def _waiting(agent: AgentStatus, says: Says) -> list[Finding]:
 
 def outage(agent: str, part: str, reason: str, says: Says = ENGLISH) -> str:
     """Say that an outside part, or a target in it, is down for an agent, in the words of all commands."""
-    # it differs from attempt to attempt, and the log has it
-    reason = _REQUEST.sub("", reason)
+    reason = without_request(reason)
     why = says("state.because", why=Quoted(reason)) if reason else ""
     name, _, target = part.partition("/")
     if name == "webhook":
@@ -241,6 +241,11 @@ def outage(agent: str, part: str, reason: str, says: Says = ENGLISH) -> str:
     if target:
         return says("state.outage.target", agent=agent, target=target, why=why)
     return says("state.outage.part", agent=agent, part=_part(name, says), why=why)
+
+
+def without_request(reason: str) -> str:
+    """Return a reason without the id of the request that met it."""
+    return _REQUEST.sub("", reason)
 
 
 def over(agent: str, finding: Finding) -> str:
@@ -262,7 +267,9 @@ def _notes(agent: AgentStatus, says: Says) -> list[Finding]:
     notes = [_killed(agent.agent, process, says) for process in agent.ended]
     depth = agent.depth
     if depth.delayed and depth.next_due and not agent.breakers_open:
-        why = says("state.reason", why=Quoted(depth.next_reason)) if depth.next_reason else ""
+        why = (
+            says("state.reason", why=Quoted(without_request(depth.next_reason))) if depth.next_reason else ""
+        )
         sentence = says("state.postponed", agent=agent.agent, what=_postponed(depth, says), why=why)
         notes.append(Finding(kind="postponed", sentence=sentence))
     if agent.slow_parts or agent.outages:

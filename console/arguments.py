@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -88,3 +91,12 @@ def subcommands(
         metavar="COMMAND", dest="subcommand", required=True, parser_class=type(parser)
     )
     return lambda name, line: group.add_parser(name, help=line)
+
+
+def called_as() -> str:
+    """Return the word that starts this program in a shell: `erni` if the PATH leads to it, else its path."""
+    program = Path(sys.argv[0])
+    if shutil.which("erni") or program.name != "erni":
+        return "erni"
+    program = program.absolute()
+    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else str(program)

@@ -378,4 +378,6 @@ async def _decoder(_: Settings) -> list[Check]:
 
 
 def _short(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+    from shared.retry.classify import sentence_of
+
+    return sentence_of(error).splitlines()[0][:200]

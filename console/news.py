@@ -90,15 +90,21 @@ class Troubles:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, str], _Known] = {}
+        self._first_seen: set[tuple[str, str, str]] = set()
+        """Postponements of the last look: the outage behind one may be reported a second later."""
 
     def news(self, status: PipelineStatus) -> list[str]:
         """Return a sentence for each change since the last call, in the words of `erni status`."""
         said: list[str] = []
+        before, self._first_seen = self._first_seen, set()
         for agent in status.agents:
             done = {process.consumer: process.says.done for process in agent.processes}
             found = [one for one in judge(agent, inf).findings if one.kind not in _SAID_OTHERWISE]
             for finding in found:
                 place = (agent.agent, finding.kind, finding.about)
+                if finding.kind == "postponed" and place not in self._known and place not in before:
+                    self._first_seen.add(place)
+                    continue
                 if place not in self._known:
                     said.append(finding.sentence)
                 self._known[place] = _Known(finding=finding, done=done)

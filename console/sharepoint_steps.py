@@ -184,6 +184,7 @@ async def _look(client: GraphClient, settings: Settings, one: LibraryInUse) -> s
 @contextmanager
 def _explained(url: str, setting: str) -> Iterator[None]:
     """Whatever goes wrong, as a sentence that says what to do."""
+    from shared.retry.classify import sentence_of
     from shared.retry.errors import HttpStatusError, PermanentError, PostponeError, TransientError
 
     try:
@@ -194,7 +195,7 @@ def _explained(url: str, setting: str) -> Iterator[None]:
     except (PermanentError, TransientError, PostponeError) as error:
         raise CommandError(str(error)) from error
     except aiohttp.ClientError as error:
-        said = (str(error) or type(error).__name__).splitlines()[0][:200]
+        said = sentence_of(error).splitlines()[0][:200]
         raise CommandError(
             f"{bare(url)} does not answer ({said}): check {setting} and the network"
         ) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from console.arguments import describe, whole
+from console.arguments import called_as, describe, whole
 from console.errors import CommandError
 
 if TYPE_CHECKING:
@@ -133,4 +133,5 @@ def _tell(output: Output, result: Result, restarts: int) -> None:
     for what, where in (("report", result.report), ("library", result.library)):
         say(Text(f"{what:<9}{where}"), soft_wrap=True)
     say()
-    say("next: `erni up` keeps it running, `erni publish PATH` sends it your photos")
+    erni = called_as()
+    say(f"next: `{erni} up` keeps it running, `{erni} publish PATH` sends it your photos")

@@ -162,7 +162,7 @@ async def _publish(
     for host, trouble in _not_fetched(found.photos, settings).items():
         output.warn(
             f"erni: {trouble}. The agents decide by their own SOURCE_HOSTS: where it does not allow"
-            f" {one_line(host)}, its photos become dead letters. After a change, start photo_fetcher again"
+            f" {one_line(host)}, its photos become dead letters"
         )
     if not found.photos:
         raise CommandError("there is no photo to publish" + _skipped(found.skipped))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from console.output import Output
     from console.sessions import SessionView
+    from shared.delivery.photo_record import AgentPart, PhotoRecord
     from shared.sessions.store import SessionStats
 
 _CELL: Final = 6
@@ -173,9 +174,8 @@ async def show(options: argparse.Namespace, output: Output) -> int:
     output.say(f"created    {durations.clock(view.created_at)}")
     output.say(f"last used  {durations.clock(view.last_accessed)}")
     output.say("through    " + "   ".join(f"{_short(a)} {view.counters.get(a, 0)}" for a in topology.AGENTS))
-    if view.postponed:
-        photos_wait = "1 photo waits" if view.postponed == 1 else f"{view.postponed} photos wait"
-        output.say(f"postponed  {photos_wait} for a service that is down or asked for time")
+    for sentence in _postponed(records):
+        output.tell(f"postponed  {sentence}", style="yellow", hang=11)
     if people:
         need = "1 photo needs" if people == 1 else f"{people} photos need"
         output.say(f"people     {need} a person, by the last report:  erni report {view.session_id}")
@@ -188,6 +188,23 @@ async def show(options: argparse.Namespace, output: Output) -> int:
         output.say()
         output.say(f"why they are dead:  erni dead list --session {view.session_id}")
     return 0
+
+
+def _postponed(records: Sequence[PhotoRecord]) -> list[str]:
+    """Say for each agent how many photos wait, until when, and why the first of them waits."""
+    from console.agent_state import without_request
+
+    waiting: dict[str, list[AgentPart]] = {}
+    for record in records:
+        if (part := record.postponed) is not None:
+            waiting.setdefault(part.agent, []).append(part)
+    said: list[str] = []
+    for agent, parts in waiting.items():
+        first = min(parts, key=lambda part: part.until)
+        photos = "1 photo waits" if len(parts) == 1 else f"{len(parts)} photos wait"
+        why, until = without_request(first.message), durations.clock(first.until)
+        said.append(f"{photos} before {agent}, the first until {until}: {why}")
+    return said
 
 
 def _short(agent: str) -> str:

@@ -63,13 +63,23 @@ def subject_of(store: Store, path: str) -> str:
             return path
 
 
+_SAYS: Final = {
+    403: "Access denied",
+    404: "The resource could not be found.",
+    429: "The request has been throttled",
+    503: "The service is unavailable.",
+    507: "Insufficient Space Available",
+}
+"""What Graph says beside its code."""
+
+
 def fault_error(hit: Hit) -> GraphError:
     """Make the refusal for an ordered or daily fault."""
     status = int(hit.kind)
     headers = {} if hit.retry_after is None else {"Retry-After": f"{hit.retry_after:g}"}
     code = hit.code or _CODES.get(status, "generalException" if status >= 500 else "invalidRequest")
     inner = "throttledRequest" if status == 429 else None
-    return GraphError(status, code, f"The service answered with {status}.", inner, headers)
+    return GraphError(status, code, _SAYS.get(status, "The request failed."), inner, headers)
 
 
 def error_answer(error: GraphError, call: Call) -> Answer:

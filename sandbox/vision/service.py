@@ -176,7 +176,7 @@ async def _trouble(hit: Hit, request: web.Request) -> web.StreamResponse | None:
         case status:
             headers = {} if hit.retry_after is None else {"Retry-After": f"{hit.retry_after:g}"}
             return _refused(
-                int(status), f"The service answered with {status}.", code=hit.code, headers=headers
+                int(status), "refused on purpose, by `erni fault`", code=hit.code, headers=headers
             )
 
 

@@ -28,6 +28,7 @@ class Delivery:
         "entry_id",
         "envelope",
         "fields",
+        "handled",
         "lost",
         "outcome",
         "slots",
@@ -55,6 +56,8 @@ class Delivery:
         """Slots it holds: one, all of them for a suspect, none for an entry over the delivery limit."""
         self.started = 0.0
         """Unix time in seconds at which it was taken up."""
+        self.handled = 0.0
+        """Unix time in seconds at which its handler had ended; what follows is the work of Redis."""
         self.envelope: Envelope | None = None
         """What the entry was decoded to; None before, and for one that cannot be decoded."""
         self.task: asyncio.Task[None] | None = None

@@ -123,6 +123,7 @@ class Handler:
                 # the request was for this delivery; the task goes on with the next one
                 while task.cancelling():
                     task.uncancel()
+        delivery.handled = time.time()
         if delivery.lost:
             self._accounting.end((delivery,), ("FENCED",))
         else:

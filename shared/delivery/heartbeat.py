@@ -57,9 +57,9 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     recent: str = ""
     """The outcomes of the last entries, oldest first: ``.`` done, ``x`` dead (`shared.delivery.recent`)."""
     seconds_now: float = 0.0
-    """Seconds a delivery takes now."""
+    """Seconds for which a delivery is handled now; what Redis takes does not count."""
     seconds_usual: float = 0.0
-    """Seconds a delivery usually takes; 0: not known yet."""
+    """The same usually; 0: not known yet."""
     slow_parts: dict[str, SlowCalls] = {}
     """Outside parts whose calls take much longer than usual (`shared.retry.call_times`)."""
 

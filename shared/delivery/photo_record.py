@@ -64,6 +64,10 @@ class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
             return "dead"
         if self.postponed is not None:
             return "postponed"
+        newest = max(self.parts, key=lambda part: part.started)
+        if newest.outcome == "postponed":
+            # its time is over: this agent tries it again
+            return f"on its way to {newest.agent}"
         if self.parts[-1].agent == topology.AGENTS[-1]:
             return "validated"
         return f"on its way to {topology.AGENTS[topology.AGENTS.index(self.parts[-1].agent) + 1]}"

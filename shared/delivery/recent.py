@@ -29,7 +29,7 @@ class Recent:
         self._usual = 0.0
 
     def note(self, outcomes: Sequence[str], seconds: Sequence[float]) -> None:
-        """Count the settled deliveries of a batch."""
+        """Count the settled deliveries of a batch; `seconds`: how long each was handled."""
         self._outcomes.extend(_CHARACTERS[outcome] for outcome in outcomes if outcome in _CHARACTERS)
         took = [took for outcome, took in zip(outcomes, seconds, strict=True) if outcome == "done"]
         if not took:

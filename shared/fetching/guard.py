@@ -113,7 +113,8 @@ class Hosts:
             if url.port in _NO_WEB_PORTS and not self._names_port(url):
                 raise PermanentError(
                     f"photos are not fetched from port {url.port}, which is another service's: if it is a web"
-                    f" server's, name it with its port in SOURCE_HOSTS ({_host(url)[:100]}:{url.port})"
+                    f" server's, name it with its port in SOURCE_HOSTS ({_host(url)[:100]}:{url.port}), and"
+                    " start photo_fetcher again"
                 )
             return
         allowed = (
@@ -121,7 +122,7 @@ class Hosts:
         )
         raise PermanentError(
             f"photos may not be fetched from {_host(url)[:100]!r}: add it to SOURCE_HOSTS if it is trusted"
-            f" (allowed: {allowed[:300]})"
+            f" (allowed: {allowed[:300]}), and start photo_fetcher again"
         )
 
 

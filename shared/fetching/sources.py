@@ -207,7 +207,10 @@ def _open_below(source_url: str, roots: tuple[str, ...]) -> BinaryIO:
 def _path_below(source_url: str, roots: tuple[str, ...]) -> Path:
     """Return the path of a ``file:`` address. Raises PermanentError if it is not below one of the roots."""
     if not roots:
-        raise PermanentError("file: sources are off: name the folders they may be in with SOURCE_ROOTS")
+        raise PermanentError(
+            "file: sources are off: name the folders they may be in with SOURCE_ROOTS, and start"
+            " photo_fetcher again"
+        )
     try:
         parts = urlsplit(source_url)
         path = Path(unquote(parts.path)).resolve()
@@ -219,5 +222,8 @@ def _path_below(source_url: str, roots: tuple[str, ...]) -> Path:
     if parts.netloc not in ("", "localhost"):
         raise PermanentError("a file: source names another machine: publish file:///folder/photo.jpg")
     if not allowed:
-        raise PermanentError(f"{shown(source_url)} lies outside of the folders that SOURCE_ROOTS names")
+        raise PermanentError(
+            f"{shown(source_url)} lies outside of the folders that SOURCE_ROOTS names: add its"
+            " folder, and start photo_fetcher again"
+        )
     return path

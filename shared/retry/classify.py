@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import errno
+import os
 import ssl
 
 import aiohttp
@@ -93,8 +94,29 @@ def sentence_of(error: BaseException) -> str:
     if isinstance(error, msgspec.ValidationError):
         return f"the data does not fit: {error}"
     text = str(error)
-    if isinstance(error, TimeoutError) and not text:
+    if isinstance(error, aiohttp.ServerTimeoutError) or (isinstance(error, TimeoutError) and not text):
         return "no answer in time"
+    if isinstance(error, aiohttp.ClientError) and (said := _network_trouble(error)):
+        return said
     if isinstance(error, KeyError):
         return f"missing key {text}"
     return text or f"failed without a reason ({type(error).__name__})"
+
+
+def _network_trouble(error: aiohttp.ClientError) -> str:
+    """Say in words for people what aiohttp says in its own; '' for what it says of something else."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return ""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"there is no host of the name {error.host}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        why = os.strerror(error.os_error.errno).lower() if error.os_error.errno else "refused"
+        return f"no connection to {error.host}:{error.port} ({why})"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was cut before an answer came"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the connection was cut in the middle of the answer"
+    if isinstance(error, aiohttp.ClientOSError):
+        why = os.strerror(error.errno).lower() if error.errno else "no reason given"
+        return f"the connection was lost ({why})"
+    return ""

@@ -23,12 +23,19 @@ if TYPE_CHECKING:
 _LONGEST_MESSAGE: Final = 300
 _DEEPEST: Final = 8
 
+_WAIT: Final = "wait, photos go on by themselves; the service health page of Microsoft 365 says more"
 _WHAT_TO_DO: Final[Mapping[int, str]] = {
-    401: "it does not take our token: check AZURE_TENANT_ID, and GRAPH_URL if this is a national cloud",
+    401: "it does not take our token: check AZURE_TENANT_ID, and GRAPH_URL if this is a national cloud, and"
+    " start the agents again",
     403: "grant the app write access to this site (Sites.Selected, role write)",
+    404: "it may be renamed, moved or deleted, or this app may not see it: check the site and the library",
     413: "the file is larger than SharePoint accepts here",
     423: "somebody has the file checked out or open: it can be written when they have finished",
-    429: "SharePoint is throttling this app",
+    429: "SharePoint is throttling this app: wait",
+    500: _WAIT,
+    502: _WAIT,
+    503: _WAIT,
+    504: _WAIT,
     507: "the site's storage quota is used up: make room or raise it",
 }
 

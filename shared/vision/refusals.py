@@ -20,12 +20,18 @@ from shared.retry.retry_after import bounded, retry_after
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_WAIT: Final = "the service has a trouble of its own: wait, photos go on by themselves"
 _ADVICE: Final[Mapping[int, str]] = {
-    401: "check VISION_API_KEY",
-    403: "the key may not use this model: check VISION_API_KEY and VISION_MODEL",
-    404: "check VISION_URL and VISION_MODEL",
-    413: "lower VISION_PREVIEW_SIDE",
-    429: "it is asked too often",
+    401: "check VISION_API_KEY, and start vision_analyzer again",
+    403: "the key may not use this model: check VISION_API_KEY and VISION_MODEL, and start vision_analyzer"
+    " again",
+    404: "check VISION_URL and VISION_MODEL, and start vision_analyzer again",
+    413: "lower VISION_PREVIEW_SIDE, and start vision_analyzer again",
+    429: "it is asked too often: wait",
+    500: _WAIT,
+    502: _WAIT,
+    503: _WAIT,
+    504: _WAIT,
 }
 # Bad request, and what FastAPI answers instead of it.
 _REFUSED: Final = frozenset({400, 422})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from console.arguments import called_as
 from console.main import COMMANDS, main, parser
 from sandbox.redis_server import Valkey
 from tests.console.pipeline import beats
@@ -255,3 +256,16 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.returncode == 0
+
+
+def test_the_program_is_named_as_it_can_be_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [".venv/bin/erni", "demo"])
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert called_as() == ".venv/bin/erni"
+    monkeypatch.setattr(sys, "argv", ["/opt/erni/bin/erni", "demo"])
+    assert called_as() == "/opt/erni/bin/erni"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "erni").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert called_as() == "erni"

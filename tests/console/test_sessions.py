@@ -376,3 +376,35 @@ def test_a_postponed_photo_says_why_it_waits_and_until_when(erni: Callable[..., 
     (photo,) = erni("photo", "show", "a.jpg", "--json").document["photos"]
     assert photo["status"] == "postponed"
     assert photo["agents"][0]["until"] == 1_800_000_900
+
+
+def test_a_session_says_which_agent_its_photos_wait_for_until_when_and_why(
+    erni: Callable[..., Ran], client: Redis, photo: str
+) -> None:
+    assert erni("publish", photo, "--session", "s1").code == 0
+    for index, until in enumerate((1_900_000_900, 1_900_000_060)):
+        step = Step(agent="sharepoint_uploader", started=1_800_000_000, seconds=0.5, attempts=2)
+        why = f"storing {index}.jpg: SharePoint answered 507 [request-id ab-{index}]"
+        fields = record_fields(step, "postponed", why, TRACEPARENT, "s1", f"{index}.jpg", until)
+        for name, value in pairs(fields):
+            client.hset(KEYS.photo(f"w-{index}"), name, value)
+        client.expire(KEYS.photo(f"w-{index}"), 60)
+        client.zadd(KEYS.session_photos("s1"), {f"w-{index}": index})
+    client.expire(KEYS.session_photos("s1"), 60)
+    shown = erni("session", "show", "s1").out
+    assert (
+        "postponed  2 photos wait before sharepoint_uploader, the first until 2030-03-17 17:47:40Z: storing"
+        " 1.jpg: SharePoint answered 507\n"
+    ) in shown
+
+
+def test_a_photo_that_is_being_tried_again_is_on_its_way_to_the_agent_that_tries_it(
+    erni: Callable[..., Ran], client: Redis, photo: str
+) -> None:
+    step = Step(agent="schema_extractor", started=1_800_000_000, seconds=0.5, attempts=1)
+    fields = record_fields(step, "postponed", "SharePoint answered 503", TRACEPARENT, "s1", "a.jpg", 1.0)
+    for name, value in pairs(fields):
+        client.hset(KEYS.photo("p-9"), name, value)
+    client.expire(KEYS.photo("p-9"), 60)
+    (shown,) = erni("photo", "show", "p-9", "--json").document["photos"]
+    assert shown["status"] == "on its way to schema_extractor"

@@ -13,6 +13,8 @@ from tests.shared.delivery.harness import extracted, publisher, running, setting
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from shared.delivery.process import AgentProcess
+
 
 async def test_redis_away_under_a_handler_gives_the_entry_back_and_work_resumes_within_two_seconds(
     redis: Redis, redis_url: str
@@ -36,3 +38,24 @@ async def test_redis_away_under_a_handler_gives_the_entry_back_and_work_resumes_
         assert time.monotonic() - begun < 2.0
     assert len(agent.handled) == 2
     assert await redis.xlen("erni:dead:schema_extractor") == 0
+
+
+async def test_the_time_for_which_redis_is_silent_makes_no_agent_slow(redis: Redis, redis_url: str) -> None:
+    async def leaves_a_silent_redis(event: PhotoSubmitted) -> SchemaExtracted:
+        await redis.execute_command("CLIENT", "PAUSE", "800", "WRITE")
+        return extracted(event)
+
+    async with (
+        running(settings_for(redis_url), leaves_a_silent_redis) as (process, _),
+        publisher(settings_for(redis_url)) as up,
+    ):
+        begun = time.monotonic()
+        await up.publish(PhotoSubmitted(source_url="https://example.org/a"))
+        await until(lambda: redis.xlen("erni:schema.extracted"))
+        assert time.monotonic() - begun > 0.7
+        await until(lambda: handed_on(process))
+        assert process._info().seconds_now < 0.5
+
+
+async def handed_on(process: AgentProcess) -> int:
+    return process._info().done
