@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from events.connection import call
 from events.types import PhotoSubmitted, SchemaExtracted
 from tests.shared.delivery.harness import extracted, publisher, running, settings_for, until
 
@@ -42,7 +43,7 @@ async def test_redis_away_under_a_handler_gives_the_entry_back_and_work_resumes_
 
 async def test_the_time_for_which_redis_is_silent_makes_no_agent_slow(redis: Redis, redis_url: str) -> None:
     async def leaves_a_silent_redis(event: PhotoSubmitted) -> SchemaExtracted:
-        await redis.execute_command("CLIENT", "PAUSE", "800", "WRITE")
+        await call(redis, "CLIENT", "PAUSE", 800, "WRITE")
         return extracted(event)
 
     async with (
