@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from typing import Annotated, Any, Final
 
@@ -18,6 +19,10 @@ from shared.operations.dead_letters import DeadFilter
 
 MAX_LIMIT: Final = 50
 _ENTRY_ID: Final = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
+
+_CONDITIONS: Final = (
+    "agent", "reason", "error_type", "fingerprint", "session", "photo", "older_than", "newer_than",
+)  # fmt: skip
 
 _Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT, description=f"How many are listed, {MAX_LIMIT} at most.")]
 _Agent = Annotated[
@@ -107,6 +112,15 @@ class Replay(Letters, frozen=True, kw_only=True):
 
     all: Annotated[bool, Meta(description="All dead letters, if no filter is given.")] = False
 
+    @property
+    def command(self) -> str:
+        """Return the command that a person types to replay these."""
+        given = {name: getattr(self, name) for name in _CONDITIONS}
+        options = [
+            f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None
+        ]
+        return shlex.join(["erni", "dead", "replay", *(options or ["--all"])])
+
 
 def read(arguments: dict[str, Any] | None, kind: type[Input]) -> Input:
     """Return the arguments of a call. Raises CommandError with what is wrong, and where."""
@@ -141,6 +155,6 @@ def _age(name: str, text: str | None) -> float | None:
 
 def schema(kind: type[Input]) -> dict[str, Any]:
     """Return the JSON schema of the arguments."""
-    _, (components) = msgspec.json.schema_components([kind])
+    _, components = msgspec.json.schema_components([kind])
     found: dict[str, Any] = components[kind.__name__]
     return {name: value for name, value in found.items() if name not in ("title", "description")}

@@ -29,7 +29,7 @@ _INSTRUCTIONS: Final = (
     "Look at the photo pipeline of Erni Foto Agency: five agents turn photos of building sites"
     " into SharePoint entries. The tools only read: begin with pipeline_status or search, read"
     " the cause with dead_letter_groups and dead_letter_show, then propose to a person what to"
-    " mend and which replay to type. " + WARNING
+    " repair and which replay to type. " + WARNING
 )
 _LONGEST_ERROR: Final = 1000
 _log = structlog.get_logger(__name__)

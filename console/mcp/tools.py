@@ -298,9 +298,10 @@ class Tools:
         refused = [letter.id for letter in letters if letter.cut]
         return answer(
             f"{letters_in_words(selection.count)} would be replayed, {len(letters)} of them here; nothing was"
-            " changed. A person replays them with the same filter: erni dead replay, or the console",
+            " changed. A person replays them by the command, or in the console",
             {
                 "would_replay": selection.count,
+                "command": wanted.command,
                 "groups": [_group(group) for group in groups[: wanted.limit]],
                 "dead_letters": [_letter(one) for one in letters],
                 "would_be_refused": refused,

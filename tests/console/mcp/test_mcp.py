@@ -173,8 +173,10 @@ async def test_a_dry_run_says_what_a_replay_would_do_and_does_nothing(
     before = await every_key(redis)
     found = await assistant.ask("replay_dry_run", session="s1")
     assert found["would_replay"] == 1
+    assert found["command"] == "erni dead replay --session=s1"
     assert found["summary"].startswith("1 dead letter would be replayed, 1 of them here; nothing was changed")
-    assert (await assistant.ask("replay_dry_run", all=True, limit=1))["would_replay"] == 2
+    whole = await assistant.ask("replay_dry_run", all=True, limit=1)
+    assert (whole["would_replay"], whole["command"]) == (2, "erni dead replay --all")
     assert await assistant.refused("replay_dry_run") == (
         "without a filter this would be every dead letter: give one, or all=true"
     )
