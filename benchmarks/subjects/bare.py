@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 BATCH: Final = 100
-_SCRIPT: Final = """#!lua
+SCRIPT: Final = """#!lua
 local ids = {}
 for i = 2, #ARGV, 2 do
   redis.call('XADD', KEYS[2], '*', 'data', ARGV[i + 1])
@@ -31,7 +31,7 @@ async def run(given: Order) -> None:
     redis = connect(given.url)
     call: Callable[..., Awaitable[Any]] = redis.execute_command
     await redis.xgroup_create(STREAM, "bare", id="0")
-    sha = await call("SCRIPT", "LOAD", _SCRIPT)
+    sha = await call("SCRIPT", "LOAD", SCRIPT)
     watch = Stopwatch(given.url, given.entries, lambda: None)
     moved = 0
     while moved < given.entries:

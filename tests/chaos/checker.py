@@ -228,7 +228,10 @@ class _Book:
         problems += [
             f"{agent} had an effect for {whom}, which nobody published"
             for agent, whom, _ in self.e.effects
-            if whom not in known and whom.rpartition(".")[0] not in self.e.sessions
+            if whom not in known
+            and whom.rpartition(".")[0] not in self.e.sessions
+            # a session that was lost with the tail may have been reported before
+            and not self.e.plan.loses_a_tail
         ]
         return Check(
             name="effects",

@@ -15,10 +15,13 @@ import msgspec
 import pytest
 
 from events import topology
+from tests.chaos import checker
 from tests.chaos.effects import TROUBLE
 from tests.chaos.evidence import Line
 from tests.chaos.herd import Herd
-from tests.chaos.run import drained, heal
+from tests.chaos.nemesis import Nemesis
+from tests.chaos.run import drained, finish, heal
+from tests.chaos.schedule import schedule
 from tests.chaos.submitter import SESSION, Mix, Photo, Way
 from tests.chaos.test_promises import Scene, logged, scene, until
 from tests.tools import EARLIER, HISTORY, ROOT, require
@@ -285,8 +288,6 @@ async def test_old_and_new_processes_on_one_redis_lose_nothing_and_hand_everythi
         await r.moved()
 
         # the way back: old ones beside new ones
-
-        # the way back: old ones beside new ones
         for agent in topology.AGENTS:
             await r.start(old, agent)
             await new.retire(new.of(agent)[0])
@@ -306,3 +307,55 @@ async def test_old_and_new_processes_on_one_redis_lose_nothing_and_hand_everythi
         assert verdict.figures.photos > 300
         assert strange(evidence) == []
         assert verdict.figures.came_back > 0
+
+
+class Mixed:
+    """Both trees' processes, as the nemesis sees a herd."""
+
+    def __init__(self, *herds: Herd) -> None:
+        self._herds = herds
+
+    @property
+    def slots(self) -> list[Process]:
+        """The processes that are at work."""
+        return [process for herd in self._herds for process in herd.slots]
+
+    @property
+    def all(self) -> list[Process]:
+        """Every process there ever was."""
+        return [process for herd in self._herds for process in herd.all]
+
+
+async def test_old_and_new_processes_under_faults_lose_nothing_and_no_photo_becomes_a_dead_letter(
+    tmp_path: Path,
+) -> None:
+    mix = Mix(die=0, refuse=0, nonsense=0, given_up=0, repeated=50)
+    async with rolling(
+        tmp_path, lease=1.5, grace=GRACE, slowness=SLOWNESS, mix=mix, ahead=150, stuck_seconds=20.0
+    ) as r:
+        here, old, new = r.s.here, r.old, r.new
+        new.mixed = False
+        publishing = asyncio.create_task(here.submitter.run())
+        await r.moved()
+        for agent in topology.AGENTS:
+            await r.start(new, agent)
+            await old.retire(old.of(agent)[0])
+        both = Mixed(old, new)
+        kinds = ("kills", "zombies", "terms", "redis_kills", "network")
+        plan = schedule(15, 20.0, lease=1.5, places=len(both.slots), kinds=kinds, calm=False)
+        nemesis = Nemesis(plan, server=here.server, proxy=here.proxy, herd=both, outside=here.effects)
+        await nemesis.run()
+        here.submitter.stop()
+        await heal(here)
+        await publishing
+        assert await drained(here) == []
+        assert await old.stop() == []
+        new.all += old.all
+        evidence = await finish(here, nemesis)
+        verdict = checker.check(evidence)
+        assert verdict.green, [f"{c.name}: {problem}" for c in verdict.checks for problem in c.problems[:3]]
+        assert (verdict.figures.dead, strange(evidence)) == ({}, [])
+        assert verdict.figures.photos > 100
+        hit = {process.earlier for process in evidence.herd if process.signals}
+        assert hit == {True, False}, "both trees met faults"
+        assert {"SIGKILL", "SIGSTOP past the lease", "Redis SIGKILL"} <= verdict.figures.faults.keys()

@@ -15,7 +15,7 @@ import pytest
 
 from console.gateway.server import Gateway
 from console.main import main
-from events.connection import call, connect
+from events.connection import connect
 from events.identities import SessionId
 from events.keys import all_lanes, lane_of
 from events.types import PhotoSubmitted
@@ -286,5 +286,19 @@ async def test_doctor_says_which_lanes_nobody_reads(
     answer = await asyncio.to_thread(run, "console.main", "doctor")
     assert "entries wait in lanes" not in answer.stdout
     async with connect(settings.redis_url) as redis:
-        left = [await call(redis, "XLEN", lane.stream("photo.submitted")) for lane in all_lanes(LANES)]
-    assert sum(left) == 8
+
+        async def waiting(stream: str) -> list[int]:
+            return [int(await redis.xlen(lane.stream(stream))) for lane in all_lanes(LANES)]
+
+        async def all_handed_on() -> bool:
+            return sum(await waiting("schema.extracted")) == 8
+
+        async def theirs_are_done() -> bool:
+            return (await waiting("photo.submitted"))[:2] == [0, 0]
+
+        assert sum(await waiting("photo.submitted")) == 8
+        async with running(settings_for(settings.redis_url, lanes=2, lease_seconds=5.0)):
+            await until(theirs_are_done)
+        assert await waiting("photo.submitted") == [0, 0, 2, 2], "what they do not read stays"
+        async with running(settings):
+            await until(all_handed_on)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchmarks import scaling
 from benchmarks.handoff import PEERS, SUBJECTS
 from benchmarks.handoff import environments as pythons_of
 from benchmarks.peers import environments
@@ -107,3 +108,16 @@ def test_a_quick_run_delivers_notices_and_measures_a_dead_endpoint(tmp_path: Pat
     assert all(math.isfinite(number) for number in numbers(figures))
     assert "end of a photo → delivered: p99" in output
     assert "a dead endpoint costs" in output
+
+
+def test_the_scaling_benchmark_says_of_each_goal_whether_it_is_reached() -> None:
+    found: dict[str, Any] = {
+        "backlog": 1_000_000,
+        "looks": 200,
+        "looks_right": 199,
+        "factors": {"bare": {"1": 1.0, "2": 1.5, "4": 1.4}, "agent": {"1": 1.0, "2": 1.6, "4": 1.3}},
+        "cost": {"ratio": 1.05, "status_seconds": 0.8, "bytes_to_fields": 1.5},
+        "idle": {"1": 10.0, "8": 20.0},
+    }
+    assert [goal.within for goal in scaling.goals(found)] == [False, True, False, True, True, False, True]
+    assert all(goal.line()[0] in "\N{CHECK MARK}\N{MULTIPLICATION X}" for goal in scaling.goals(found))

@@ -7,16 +7,25 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from events.connection import Trouble, call, connect, primary_of, trouble_of
+from events.keys import Keys
+from events.publisher import Publisher
 from events.sentinel import SentinelError
+from events.types import PhotoSubmitted
 from sandbox.redis_server import HOST, free_port
+from tests.project.test_redis_tls import certify
 from tests.sentinel.conftest import NAME, SentinelSet, wait_until
-from tests.tools import ROOT
+from tests.shared.delivery.harness import running, settings_for, until
+from tests.tools import ROOT, require
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 ERNI = str(Path(sys.executable).with_name("erni"))
 
@@ -130,3 +139,66 @@ async def test_servers_and_sentinels_have_credentials_of_their_own(tmp_path: Pat
             assert not any(word in str(denied.value) for word in ("wacht", "arb#eit", "falsch"))
     finally:
         watched.stop()
+
+
+@pytest.mark.needs("redis-server")  # the bundled server is built without TLS
+async def test_sentinels_and_servers_are_reached_over_tls_before_and_after_a_fail_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certify(tmp_path)
+    monkeypatch.setattr("sandbox.redis_server._candidates", lambda: [require("redis-server")])
+    watched = SentinelSet(
+        tmp_path / "set",
+        options={
+            "requirepass": "geheim",
+            "masterauth": "geheim",
+            "tls-cert-file": str(tmp_path / "server.pem"),
+            "tls-key-file": str(tmp_path / "server.key"),
+            "tls-ca-cert-file": str(tmp_path / "ca.pem"),
+            "tls-auth-clients": "no",
+            # servers and sentinels talk over TLS, too
+            "tls-replication": "yes",
+        },
+        sentinel_lines=(
+            f"sentinel auth-pass {NAME} geheim",
+            "requirepass wacht",
+            "sentinel sentinel-pass wacht",
+        ),
+    )
+    try:
+        await asyncio.to_thread(watched.start)
+        login, more = "rediss+sentinel://default:geheim@", f"&ssl_ca_certs={tmp_path / 'ca.pem'}"
+        url = f"{login}{watched.places}/{NAME}/0?sentinel_password=wacht{more}"
+        assert await role(url) == b"master"
+        # the sentinels' ports without TLS, and TLS to the servers only
+        plain = ",".join(f"{HOST}:{sentinel.port}" for sentinel in watched.sentinels)
+        assert await role(f"{login}{plain}/{NAME}?sentinel_password=wacht&sentinel_tls=no{more}") == b"master"
+        with pytest.raises(RedisError, match="certificate verify failed"):
+            await role(f"{login}{watched.places}/{NAME}?sentinel_password=wacht")
+        with pytest.raises(RedisError, match="invalid username-password pair"):
+            await role(url.replace("geheim", "falsch"))
+
+        async with connect(url) as client, running(settings_for(url, lease_seconds=15.0)):
+            await until(lambda: _published(client, 0))
+            await until(lambda: _handed_on(client, 1))
+            watched.primary.kill()
+            await asyncio.to_thread(watched.wait_for_primary, *watched.replicas)
+            await until(lambda: _published(client, 1))
+            await until(lambda: _handed_on(client, 2))
+    finally:
+        watched.stop()
+
+
+async def _published(client: Redis, number: int) -> bool:
+    try:
+        await Publisher(client).publish(PhotoSubmitted(source_url=f"store:{number}"), event_id=f"{number}")
+    except RedisError:
+        return False
+    return True
+
+
+async def _handed_on(client: Redis, number: int) -> bool:
+    try:
+        return int(await client.xlen(Keys().stream("schema.extracted"))) == number
+    except RedisError:
+        return False
