@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 RUNNING: Final = "erni:operations"
 """Set: ids of the operations that have not ended and that nobody stopped."""
+OPERATION: Final = "erni:operation:"
+"""What the keys of operations begin with: a hash for each."""
 KEPT_SECONDS: Final = 90 * 24 * 3600
 """How long an operation can be looked at and repeated."""
 _REFUSALS: Final = 20
@@ -319,7 +321,7 @@ def lease_key(operation_id: str) -> str:
 
 
 def _key(operation_id: str) -> str:
-    return f"erni:operation:{operation_id}"
+    return OPERATION + operation_id
 
 
 def _given(wanted: DeadFilter) -> dict[str, object]:

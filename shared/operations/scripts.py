@@ -30,6 +30,7 @@ _REPLAY = scripts.load(_HERE, "replay", "cause", "progress", "session")
 _RESTORE = scripts.load(_HERE, "restore", "progress")
 _PASSED = scripts.load(_HERE, "passed", "progress")
 _ADOPT = scripts.load(_HERE, "adopt")
+_REPLACED = scripts.load(_HERE, "replaced")
 _WRITE = scripts.load(_HERE, "write")
 _DECODER: Final = msgspec.msgpack.Decoder(list[Row])
 _LOOKED_AT: Final = 1000
@@ -47,6 +48,11 @@ async def write(redis: Redis, command: str, key: str, *words: str | bytes | floa
     It is for what people do: they free the memory. Raises what redis-py raises.
     """
     return await _WRITE(redis, [key], [command, *words])
+
+
+async def replaced(redis: Redis, key: str, field: str, before: bytes, value: bytes) -> bool:
+    """Replace a field of a hash; returns False if it no longer has the value `before`."""
+    return bool(await _REPLACED(redis, [key], [field, before, value]))
 
 
 async def letters(redis: Redis, stream: str, start: str, most: int) -> list[Row]:

@@ -6,12 +6,13 @@ import csv
 import html
 import io
 import json
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 
-from shared.operations import activity
+from shared.operations import access_keys, activity
 from shared.operations.activity import Person
 from shared.operations.bulk import Bulk
 from shared.operations.dead_letters import DeadFilter
@@ -108,6 +109,27 @@ async def test_a_session_is_closed_and_forgotten(enter: Callable[..., Any], clie
 
 
 @pytest.mark.usefixtures("played")
+async def test_a_forgotten_session_is_named_by_no_operation_and_no_activity_any_more(
+    enter: Callable[..., Any], redis: Redis, client: Any
+) -> None:
+    for session, photo in ((scene.OTHER, "p-1"), ("another", "p-of-another-session")):
+        dies(client, "photo_fetcher", "schema.extracted", session=session, photo=photo)
+    admin = await enter("admin")
+    await admin.order("discard", f"session={scene.OTHER}")
+    await admin.order("replay", "photo=p-of-another-session")
+    await activity.note(redis, Person("petra", "operator"), "close session", f"{scene.OTHER}: 12")
+    assert scene.OTHER in (await admin.get("/activity.json")).html
+    kept = client.scard("erni:operations") + len(client.keys("erni:operation:*"))
+    assert kept >= 2
+    assert (await admin.post(f"/sessions/{scene.OTHER}/forget")).status == 303
+    lines = [one for one in await activity.newest(redis, most=100) if scene.OTHER in one.what]
+    # who did it, and when
+    assert [one.action for one in lines] == ["forget session"]
+    orders = [client.hget(key, "order") for key in client.keys("erni:operation:*")]
+    assert not any(scene.OTHER.encode() in order for order in orders)
+    assert any(b"p-of-another-session" in order for order in orders)
+
+
 async def test_a_report_is_served_where_it_can_do_no_harm(
     enter: Callable[..., Any], settings: Settings
 ) -> None:
@@ -263,6 +285,8 @@ async def test_keys_are_added_renewed_and_removed(enter: Callable[..., Any], red
     assert key not in (await admin.get("/keys")).html
     person = await enter(None)
     assert (await person.post("/login", {"key": key})).status == 303
+    assert " never " not in (await admin.get("/keys")).text
+    assert (await access_keys.last_uses(redis))["petra"] == pytest.approx(time.time(), abs=60)
     renewed = await admin.post("/keys/petra/rotate")
     assert key not in renewed.html
     assert (await person.post("/login", {"key": key})).status == 403
