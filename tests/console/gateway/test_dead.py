@@ -60,7 +60,8 @@ async def test_a_dry_run_counts_and_a_replay_moves_each_once(
     assert letters.xlen(KEYS.stream("photo.analyzed")) == 3
     assert letters.xlen(KEYS.dead(AGENT)) == 1
     # and everybody sees who did it
-    [(_, noted)] = letters.xrange(activity.ACTIVITY)
+    entries: Any = letters.xrange(activity.ACTIVITY)
+    [(_, noted)] = entries
     assert (noted[b"who"], noted[b"action"]) == (b"the-operator", b"replay")
     assert noted[b"operation"].decode() == view["id"]
     # the same again finds nothing, and orders nothing

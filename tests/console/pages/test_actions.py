@@ -6,20 +6,21 @@ import csv
 import html
 import io
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 
-from shared.operations import access_keys, activity
+from shared.operations import access_keys, activity, webhooks
 from shared.operations.activity import Person
 from shared.operations.bulk import Bulk
 from shared.operations.dead_letters import DeadFilter
 from shared.operations.search import Search
 from shared.photo_store import BlobStore
 from tests.console.pages import scene
-from tests.console.pipeline import KEYS, TRACEPARENT, dies
+from tests.console.pipeline import KEYS, TRACEPARENT, beats, dies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -294,6 +295,67 @@ async def test_keys_are_added_renewed_and_removed(enter: Callable[..., Any], red
     assert (await admin.get("/keys/petra")).status == 404
     did = [one.action for one in await activity.newest(redis, most=4)]
     assert did == ["key remove", "key rotate", "sign in", "key add"]
+
+
+async def test_a_web_hook_is_added_switched_renewed_and_removed(
+    enter: Callable[..., Any], redis: Redis, client: Any
+) -> None:
+    operator, viewer = await enter("operator"), await enter("viewer")
+    given = {"url": "https://camera.example.org/hook?token=hidden", "source": "urn:camera-app"}
+    given |= {"signature": "v1", "photo.failed": "on"}
+    refused = await operator.post("/webhooks", given | {"url": "https://127.0.0.1/"})
+    assert refused.status == 400
+    assert "private" in refused.text or "public" in refused.text, refused.text
+    assert (await operator.post("/webhooks", given | {"photo.failed": ""})).status == 400
+    made = await operator.post("/webhooks", given)
+    secret = made.html.partition('id="fresh">')[2].partition("<")[0]
+    assert secret.startswith("whsec_")
+    [endpoint] = await webhooks.all_webhooks(redis)
+    assert (endpoint.url, endpoint.events) == (given["url"], ("photo.failed",))
+    seen = await viewer.get("/webhooks")
+    assert "https://camera.example.org/hook" in seen.text
+    assert secret not in seen.html
+    assert "token=" not in seen.html
+    where = f"/webhooks/{endpoint.id}"
+    assert (await operator.post(f"{where}/disable")).status == 303
+    [off] = await webhooks.all_webhooks(redis)
+    assert off.state == "off"
+    assert "switched it off" in (await viewer.get("/webhooks")).text
+    assert (await operator.post(f"{where}/enable")).status == 303
+    assert (await webhooks.all_webhooks(redis))[0].state == "on"
+    renewed = await operator.post(f"{where}/rotate")
+    assert "whsec_" in renewed.html
+    assert secret not in renewed.html
+    again = await operator.post(f"{where}/rotate")
+    assert again.status == 400
+    assert "rotated less than a day ago" in again.text
+    for action in ("rotate", "enable", "disable", "remove"):
+        assert (await viewer.post(f"{where}/{action}")).status == 403
+    assert (await viewer.get(where)).status == 403
+    assert (await viewer.post("/webhooks", given)).status == 403
+    assert (await operator.post(f"{where}/remove")).status == 303
+    assert await webhooks.all_webhooks(redis) == []
+    for action in ("rotate", "enable", "disable", "remove"):
+        assert (await operator.post(f"{where}/{action}")).status == 404
+    did = [one.action for one in await activity.newest(redis, most=5)]
+    assert did == [f"webhook {word}" for word in ("remove", "rotate", "enable", "disable", "add")]
+
+
+async def test_the_page_of_web_hooks_shows_what_waits_and_what_was_given_up(
+    enter: Callable[..., Any], client: Any, played: None
+) -> None:
+    down: dict[str, Any] = {"breakers_open": [f"webhook/{scene.HOOK}"], "breaker_reasons": {}}
+    beats(client, "webhook_notifier", ago=-120, **down)
+    dies(client, "webhook_notifier", "notice.queued")
+    client.zadd(KEYS.delayed("webhook_notifier"), {"a notice": (time.time() + 300) * 1000})
+    page = await (await enter("viewer")).get("/webhooks")
+    assert "held back" in page.text
+    assert 'href="/dead?agent=webhook_notifier"' in page.html
+    assert re.search(r"next try \d\d:\d\d:\d\d CES?T|next try \d+ \w+ \d+ \d\d:\d\d CES?T", page.text)
+    assert "Failing since" in page.text
+    assert scene.REFUSED in page.text
+    assert "Off since" in page.text
+    client.delete(KEYS.delayed("webhook_notifier"))
 
 
 async def test_dead_notices_of_web_hooks_are_at_the_same_desk(enter: Callable[..., Any], client: Any) -> None:
