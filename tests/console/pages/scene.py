@@ -55,7 +55,7 @@ async def play(client: PlainRedis, redis: Redis, store_url: str) -> None:
 
 def work(client: PlainRedis, seconds: float) -> None:
     """Let every process send a heartbeat, after so many seconds of work."""
-    for number, agent in enumerate(topology.AGENTS):
+    for number, agent in enumerate(topology.CONSUMERS):
         outage: dict[str, Any] = (
             {
                 "breakers_open": ["sharepoint"],

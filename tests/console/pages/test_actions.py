@@ -297,6 +297,30 @@ async def test_keys_are_added_renewed_and_removed(enter: Callable[..., Any], red
     assert did == ["key remove", "key rotate", "sign in", "key add"]
 
 
+async def test_an_edited_letter_and_what_took_its_place_lead_to_each_other(
+    enter: Callable[..., Any], client: Any
+) -> None:
+    operator = await enter("operator")
+    data = '{"photo_id":"p-1","source_url":"https://wrong.example/1.jpg"}'
+    fields = {"id": "e1", "type": "photo.submitted", "traceparent": TRACEPARENT, "data": data}
+    dead_id = dies(client, "schema_extractor", "photo.submitted", fields=fields, session=None)
+    sent = {"data": data.replace("wrong", "right")}
+    assert (await operator.post(f"/dead/schema_extractor/{dead_id}/edit", sent)).status == 303
+    [(archived, _)] = client.xrange(KEYS.archive("schema_extractor"))
+    page = await operator.get(f"/archive/schema_extractor/{archived.decode()}")
+    assert "edited and replayed: its photo went on with a corrected event" in page.text
+    assert 'href="/photos/p-1"' in page.html
+    # it would be refused
+    assert "/ask/restore" not in page.html
+    [(_, entry)] = client.xrange(KEYS.stream("photo.submitted"))
+    again = [part for pair in entry.items() for part in pair]
+    failed = dies(client, "schema_extractor", "photo.submitted", original=again, session=None)
+    page = await operator.get(f"/dead/schema_extractor/{failed}")
+    assert f"schema_extractor/{dead_id}" in page.text
+    assert 'href="/archive/list?photo=p-1"' in page.html
+    assert archived.decode() in (await operator.get("/archive/list?photo=p-1")).html
+
+
 async def test_a_web_hook_is_added_switched_renewed_and_removed(
     enter: Callable[..., Any], redis: Redis, client: Any
 ) -> None:
