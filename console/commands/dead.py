@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from console import durations
 from console.arguments import checked, describe, subcommands, whole, words
-from console.commands.dead_changes import discard, replay, restore
+from console.commands.dead_changes import delete, discard, replay, restore
 from console.errors import CommandError
 from console.rows import fitted, one_line
 from events import identities, topology
@@ -110,11 +110,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "erni dead archive list --session seewen-2026-05-12",
         run=list_,
     )
+    deleting = archive("delete", "delete discarded ones for good")
+    describe(
+        deleting,
+        "Delete discarded dead letters for good, which frees memory of Redis. Asks first. None can be "
+        "restored.",
+        "erni dead archive delete --older-than 30d",
+        run=delete,
+    )
+    deleting.add_argument("--yes", action="store_true", help="do not ask")
     archived.set_defaults(archived=True)
     listing.set_defaults(archived=False)
-    for command in (listing, replaying, discarding, restoring, archived):
+    for command in (listing, replaying, discarding, restoring, archived, deleting):
         _filters(command)
-    for command in (replaying, discarding, restoring):
+    for command in (replaying, discarding, restoring, deleting):
         command.add_argument("--all", action="store_true", help="all there are, if no filter is given")
 
 

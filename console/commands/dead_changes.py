@@ -109,13 +109,13 @@ async def _run(
     from shared.operations.bulk_runner import LEASE_SECONDS, LeaseLostError, lease
     from shared.operations.scripts import OvertakenError
 
-    outcomes = dict.fromkeys(("replayed", "discarded", "restored", "gone", "refused"), 0)
+    outcomes = dict.fromkeys(("replayed", "discarded", "restored", "deleted", "gone", "refused"), 0)
     refused: list[dict[str, str]] = []
     if not selection.upto:
         return outcomes, refused
     who = person()
     operation = await bulk.start(kind, selection, who, rate=rate, driver="command", for_good=for_good)
-    done = {"replay": "replayed", "discard": "discarded", "restore": "restored"}[kind]
+    done = {"replay": "replayed", "discard": "discarded", "restore": "restored", "delete": "deleted"}[kind]
     try:
         async with lease(redis, operation.id) as mine:
             if not mine:
@@ -206,4 +206,29 @@ async def restore(options: argparse.Namespace, output: Output) -> int:
     if not output.as_json:
         nothing = "" if any(outcomes.values()) else ": nothing matches (erni dead archive list shows them)"
         output.say(f"{count(outcomes['restored'])} restored{nothing}")
+    return 0
+
+
+async def delete(options: argparse.Namespace, output: Output) -> int:
+    """Delete what matches in the archive for good, after asking."""
+    from console import system
+    from console.asking import sure
+    from console.commands.dead import count
+    from console.explain import redis_client
+
+    wanted = changing(options, "delete")
+    settings = system.load()
+    async with redis_client(settings) as redis:
+        await system.require_chosen(redis, settings)
+        bulk = bulk_of(redis, settings)
+        selection = await bulk.select(wanted, "delete")
+        if selection.count and not options.yes:
+            output.warn(f"{count(selection.count)} in the archive will be deleted for good")
+            if not sure("Delete them?"):
+                raise CommandError("nothing was deleted")
+        outcomes, _ = await _run(redis, bulk, "delete", selection, output)
+    output.answer({"deleted": outcomes["deleted"]})
+    if not output.as_json:
+        nothing = "" if any(outcomes.values()) else ": nothing matches (erni dead archive list shows them)"
+        output.say(f"{count(outcomes['deleted'])} deleted{nothing}")
     return 0

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from console.gateway import answers, cloud_events, problems
+from console.gateway import answers, cloud_events, dead_api, problems
 from console.gateway.events_api import MAX_BATCH
 from console.gateway.photos_api import FIELDS
 from console.gateway.steps import StepView
@@ -30,6 +30,9 @@ _TYPES: Final = (
     answers.PhotoView,
     answers.Close,
     answers.Closed,
+    dead_api.Replay,
+    dead_api.Replaying,
+    dead_api.OperationView,
     SessionReported,
     SessionView,
     StepView,
@@ -135,6 +138,16 @@ def _paths() -> dict[str, Any]:
             )
         },
         "/v1/sessions/{id}/report": {"get": _report()},
+        "/v1/dead/replay": {"post": _replay()},
+        "/v1/operations/{id}": {
+            "get": _operation(
+                "getOperation",
+                "How far an operation on many dead letters has come",
+                "OperationView",
+                ("404",),
+                [_path_id("operation", "19a0b1c2d3e4f5a6b7c8")],
+            )
+        },
         "/v1/stream": {"get": _stream()},
         "/v1/openapi.json": {"get": _document("getOpenapi", "This document")},
         "/v1/asyncapi.json": {"get": _document("getAsyncapi", "The events in Redis (AsyncAPI 3.0)")},
@@ -206,6 +219,23 @@ def _report() -> dict[str, Any]:
         [_path_id("session", "seewen-12-may")],
     )
     operation["responses"]["200"]["content"]["text/html"] = {"schema": {"type": "string"}}
+    return operation
+
+
+def _replay() -> dict[str, Any]:
+    operation = _operation(
+        "replayDeadLetters",
+        "Replay the dead letters that a filter selects, in the background; or count them (dry_run)",
+        "Replaying",
+        ("400", "408", "413"),
+        [],
+        body={"application/json": {"schema": {"$ref": _REF.format(name="Replay")}}},
+    )
+    operation["responses"]["202"] = {**operation["responses"]["200"], "description": "It is ordered"}
+    operation["responses"]["200"] = {
+        **operation["responses"]["200"],
+        "description": "A dry run, or nothing matches: nothing is replayed",
+    }
     return operation
 
 

@@ -11,6 +11,7 @@ from console.errors import CommandError
 from console.explain import open_store, redis_trouble
 from console.gateway import openapi, problems
 from console.gateway.access import LIMITS, Door
+from console.gateway.dead_api import DeadApi
 from console.gateway.events_api import EventsApi
 from console.gateway.observing import EVENTS, REFUSED, route_of
 from console.gateway.photos_api import PhotosApi
@@ -46,6 +47,7 @@ class V1:
         self._stream = StreamApi(redis, settings, door)
         self._photos = PhotosApi(redis, settings, door, self._intake, self._store)
         self._reports = ReportsApi(redis, settings, door, self._store)
+        self._dead = DeadApi(redis, settings, door)
         self._records = RecordsApi(redis, settings, door, self._intake, self._store)
 
     def _store(self) -> BlobStore:
@@ -66,6 +68,8 @@ class V1:
         app.router.add_get("/v1/sessions/{id}", self._records.session)
         app.router.add_get("/v1/sessions/{id}/report", self._reports.report)
         app.router.add_post("/v1/sessions/{id}/close", self._records.close)
+        app.router.add_post("/v1/dead/replay", self._dead.replay)
+        app.router.add_get("/v1/operations/{id}", self._dead.operation)
         app.router.add_get("/v1/stream", self._stream.stream, allow_head=False)
         app.router.add_get("/v1/openapi.json", openapi.serve)
         app.router.add_get("/v1/asyncapi.json", openapi.serve_events)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 import msgspec
 
 from console.pages import exports, rendering
-from console.pages.desk import VISIT
+from console.pages.desk import FOR_ADMINS, VISIT
 from console.pages.filters import described, query_of
 from console.pages.guard import RefusedError, Route
 from shared.operations import activity
 from shared.operations.activity import Activity
-from shared.operations.bulk import Operation, Progress, UnknownOperationError
+from shared.operations.bulk import Kind, Operation, Progress, UnknownOperationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -41,7 +41,7 @@ async def lines(bulk: Bulk, activities: Sequence[Activity]) -> list[Line]:
 
 
 async def _line(bulk: Bulk, one: Activity) -> Line:
-    if one.operation and one.action in ("replay", "discard", "restore"):
+    if one.operation and one.action in get_args(Kind):
         with contextlib.suppress(UnknownOperationError):
             return Line(one, await bulk.get(one.operation), await bulk.progress(one.operation))
     return Line(one)
@@ -81,7 +81,7 @@ class ActivityPage:
             progress = await self._desk.bulk.progress(operation_id)
         except UnknownOperationError:
             raise RefusedError("error.no_operation", 404) from None
-        needed: Role = "admin" if operation.kind == "discard" else "operator"
+        needed: Role = "admin" if operation.kind in FOR_ADMINS else "operator"
         return await rendering.page(
             self._desk,
             request,

@@ -20,6 +20,7 @@ from console.pages.operations_page import OperationsPage
 from console.pages.photo_page import PhotoPage
 from console.pages.pipeline_page import PipelinePage
 from console.pages.sessions_page import SessionsPage
+from console.pages.webhooks_page import WebhooksPage
 from shared.operations.bulk_runner import BulkRunner
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Console:
             *DeadPage(self._desk).routes,
             *OperationsPage(self._desk).routes,
             *ActivityPage(self._desk).routes,
+            *WebhooksPage(self._desk).routes,
             *KeysPage(self._desk).routes,
             Route("GET", "/static/{name}", None, _static),
         ]

@@ -120,6 +120,8 @@ class DeadPage:
             fields=[(_text(name), _text(value)) for name, value in _pairs(fields)],
             data=editing.data_of(fields) if edited is None else edited,
             wrong=wrong,
+            origin=editing.origin_of(fields),
+            successor=await editing.successor_of(self._desk.redis, letter) if archived else "",
             trace=trace,
             trace_link=self._desk.trace_link(trace),
             cause=cause_text(request[VISIT].texts, letter),

@@ -11,7 +11,7 @@ from console.explain import open_store
 from console.pages.texts import Texts
 from shared.operations.access_keys import Role
 from shared.operations.activity import Person
-from shared.operations.bulk import Bulk
+from shared.operations.bulk import Bulk, Kind
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 RANKS: Final[dict[Role, int]] = {"viewer": 1, "operator": 2, "admin": 3}
 """Roles that may use the console; a publisher's key belongs to a system, which sees its own photos only."""
+
+
+FOR_ADMINS: Final[frozenset[Kind]] = frozenset({"discard", "delete"})
+"""Operations that an admin may start, stop and resume, and nobody else."""
 
 
 class Visit(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,6 +53,7 @@ class KeysPage:
             "keys",
             status=400 if wrong else 200,
             keys=await access_keys.all_keys(self._desk.redis),
+            used=await access_keys.last_uses(self._desk.redis),
             roles=ROLES,
             fresh=fresh,
             fresh_name=fresh_name,
@@ -81,7 +82,10 @@ class KeysPage:
 
     async def _rotate(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        key = await access_keys.rotate(self._desk.redis, name)
+        try:
+            key = await access_keys.rotate(self._desk.redis, name)
+        except InvalidKeyError as error:
+            return await self._list(request, wrong=str(error))
         if key is None:
             raise RefusedError("error.no_key", 404)
         await activity.note(self._desk.redis, request[VISIT].person, "key rotate", name)

@@ -9,7 +9,7 @@ from aiohttp import web
 from console.pages import rendering
 from console.pages.desk import RANKS
 from console.pages.guard import COOKIE, Route, back_to, form
-from shared.operations import activity, sign_in
+from shared.operations import access_keys, activity, sign_in
 from shared.operations.activity import Person
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class LoginPage:
         if person.role not in RANKS:
             await sign_in.sign_out(redis, token)
             return await self._form(request, target, wrong="login.publisher", status=403)
+        if not ticket:
+            await access_keys.note_use(redis, person.name)
         await activity.note(redis, Person(person.name, person.role), "sign in")
         answer = web.Response(status=303, headers={"Location": back_to(target)})
         answer.set_cookie(

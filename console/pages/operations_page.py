@@ -8,10 +8,10 @@ import msgspec
 from aiohttp import web
 
 from console.pages import rendering
-from console.pages.desk import VISIT
+from console.pages.desk import FOR_ADMINS, VISIT
 from console.pages.filters import described, filter_in, query_of
 from console.pages.guard import RefusedError, Route, back_to, form
-from shared.operations.bulk import Kind, Selection, UnknownOperationError
+from shared.operations.bulk import OF_ARCHIVE, Kind, Selection, UnknownOperationError
 
 if TYPE_CHECKING:
     from console.pages.desk import Desk
@@ -56,7 +56,7 @@ class OperationsPage:
         kind = _kind(request, request.match_info["kind"])
         wanted = filter_in(request.query)
         selection = await self._desk.bulk.select(wanted, kind)
-        back = back_to(request.query.get("back", ""), "/archive" if kind == "restore" else "/dead")
+        back = back_to(request.query.get("back", ""), "/archive" if kind in OF_ARCHIVE else "/dead")
         return await rendering.page(
             self._desk,
             request,
@@ -65,7 +65,7 @@ class OperationsPage:
             selection=selection,
             packed=msgspec.json.encode(selection).decode(),
             conditions=described(request[VISIT].texts, wanted),
-            listing=rendering.address("archive" if kind == "restore" else "dead", **query_of(wanted)),
+            listing=rendering.address("archive" if kind in OF_ARCHIVE else "dead", **query_of(wanted)),
             days=self._desk.settings.archive_days,
             back=back,
         )
@@ -112,7 +112,7 @@ def _kind(request: web.Request, text: str) -> Kind:
     kind: Kind | None = next((one for one in get_args(Kind) if one == text), None)
     if kind is None:
         raise RefusedError("error.no_page", 404)
-    needed: Role = "admin" if kind == "discard" else "operator"
+    needed: Role = "admin" if kind in FOR_ADMINS else "operator"
     visit = request[VISIT]
     if not visit.may(needed):
         raise RefusedError("error.role", 403, role=visit.texts(f"role.{needed}"))

@@ -98,13 +98,21 @@ async def by_name(redis: Redis, name: str) -> AccessKey | None:
 
 
 async def rotate(redis: Redis, name: str) -> str | None:
-    """Give a key a new secret and return it; the old one stops working. None if there is no such key."""
-    record = await by_name(redis, name)
+    """Give a key a new secret and return it; the old one stops working. None if there is no such key.
+
+    Raises InvalidKeyError if somebody else renews or removes it at the same moment: one secret can count.
+    """
+    before = await call(redis, "HGET", KEYS, name)
+    record = _read(before)
     if record is None:
         return None
     key = _fresh(name)
     record = msgspec.structs.replace(record, sha256=_hash(key), created_at=time.time())
-    await scripts.write(redis, "HSET", KEYS, name, msgspec.json.encode(record))
+    if not await scripts.replaced(redis, KEYS, name, before, msgspec.json.encode(record)):
+        raise InvalidKeyError(
+            f"somebody else renewed or removed the key {name} at the same moment: this secret does not count."
+            " Look at the list of keys, and renew it again if you need to"
+        )
     return key
 
 

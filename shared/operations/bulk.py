@@ -1,4 +1,4 @@
-"""Replays, discards and restores many dead letters as one operation, which survives the end of its process.
+"""Acts on many dead letters as one operation, which survives the end of its process.
 
 An operation is a selection that does not change: a filter, and the newest dead letter of each place that it
 was made for. Whoever drives it walks the selection and acts on one letter after the other. Each step moves
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 RUNNING: Final = "erni:operations"
 """Set: ids of the operations that have not ended and that nobody stopped."""
+OPERATION: Final = "erni:operation:"
+"""What the keys of operations begin with: a hash for each."""
 KEPT_SECONDS: Final = 90 * 24 * 3600
 """How long an operation can be looked at and repeated."""
 _REFUSALS: Final = 20
@@ -43,7 +45,9 @@ _LOOK_SECONDS: Final = 0.5
 
 _EDITED: Final = "it was edited and replayed, so its photo is on its way again; it stays in the archive"
 
-Kind: TypeAlias = Literal["replay", "discard", "restore"]
+Kind: TypeAlias = Literal["replay", "discard", "restore", "delete"]
+OF_ARCHIVE: Final[frozenset[Kind]] = frozenset({"restore", "delete"})
+"""Kinds of operations on discarded dead letters."""
 State: TypeAlias = Literal["running", "stopped", "done", "failed"]
 Driver: TypeAlias = Literal["gateway", "command"]
 
@@ -124,7 +128,7 @@ class Bulk:
 
     async def select(self, wanted: DeadFilter, kind: Kind) -> Selection:
         """Return what a filter selects at this moment, with the exact count."""
-        now, archived = time.time(), kind == "restore"
+        now, archived = time.time(), kind in OF_ARCHIVE
         upto = await self.letters.bounds(wanted, archived=archived)
         count = await self.letters.count(wanted, archived=archived)
         return Selection(filter=wanted, upto=upto, at=now, count=count)
@@ -267,7 +271,7 @@ class Bulk:
             wanted = msgspec.structs.replace(wanted, limit=left)
         async for letter in self.letters.find(
             wanted,
-            archived=operation.kind == "restore",
+            archived=operation.kind in OF_ARCHIVE,
             upto=selection.upto,
             after=after,
             now=selection.at,
@@ -293,6 +297,9 @@ class Bulk:
             if new_id == EDITED:
                 return Replayed(letter=letter, outcome="refused", message=_EDITED)
             return Replayed(letter=letter, outcome="restored" if new_id else "gone", entry_id=new_id)
+        if operation.kind == "delete":
+            deleted = await self.letters.delete_archived(letter, mark=mark)
+            return Replayed(letter=letter, outcome="deleted" if deleted else "gone")
         who = operation.who.name if self._archive_days and not operation.for_good else ""
         discarded = await self.letters.discard(letter, who=who, mark=mark)
         return Replayed(letter=letter, outcome="discarded" if discarded else "gone")
@@ -319,7 +326,7 @@ def lease_key(operation_id: str) -> str:
 
 
 def _key(operation_id: str) -> str:
-    return f"erni:operation:{operation_id}"
+    return OPERATION + operation_id
 
 
 def _given(wanted: DeadFilter) -> dict[str, object]:

@@ -95,7 +95,7 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 
     letter: DeadLetter
     outcome: str
-    """replayed, discarded, restored, gone or refused"""
+    """replayed, discarded, restored, deleted, gone or refused"""
     entry_id: str = ""
     message: str = ""
 
@@ -370,9 +370,9 @@ class DeadLetters:
         lane = keys.Keys(letter.lane)
         return await scripts.discard(self._redis, lane, letter.agent, letter.id, who=who, mark=mark)
 
-    async def delete_archived(self, letter: DeadLetter) -> None:
-        """Delete a discarded dead letter for good."""
-        await call(self._redis, "XDEL", keys.Keys(letter.lane).archive(letter.agent), letter.id)
+    async def delete_archived(self, letter: DeadLetter, *, mark: scripts.Mark | None = None) -> bool:
+        """Delete a discarded dead letter for good; return False if it was gone already."""
+        return await scripts.delete(self._redis, keys.Keys(letter.lane), letter.agent, letter.id, mark=mark)
 
     async def restore(self, letter: DeadLetter, *, mark: scripts.Mark | None = None) -> str:
         """Move one dead letter out of the archive; return its new id, '' if it was gone already."""

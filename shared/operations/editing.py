@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from events import codec, topology
+from events import codec, keys, topology
+from events.connection import call
 from shared.operations import activity
 from shared.operations.dead_letters import Replayed, stream_of
 
@@ -34,6 +35,22 @@ def data_of(fields: list[bytes]) -> str:
         return msgspec.json.format(msgspec.json.encode(msgspec.json.decode(raw)), indent=2).decode()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return raw.decode("utf-8", "replace")
+
+
+def origin_of(fields: list[bytes]) -> str:
+    """Return the dead letter that an edited event comes from, as ``agent/id``; '' for any other event."""
+    raw = dict(zip(fields[::2], fields[1::2], strict=False)).get(ORIGIN.encode(), b"")
+    return raw.decode("utf-8", "replace")
+
+
+async def successor_of(redis: Redis, letter: DeadLetter) -> str:
+    """Return the entry id of the event that took the place of an archived dead letter; '' if none did."""
+    stream = keys.Keys(letter.lane).archive(letter.agent)
+    for _, flat in await call(redis, "XRANGE", stream, letter.id, letter.id):
+        return (
+            dict(zip(flat[::2], flat[1::2], strict=False)).get(b"edited_as", b"").decode("utf-8", "replace")
+        )
+    return ""
 
 
 async def replay_edited(

@@ -11,7 +11,7 @@ from events.connection import call
 from events.identities import SessionId
 from shared.delivery import packing
 from shared.delivery.dead_letter import DeadLetter
-from shared.operations import submissions
+from shared.operations import acts, submissions
 from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.operations.in_use import contents_in, named, on_their_way
 from shared.operations.retention import CONTENT_FOLDERS
@@ -176,6 +176,7 @@ async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSes
         await dead.discard(letter)
     for letter in plan.archived:
         await dead.delete_archived(letter)
+    await acts.forget(redis, plan.session, plan.photos, lanes=lanes)
     await redis.delete(lane.session_source(plan.session))
     await sessions.delete(plan.session)
 

@@ -29,7 +29,9 @@ _DISCARD = scripts.load(_HERE, "discard", "cause", "progress")
 _REPLAY = scripts.load(_HERE, "replay", "cause", "progress", "session")
 _RESTORE = scripts.load(_HERE, "restore", "progress")
 _PASSED = scripts.load(_HERE, "passed", "progress")
+_DELETE = scripts.load(_HERE, "delete", "progress")
 _ADOPT = scripts.load(_HERE, "adopt")
+_REPLACED = scripts.load(_HERE, "replaced")
 _WRITE = scripts.load(_HERE, "write")
 _DECODER: Final = msgspec.msgpack.Decoder(list[Row])
 _LOOKED_AT: Final = 1000
@@ -47,6 +49,11 @@ async def write(redis: Redis, command: str, key: str, *words: str | bytes | floa
     It is for what people do: they free the memory. Raises what redis-py raises.
     """
     return await _WRITE(redis, [key], [command, *words])
+
+
+async def replaced(redis: Redis, key: str, field: str, before: bytes, value: bytes) -> bool:
+    """Replace a field of a hash; returns False if it no longer has the value `before`."""
+    return bool(await _REPLACED(redis, [key], [field, before, value]))
 
 
 async def letters(redis: Redis, stream: str, start: str, most: int) -> list[Row]:
@@ -177,6 +184,18 @@ async def restore(redis: Redis, lane: Keys, agent: str, archived_id: str, *, mar
     if new_id == b"OVERTAKEN":
         raise OvertakenError
     return new_id.decode()
+
+
+async def delete(redis: Redis, lane: Keys, agent: str, archived_id: str, *, mark: Mark | None = None) -> bool:
+    """Delete one dead letter in the archive for good. Returns False if it was gone.
+
+    Raises OvertakenError if another process has gone on with the operation of the mark.
+    """
+    names = [lane.archive(agent), *([mark.progress] if mark else [])]
+    done: int = await _DELETE(redis, names, [archived_id, *_cursor(mark)])
+    if done < 0:
+        raise OvertakenError
+    return bool(done)
 
 
 async def passed(redis: Redis, mark: Mark, what: str, dead_id: str, *, why: str = "", most: int) -> None:

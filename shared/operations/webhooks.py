@@ -29,6 +29,7 @@ __all__ = [
     "UnreadableEndpointError",
     "add",
     "all_webhooks",
+    "disable",
     "enable",
     "remove",
     "rotate",
@@ -118,6 +119,18 @@ async def enable(redis: Redis, endpoint_id: str) -> bool:
     """Switch an endpoint on again; returns False if there is no such endpoint."""
     endpoint = await endpoints.find(redis, endpoint_id)
     return endpoint is not None and await endpoints.switch_on(redis, endpoint)
+
+
+async def disable(redis: Redis, endpoint_id: str, *, who: str) -> bool:
+    """Switch an endpoint off until somebody switches it on; returns False if there is no such endpoint.
+
+    Agents write no notice for it from then on; notices that wait become dead letters.
+    """
+    endpoint = await endpoints.find(redis, endpoint_id)
+    if endpoint is None:
+        return False
+    await endpoints.failed(redis, endpoint, f"{who} switched it off", gone=True)
+    return True
 
 
 async def remove(redis: Redis, endpoint_id: str) -> bool:

@@ -359,3 +359,19 @@ def test_listing_many_reads_few_of_them(
     assert "601 dead letters" in erni("dead", "list", "--session", "s1").out
     assert "no dead letter matches" in erni("dead", "list", "--photo", "nowhere.jpg").out
     assert erni("dead", "list", "--photo", "7.jpg").out.splitlines()[-2] == "1 dead letter"
+
+
+def test_what_is_in_the_archive_is_deleted_for_good_when_that_is_meant(
+    erni: Callable[..., Ran], client: Redis
+) -> None:
+    for session in ("s1", "s1", "s2"):
+        dies(client, "photo_fetcher", "schema.extracted", session=session)
+    assert erni("dead", "discard", "--all", "--yes").code == 0
+    refused = erni("dead", "archive", "delete")
+    assert (refused.code, client.xlen(KEYS.archive("photo_fetcher"))) == (2, 3)
+    assert "without a filter this would delete every dead letter" in refused.err
+    ran = erni("dead", "archive", "delete", "--session", "s1", "--yes")
+    assert (ran.code, ran.out) == (0, "2 dead letters deleted\n")
+    assert client.xlen(KEYS.archive("photo_fetcher")) == 1
+    assert erni("dead", "archive", "delete", "--all", "--yes", "--json").document == {"deleted": 1}
+    assert "nothing matches" in erni("dead", "archive", "delete", "--all", "--yes").out

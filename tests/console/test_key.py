@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from shared.operations import access_keys
+from shared.operations.access_keys import InvalidKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +110,30 @@ async def test_only_the_whole_key_is_found(redis: AsyncRedis) -> None:
     wrong = key[:-1] + ("0" if key[-1] != "0" else "1")
     for other in ("", "erni_", key[:-1], wrong, key.replace("camera-app", "other"), f"{key}\n", found.sha256):
         assert await access_keys.find(redis, other) is None
+
+
+@pytest.mark.parametrize("meanwhile", ["renewed", "removed"])
+async def test_a_key_that_somebody_else_renews_or_removes_is_not_renewed_over_that(
+    redis: AsyncRedis, client: Redis, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    await access_keys.add(redis, "camera-app", "viewer")
+    theirs = access_keys._fresh("camera-app")
+    fresh = access_keys._fresh
+
+    def between_reading_and_writing(name: str) -> str:
+        if meanwhile == "removed":
+            client.hdel(access_keys.KEYS, name)
+        else:
+            record: Any = msgspec.json.decode(client.hget(access_keys.KEYS, name) or b"")
+            record["sha256"] = hashlib.sha256(theirs.encode()).hexdigest()
+            client.hset(access_keys.KEYS, name, msgspec.json.encode(record))
+        return fresh(name)
+
+    monkeypatch.setattr(access_keys, "_fresh", between_reading_and_writing)
+    with pytest.raises(InvalidKeyError, match="somebody else renewed or removed the key camera-app"):
+        await access_keys.rotate(redis, "camera-app")
+    assert (await access_keys.find(redis, theirs) is not None) == (meanwhile == "renewed")
+    assert bool(client.hexists(access_keys.KEYS, "camera-app")) == (meanwhile == "renewed")
 
 
 async def test_a_foreign_value_in_the_hash_lets_nobody_in(redis: AsyncRedis) -> None:

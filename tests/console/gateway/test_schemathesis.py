@@ -40,7 +40,7 @@ CHECKS: Final = (
 
 @pytest.mark.slow
 @pytest.mark.needs(SCHEMATHESIS)
-@pytest.mark.parametrize("role", ["publisher", "viewer"])
+@pytest.mark.parametrize("role", ["publisher", "viewer", "operator"])
 async def test_no_request_gets_a_mistake_of_the_server_or_an_answer_that_is_not_documented(
     served: Callable[..., AbstractAsyncContextManager[Client]],
     settings: Settings,

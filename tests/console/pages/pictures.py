@@ -66,6 +66,8 @@ async def pages(redis: Any) -> dict[str, str]:
         "archived": f"/archive/schema_extractor/{archived}",
         "activity": "/activity",
         "operation": f"/operations/{operation}",
+        "webhooks": "/webhooks",
+        "webhook": f"/webhooks/{scene.HOOK}",
         "keys": "/keys",
         "search": "/search?q=IMG",
         "nothing": "/search?q=" + quote("nowhere.jpg"),

@@ -19,6 +19,8 @@ from shared.operations.dead_letters import DeadFilter
 from shared.photo_store import BlobStore
 from shared.reports.photo_report import write_photo_report
 from shared.sessions.store import SessionStore
+from shared.webhooks import endpoints, signature
+from shared.webhooks.endpoints import Endpoint
 from tests.console.pipeline import KEYS, TRACEPARENT, beats, dies, pairs
 from tests.shared.reports.sample import photo_report, picture
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 SESSION: Final = SessionId("seewen-2026-05-12")
 OTHER: Final = SessionId("liestal-umbau")
 PHOTO: Final = PhotoId("p-3f2a90c1d7e4a1b2c3d4e5f6")
+HOOK: Final = "wh_4f1d2c3b5a69"
+REFUSED: Final = "archive.example.org answered 503 (Service Unavailable)"
 OUTAGE: Final = (
     "storing IMG_20{n}.jpg in the library Referenzfotos: SharePoint answered 503 (Service Unavailable); it"
     " was tried 5 times over 4 minutes"
@@ -41,6 +45,7 @@ async def play(client: PlainRedis, redis: Redis, store_url: str) -> None:
     work(client, 0)
     await _sessions(client, redis)
     await _letters(client, redis)
+    await _hooks(redis)
     store = BlobStore(store_url)
     preview = await store.replace(f"previews/{'a' * 64}/1024.jpg", picture(4))
     await _photo(client, store, preview)
@@ -50,7 +55,7 @@ async def play(client: PlainRedis, redis: Redis, store_url: str) -> None:
 
 def work(client: PlainRedis, seconds: float) -> None:
     """Let every process send a heartbeat, after so many seconds of work."""
-    for number, agent in enumerate(topology.AGENTS):
+    for number, agent in enumerate(topology.CONSUMERS):
         outage: dict[str, Any] = (
             {
                 "breakers_open": ["sharepoint"],
@@ -74,6 +79,30 @@ def work(client: PlainRedis, seconds: float) -> None:
                 recent=".....",
                 **outage,
             )
+
+
+async def _hooks(redis: Redis) -> None:
+    """Three web hooks: one is well, one fails, one was switched off."""
+    for number, (url, state) in enumerate(
+        (
+            ("https://camera.example.org/hooks/erni", "on"),
+            ("https://archive.example.org/incoming", "failing"),
+            ("https://old.example.org/hook?token=abc", "off"),
+        )
+    ):
+        endpoint = Endpoint(
+            id=HOOK if not number else f"wh_{number:012x}",
+            url=url,
+            source="urn:camera-app",
+            events=("photo.validated", "photo.failed"),
+            secret=signature.new_secret(),
+            created_at=time.time() - 9000 + number,
+        )
+        await endpoints.keep(redis, endpoint)
+        if state == "on":
+            await endpoints.delivered(redis, endpoint, time.time())
+        else:
+            await endpoints.failed(redis, endpoint, REFUSED, gone=state == "off")
 
 
 async def _sessions(client: PlainRedis, redis: Redis) -> None:

@@ -6,19 +6,21 @@ import csv
 import html
 import io
 import json
+import re
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 
-from shared.operations import activity
+from shared.operations import access_keys, activity, webhooks
 from shared.operations.activity import Person
 from shared.operations.bulk import Bulk
 from shared.operations.dead_letters import DeadFilter
 from shared.operations.search import Search
 from shared.photo_store import BlobStore
 from tests.console.pages import scene
-from tests.console.pipeline import KEYS, TRACEPARENT, dies
+from tests.console.pipeline import KEYS, TRACEPARENT, beats, dies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,6 +110,27 @@ async def test_a_session_is_closed_and_forgotten(enter: Callable[..., Any], clie
 
 
 @pytest.mark.usefixtures("played")
+async def test_a_forgotten_session_is_named_by_no_operation_and_no_activity_any_more(
+    enter: Callable[..., Any], redis: Redis, client: Any
+) -> None:
+    for session, photo in ((scene.OTHER, "p-1"), ("another", "p-of-another-session")):
+        dies(client, "photo_fetcher", "schema.extracted", session=session, photo=photo)
+    admin = await enter("admin")
+    await admin.order("discard", f"session={scene.OTHER}")
+    await admin.order("replay", "photo=p-of-another-session")
+    await activity.note(redis, Person("petra", "operator"), "close session", f"{scene.OTHER}: 12")
+    assert scene.OTHER in (await admin.get("/activity.json")).html
+    kept = client.scard("erni:operations") + len(client.keys("erni:operation:*"))
+    assert kept >= 2
+    assert (await admin.post(f"/sessions/{scene.OTHER}/forget")).status == 303
+    lines = [one for one in await activity.newest(redis, most=100) if scene.OTHER in one.what]
+    # who did it, and when
+    assert [one.action for one in lines] == ["forget session"]
+    orders = [client.hget(key, "order") for key in client.keys("erni:operation:*")]
+    assert not any(scene.OTHER.encode() in order for order in orders)
+    assert any(b"p-of-another-session" in order for order in orders)
+
+
 async def test_a_report_is_served_where_it_can_do_no_harm(
     enter: Callable[..., Any], settings: Settings
 ) -> None:
@@ -263,6 +286,8 @@ async def test_keys_are_added_renewed_and_removed(enter: Callable[..., Any], red
     assert key not in (await admin.get("/keys")).html
     person = await enter(None)
     assert (await person.post("/login", {"key": key})).status == 303
+    assert " never " not in (await admin.get("/keys")).text
+    assert (await access_keys.last_uses(redis))["petra"] == pytest.approx(time.time(), abs=60)
     renewed = await admin.post("/keys/petra/rotate")
     assert key not in renewed.html
     assert (await person.post("/login", {"key": key})).status == 403
@@ -270,6 +295,91 @@ async def test_keys_are_added_renewed_and_removed(enter: Callable[..., Any], red
     assert (await admin.get("/keys/petra")).status == 404
     did = [one.action for one in await activity.newest(redis, most=4)]
     assert did == ["key remove", "key rotate", "sign in", "key add"]
+
+
+async def test_an_edited_letter_and_what_took_its_place_lead_to_each_other(
+    enter: Callable[..., Any], client: Any
+) -> None:
+    operator = await enter("operator")
+    data = '{"photo_id":"p-1","source_url":"https://wrong.example/1.jpg"}'
+    fields = {"id": "e1", "type": "photo.submitted", "traceparent": TRACEPARENT, "data": data}
+    dead_id = dies(client, "schema_extractor", "photo.submitted", fields=fields, session=None)
+    sent = {"data": data.replace("wrong", "right")}
+    assert (await operator.post(f"/dead/schema_extractor/{dead_id}/edit", sent)).status == 303
+    [(archived, _)] = client.xrange(KEYS.archive("schema_extractor"))
+    page = await operator.get(f"/archive/schema_extractor/{archived.decode()}")
+    assert "edited and replayed: its photo went on with a corrected event" in page.text
+    assert 'href="/photos/p-1"' in page.html
+    # it would be refused
+    assert "/ask/restore" not in page.html
+    [(_, entry)] = client.xrange(KEYS.stream("photo.submitted"))
+    again = [part for pair in entry.items() for part in pair]
+    failed = dies(client, "schema_extractor", "photo.submitted", original=again, session=None)
+    page = await operator.get(f"/dead/schema_extractor/{failed}")
+    assert f"schema_extractor/{dead_id}" in page.text
+    assert 'href="/archive/list?photo=p-1"' in page.html
+    assert archived.decode() in (await operator.get("/archive/list?photo=p-1")).html
+
+
+async def test_a_web_hook_is_added_switched_renewed_and_removed(
+    enter: Callable[..., Any], redis: Redis, client: Any
+) -> None:
+    operator, viewer = await enter("operator"), await enter("viewer")
+    given = {"url": "https://camera.example.org/hook?token=hidden", "source": "urn:camera-app"}
+    given |= {"signature": "v1", "photo.failed": "on"}
+    refused = await operator.post("/webhooks", given | {"url": "https://127.0.0.1/"})
+    assert refused.status == 400
+    assert "private" in refused.text or "public" in refused.text, refused.text
+    assert (await operator.post("/webhooks", given | {"photo.failed": ""})).status == 400
+    made = await operator.post("/webhooks", given)
+    secret = made.html.partition('id="fresh">')[2].partition("<")[0]
+    assert secret.startswith("whsec_")
+    [endpoint] = await webhooks.all_webhooks(redis)
+    assert (endpoint.url, endpoint.events) == (given["url"], ("photo.failed",))
+    seen = await viewer.get("/webhooks")
+    assert "https://camera.example.org/hook" in seen.text
+    assert secret not in seen.html
+    assert "token=" not in seen.html
+    where = f"/webhooks/{endpoint.id}"
+    assert (await operator.post(f"{where}/disable")).status == 303
+    [off] = await webhooks.all_webhooks(redis)
+    assert off.state == "off"
+    assert "switched it off" in (await viewer.get("/webhooks")).text
+    assert (await operator.post(f"{where}/enable")).status == 303
+    assert (await webhooks.all_webhooks(redis))[0].state == "on"
+    renewed = await operator.post(f"{where}/rotate")
+    assert "whsec_" in renewed.html
+    assert secret not in renewed.html
+    again = await operator.post(f"{where}/rotate")
+    assert again.status == 400
+    assert "rotated less than a day ago" in again.text
+    for action in ("rotate", "enable", "disable", "remove"):
+        assert (await viewer.post(f"{where}/{action}")).status == 403
+    assert (await viewer.get(where)).status == 403
+    assert (await viewer.post("/webhooks", given)).status == 403
+    assert (await operator.post(f"{where}/remove")).status == 303
+    assert await webhooks.all_webhooks(redis) == []
+    for action in ("rotate", "enable", "disable", "remove"):
+        assert (await operator.post(f"{where}/{action}")).status == 404
+    did = [one.action for one in await activity.newest(redis, most=5)]
+    assert did == [f"webhook {word}" for word in ("remove", "rotate", "enable", "disable", "add")]
+
+
+async def test_the_page_of_web_hooks_shows_what_waits_and_what_was_given_up(
+    enter: Callable[..., Any], client: Any, played: None
+) -> None:
+    down: dict[str, Any] = {"breakers_open": [f"webhook/{scene.HOOK}"], "breaker_reasons": {}}
+    beats(client, "webhook_notifier", ago=-120, **down)
+    dies(client, "webhook_notifier", "notice.queued")
+    client.zadd(KEYS.delayed("webhook_notifier"), {"a notice": (time.time() + 300) * 1000})
+    page = await (await enter("viewer")).get("/webhooks")
+    assert "held back" in page.text
+    assert 'href="/dead?agent=webhook_notifier"' in page.html
+    assert re.search(r"next try \d\d:\d\d:\d\d CES?T|next try \d+ \w+ \d+ \d\d:\d\d CES?T", page.text)
+    assert "Failing since" in page.text
+    assert scene.REFUSED in page.text
+    assert "Off since" in page.text
+    client.delete(KEYS.delayed("webhook_notifier"))
 
 
 async def test_dead_notices_of_web_hooks_are_at_the_same_desk(enter: Callable[..., Any], client: Any) -> None:

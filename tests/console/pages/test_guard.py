@@ -14,6 +14,7 @@ from events.connection import connect
 from shared.operations import access_keys, sign_in
 from tests.console.pages import pictures, scene
 from tests.console.pipeline import KEYS, dies, went
+from tests.shared.delivery.harness import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,26 @@ async def test_an_operator_discards_nothing(enter: Callable[..., Any], client: P
     path = (await admin.post("/operations", fields)).headers["Location"]
     assert (await operator.post(f"{path}/stop")).status == 403
     assert (await operator.post(f"{path}/resume")).status == 403
+
+
+async def test_an_operator_deletes_nothing_from_the_archive_and_an_admin_does(
+    enter: Callable[..., Any], redis: Redis, client: PlainRedis, settings: Settings
+) -> None:
+    await scene.play(client, redis, settings.photo_store_url)
+    admin, operator = await enter("admin"), await enter("operator")
+    assert "/ask/delete" not in (await operator.get("/archive")).html
+    assert (await operator.get("/ask/delete")).status == 403
+    asked = await admin.get("/ask/delete?agent=schema_extractor")
+    fields = {"kind": "delete", "selection": asked.hidden("selection")}
+    assert (await operator.post("/operations", fields)).status == 403
+    where = (await admin.post("/operations", fields)).headers["Location"]
+    assert (await operator.post(f"{where}/stop")).status == 403
+
+    async def done() -> bool:
+        return " deleted 6 " in (await admin.get(where)).text
+
+    await until(done)
+    assert client.xlen("erni:archive:schema_extractor") == 0
 
 
 async def test_a_viewer_has_no_button(

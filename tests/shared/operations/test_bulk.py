@@ -13,7 +13,7 @@ from console.pages.live import Live
 from events.connection import connect
 from shared.operations import access_keys, activity, pauses, sign_in
 from shared.operations.activity import Person
-from shared.operations.bulk import Bulk
+from shared.operations.bulk import OF_ARCHIVE, Bulk
 from shared.operations.bulk_runner import BulkRunner, lease
 from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.operations.editing import InvalidEditError, data_of, replay_edited
@@ -285,14 +285,14 @@ async def test_a_limit_counts_over_all_drivers(redis: Redis, client: PlainRedis)
     assert client.xlen(KEYS.dead(AGENT)) == 6
 
 
-@pytest.mark.parametrize("kind", ["replay", "discard", "restore"])
+@pytest.mark.parametrize("kind", ["replay", "discard", "restore", "delete"])
 @pytest.mark.parametrize("limit", [4, None])
 async def test_a_driver_that_was_taken_over_from_acts_on_no_letter_more(
     redis: Redis, client: PlainRedis, kind: Kind, limit: int | None
 ) -> None:
     _die(client, 6)
     bulk = Bulk(redis)
-    if kind == "restore":
+    if kind in OF_ARCHIVE:
         archiving = await bulk.start("discard", await bulk.select(DeadFilter(), "discard"), ME)
         await _run(redis, bulk, archiving)
     selection = await bulk.select(DeadFilter(limit=limit), kind)

@@ -1,0 +1,156 @@
+"""The page of web hooks: who is notified of the ends of photos, how that goes, and what waits for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+
+from console.addresses import bare
+from console.pages import rendering
+from console.pages.desk import VISIT
+from console.pages.guard import RefusedError, Route, form
+from events import topology
+from shared.operations import activity, webhooks
+from shared.webhooks.endpoints import SIGNATURES, Endpoint
+from shared.webhooks.notices import EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from console.pages.desk import Desk
+    from shared.operations.status import AgentStatus
+    from shared.operations.webhooks import Registered
+
+_NOTIFIER: Final = topology.NOTIFIER.agent
+
+
+class Hook(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint as the page shows it: nothing of it is secret."""
+
+    endpoint: Endpoint
+    address: str
+    """Without what may be secret in it."""
+    breaker: str | None
+    """Why its breaker is open, '' if nobody says; None: it is closed."""
+
+
+class WebhooksPage:
+    """Lists web hooks, registers new ones, and changes them."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    @property
+    def routes(self) -> list[Route]:
+        """Return the requests of this page."""
+        return [
+            Route("GET", "/webhooks", "viewer", self._show),
+            Route("POST", "/webhooks", "operator", self._add),
+            Route("GET", "/webhooks/{id}", "operator", self._one),
+            Route("POST", "/webhooks/{id}/rotate", "operator", self._rotate),
+            Route("POST", "/webhooks/{id}/enable", "operator", self._enable),
+            Route("POST", "/webhooks/{id}/disable", "operator", self._disable),
+            Route("POST", "/webhooks/{id}/remove", "operator", self._remove),
+        ]
+
+    async def _show(self, request: web.Request) -> web.Response:
+        return await self._list(request)
+
+    async def _list(
+        self,
+        request: web.Request,
+        *,
+        fresh: Registered | None = None,
+        wrong: str = "",
+        given: Mapping[str, str] | None = None,
+    ) -> web.Response:
+        snapshot = await self._desk.live.now()
+        notifier = next((one for one in snapshot.status.agents if one.agent == _NOTIFIER), None)
+        return await rendering.page(
+            self._desk,
+            request,
+            "webhooks",
+            status=400 if wrong else 200,
+            hooks=[_hook(endpoint, notifier) for endpoint in await self._endpoints()],
+            notifier=notifier,
+            agent=_NOTIFIER,
+            events=EVENTS,
+            signatures=SIGNATURES,
+            fresh=fresh,
+            wrong=wrong,
+            given=given or {},
+        )
+
+    async def _endpoints(self) -> list[Endpoint]:
+        """Return all endpoints. Raises RefusedError with the sentence of one that cannot be read."""
+        try:
+            return await webhooks.all_webhooks(self._desk.redis)
+        except webhooks.UnreadableEndpointError as error:
+            raise RefusedError("error.plain", why=str(error)) from None
+
+    async def _add(self, request: web.Request) -> web.Response:
+        given = await form(request)
+        signed = next((one for one in SIGNATURES if one == given.get("signature")), None)
+        if signed is None:
+            raise RefusedError("error.address")
+        try:
+            made = await webhooks.add(
+                self._desk.redis,
+                self._desk.settings,
+                given.get("url", "").strip(),
+                source=given.get("source", "").strip(),
+                events=[event for event in EVENTS if given.get(event)],
+                signed=signed,
+            )
+        except webhooks.InvalidWebhookError as error:
+            return await self._list(request, wrong=str(error), given=given)
+        await self._noted(request, "webhook add", made.endpoint.id)
+        return await self._list(request, fresh=made)
+
+    async def _one(self, request: web.Request) -> web.Response:
+        wanted = request.match_info["id"]
+        endpoint = next((one for one in await self._endpoints() if one.id == wanted), None)
+        if endpoint is None:
+            raise RefusedError("error.no_webhook", 404)
+        snapshot = await self._desk.live.now()
+        notifier = next((one for one in snapshot.status.agents if one.agent == _NOTIFIER), None)
+        return await rendering.page(self._desk, request, "webhook", hook=_hook(endpoint, notifier))
+
+    async def _rotate(self, request: web.Request) -> web.Response:
+        try:
+            made = await webhooks.rotate(self._desk.redis, request.match_info["id"])
+        except (webhooks.InvalidWebhookError, webhooks.UnreadableEndpointError) as error:
+            return await self._list(request, wrong=str(error))
+        if made is None:
+            raise RefusedError("error.no_webhook", 404)
+        await self._noted(request, "webhook rotate", made.endpoint.id)
+        return await self._list(request, fresh=made)
+
+    async def _enable(self, request: web.Request) -> web.Response:
+        wanted = request.match_info["id"]
+        return await self._changed(request, "webhook enable", await webhooks.enable(self._desk.redis, wanted))
+
+    async def _disable(self, request: web.Request) -> web.Response:
+        wanted, who = request.match_info["id"], request[VISIT].name
+        done = await webhooks.disable(self._desk.redis, wanted, who=who)
+        return await self._changed(request, "webhook disable", done)
+
+    async def _remove(self, request: web.Request) -> web.Response:
+        wanted = request.match_info["id"]
+        return await self._changed(request, "webhook remove", await webhooks.remove(self._desk.redis, wanted))
+
+    async def _changed(self, request: web.Request, action: str, done: bool) -> web.Response:  # noqa: FBT001 - what was asked for was done
+        if not done:
+            raise RefusedError("error.no_webhook", 404)
+        await self._noted(request, action, request.match_info["id"])
+        return web.Response(status=303, headers={"Location": "/webhooks"})
+
+    async def _noted(self, request: web.Request, action: str, endpoint_id: str) -> None:
+        await activity.note(self._desk.redis, request[VISIT].person, action, endpoint_id)
+
+
+def _hook(endpoint: Endpoint, notifier: AgentStatus | None) -> Hook:
+    outages = notifier.outages if notifier else {}
+    return Hook(endpoint=endpoint, address=bare(endpoint.url), breaker=outages.get(f"webhook/{endpoint.id}"))
