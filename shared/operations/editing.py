@@ -47,9 +47,8 @@ async def successor_of(redis: Redis, letter: DeadLetter) -> str:
     """Return the entry id of the event that took the place of an archived dead letter; '' if none did."""
     stream = keys.Keys(letter.lane).archive(letter.agent)
     for _, flat in await call(redis, "XRANGE", stream, letter.id, letter.id):
-        return (
-            dict(zip(flat[::2], flat[1::2], strict=False)).get(b"edited_as", b"").decode("utf-8", "replace")
-        )
+        fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=False))
+        return fields.get(b"edited_as", b"").decode("utf-8", "replace")
     return ""
 
 
