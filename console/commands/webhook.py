@@ -1,4 +1,4 @@
-"""`erni webhook add|list|remove|rotate|enable`: who is notified over HTTP of the ends of photos."""
+"""`erni webhook add|list|remove|rotate|disable|enable`: who is notified over HTTP of the ends of photos."""
 
 from __future__ import annotations
 
@@ -81,8 +81,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         run=rotate,
     )
     _of_one(
+        add("disable", "switch a web hook off for a while"),
+        "Switch a web hook off until it is switched on again. No notice is written for it meanwhile; notices "
+        "that wait become dead letters.",
+        "disable",
+        run=disable,
+    )
+    _of_one(
         add("enable", "switch a web hook on again"),
-        "Switch a web hook on that was switched off because it answered 410 or failed for 5 days. Then "
+        "Switch a web hook on that is off because it answered 410, failed for 5 days or was disabled. Then "
         "replay its notices: erni dead replay --agent webhook_notifier",
         "enable",
         run=enable,
@@ -220,6 +227,22 @@ async def rotate(options: argparse.Namespace, output: Output) -> int:
     if registered is None:
         raise CommandError(_NOBODY.format(options.id))
     _print_secret(output, registered)
+    return 0
+
+
+async def disable(options: argparse.Namespace, output: Output) -> int:
+    """Switch a web hook off until somebody switches it on."""
+    from console import system
+    from shared.operations import webhooks
+
+    async with system.changing() as (redis, _):
+        with _in_a_sentence():
+            disabled = await webhooks.disable(redis, options.id, who="erni webhook disable")
+    if not disabled:
+        raise CommandError(_NOBODY.format(options.id))
+    output.answer({"id": options.id, "enabled": False})
+    if not output.as_json:
+        output.say(f"{options.id} is off. Switch it on again: erni webhook enable {options.id}")
     return 0
 
 

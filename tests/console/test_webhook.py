@@ -69,6 +69,17 @@ def test_a_web_hook_that_is_off_says_why_and_how_to_go_on(erni: Callable[..., Ra
     assert client.hget("erni:{webhooks}", name)
 
 
+def test_a_web_hook_can_be_switched_off_for_a_while(erni: Callable[..., Ran]) -> None:
+    name, _ = erni(*ADD).out.split()
+    ran = erni("webhook", "disable", name)
+    assert f"erni webhook enable {name}" in ran.out
+    listed = erni("webhook", "list")
+    assert f"{name}  off" in listed.out
+    assert "erni webhook disable switched it off" in listed.err
+    assert erni("webhook", "enable", name).code == 0
+    assert f"{name}  on" in erni("webhook", "list").out
+
+
 def test_a_web_hook_that_fails_says_since_when_and_why(erni: Callable[..., Ran], client: Redis) -> None:
     name, _ = erni(*ADD).out.split()
     why = "this machine does not trust the endpoint's certificate (certificate has expired)"
@@ -84,7 +95,7 @@ def test_a_removed_one_is_gone_and_an_unknown_one_is_named(erni: Callable[..., R
     name, _ = erni(*ADD).out.split()
     assert erni("webhook", "remove", name).code == 0
     assert client.keys("erni:{webhooks}*") == []
-    for word in ("remove", "rotate", "enable"):
+    for word in ("remove", "rotate", "disable", "enable"):
         ran = erni("webhook", word, name)
         assert ran.code == 1
         assert f"there is no web hook {name}: `erni webhook list` shows those there are" in ran.err
