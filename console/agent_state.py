@@ -14,7 +14,7 @@ import msgspec
 
 from console.durations import short
 from console.pages.texts import Quoted, Texts, has
-from shared.operations.status import STOPPED, local_state
+from shared.operations.local_processes import STOPPED, local_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 from events import topology
 from sandbox.claims import holder_of
 from shared import settings as settings_module
-from shared.operations.status import STOPPED, process_state
+from shared.operations.local_processes import STOPPED, process_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

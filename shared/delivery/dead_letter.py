@@ -17,10 +17,11 @@ from shared.retry.attempt import Attempt
 from shared.telemetry.redact import scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Reason: TypeAlias = Literal["exhausted", "permanent", "undecodable", "delivery_limit"]
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
+_KNOWN_REASONS: Final[Mapping[str | None, Reason]] = {reason: reason for reason in REASONS}
 LONGEST_MESSAGE: Final = 1024
 """Characters kept of a message."""
 LONGEST_ANSWER: Final = 300
@@ -249,7 +250,7 @@ def letter_of(row: Row, *, agent: str, lane: int | None) -> DeadLetter:
         stream=row.stream or "",
         entry_id=row.entry or "",
         consumer=row.consumer or "",
-        reason=next((known for known in REASONS if known == row.reason), "undecodable"),
+        reason=_KNOWN_REASONS.get(row.reason, "undecodable"),
         error_type="unknown" if row.error_type is None else row.error_type,
         message="this entry was not written by an agent" if row.message is None else row.message,
         fingerprint=row.fingerprint or "",

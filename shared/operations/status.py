@@ -16,6 +16,7 @@ from shared.delivery import packing
 from shared.delivery.dead_letter import read_letter
 from shared.delivery.heartbeat import ProcessInfo
 from shared.delivery.photo_record import AgentPart
+from shared.operations.local_processes import local_state
 from shared.webhooks.subscriptions import read_index
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 SILENT_SECONDS: Final = 3.0
 """Heartbeats come at least once a second: a process that misses three is frozen, dead, or has no Redis."""
-STOPPED: Final = ("T", "t")
-"""The state letters of a process that got SIGSTOP, or is in a debugger (proc(5))."""
 _DEATHS: Final = 5
 """Dead letters whose causes are compared."""
 
@@ -271,29 +270,6 @@ def _ended(process: ProcessStatus) -> bool:
     """Whether a process of this machine is silent and gone; after signing off it would have no record."""
     silent = process.beat_seconds_ago > SILENT_SECONDS and process.says.host == socket.gethostname()
     return silent and Path("/proc/self").exists() and not Path(f"/proc/{process.says.pid}").exists()
-
-
-def local_state(pid: int) -> str:
-    """Return the state letter of an agent process on this machine (proc(5): T is stopped); '' if it is gone.
-
-    Where there is no /proc, nothing is known and the answer is ''.
-    """
-    try:
-        # a process id is used again after a crash: only a process that was started as an agent counts
-        if b"consumers" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return ""
-    except OSError:
-        return ""
-    return process_state(pid)
-
-
-def process_state(pid: int) -> str:
-    """Return the state letter of any process on this machine, as `local_state` does."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return ""
-    return "" if state in ("Z", "X") else state
 
 
 async def _processes(redis: Redis, stage: Stage, lanes: Sequence[Keys], now: float) -> list[ProcessStatus]:
