@@ -351,11 +351,11 @@ class Publisher:
             return 0
         value = await call(self._redis, "GET", marker)
         if value is None:
-            # it expired just now: nothing is left to wait for
-            return self._wait_replicas
+            # a fail-over came in between: this server has not got the event
+            return 0
         words = ("SET", marker, value, "XX", "KEEPTTL")
-        _, have = await call_and_wait(self._redis, self._wait_replicas, *words)
-        return have
+        written, have = await call_and_wait(self._redis, self._wait_replicas, *words)
+        return have if written else 0
 
     def _require(self, have: int, what: str) -> None:
         if have < self._wait_replicas:
