@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +32,13 @@ from redis.utils import HIREDIS_AVAILABLE
 
 from . import redis_address
 from .cluster import ClusterClient, NotAClusterError
-from .sentinel import Sentinels
+from .sentinel import Sentinels, read_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from .redis_address import RedisAddress
+    from .sentinel import Named
 
 BLOCK_SECONDS = 2.0
 """The longest wait of a blocking read. A read is never cancelled in flight; it runs to its end."""
@@ -205,7 +206,7 @@ class _OfOne(_Sending):
 
 
 class _OfSet(_Sending):
-    """Connects to the server that the sentinels name as the primary at this moment."""
+    """Connects to the server that the sentinels name as the primary at this moment, and leaves any other."""
 
     host: str
     port: int
@@ -219,22 +220,15 @@ class _OfSet(_Sending):
         check_health: bool = True,  # noqa: FBT001, FBT002 - redis-py's signature
         retry_socket_connect: bool = True,  # noqa: FBT001, FBT002
     ) -> None:
+        # the pool asks before each command
         if self.is_connected:
-            return
+            if (self.host, self.port) == self._sentinels.named:
+                return
+            # an old primary takes writes until the sentinels make a replica of it, and loses them then
+            await self.disconnect()
         self.host, self.port = await self._sentinels.primary()
-        try:
-            await super().connect_check_health(check_health, retry_socket_connect)
-        except (RedisError, OSError):
-            self._sentinels.distrust()
-            raise
-
-    async def read_response(self, *args: Any, **options: Any) -> Any:
-        try:
-            return await super().read_response(*args, **options)
-        except RedisError:
-            if self.moved:
-                self._sentinels.distrust()
-            raise
+        self._sentinels.watch()
+        await super().connect_check_health(check_health, retry_socket_connect)
 
 
 class _Pool(BlockingConnectionPool):
@@ -259,6 +253,12 @@ class _Pool(BlockingConnectionPool):
                 await super().release(connection)
             return
         await super().release(connection)
+
+    async def aclose(self) -> None:
+        sentinels: Sentinels | None = self.connection_kwargs.get("sentinels")
+        if sentinels is not None:
+            await sentinels.stop()
+        await super().aclose()
 
 
 def connect(
@@ -300,7 +300,7 @@ def connect(
         )
     plain, place = _place(address)
     if address.sentinels:
-        options["sentinels"] = Sentinels(address, partial(_ask_sentinel, address))
+        options["sentinels"] = Sentinels(address, partial(_sentinel, address))
     return _client(_OfSet if address.sentinels else _OfOne, plain, options | place)
 
 
@@ -327,8 +327,11 @@ def _place(address: RedisAddress) -> tuple[type[AbstractConnection], dict[str, A
     return (SSLConnection, where | address.tls) if address.is_tls else (Connection, where)
 
 
-async def _ask_sentinel(address: RedisAddress, host: str, port: int) -> dict[str, str]:
-    """Return what one sentinel knows of the primary. Raises what redis-py raises."""
+@asynccontextmanager
+async def _sentinel(
+    address: RedisAddress, host: str, port: int
+) -> AsyncIterator[Callable[[], Awaitable[Named]]]:
+    """Open a client of one sentinel, and yield what asks it. That raises what redis-py raises."""
     plain = SSLConnection if address.sentinel_tls else Connection
     pool = _Pool(
         connection_class=type(plain.__name__, (_Sending, plain), {}),
@@ -342,12 +345,19 @@ async def _ask_sentinel(address: RedisAddress, host: str, port: int) -> dict[str
         retry=Retry(NoBackoff(), 0),
         **(address.tls if address.sentinel_tls else {}),
     )
-    # asked at each new connection to the server only, which is seldom: none to the sentinels stays open
+    questions = ("SENTINEL MASTER", "SENTINEL GET-MASTER-ADDR-BY-NAME")
     async with Redis.from_pool(pool) as client:
         callback: Callable[..., Any] = _as_it_came
-        client.set_response_callback("SENTINEL MASTER", callback)
-        words = [word.decode() for word in await call(client, "SENTINEL MASTER", address.master)]
-    return dict(zip(words[::2], words[1::2], strict=True))
+        for question in questions:
+            client.set_response_callback(question, callback)
+
+        async def ask() -> Named:
+            pipe = client.pipeline(transaction=False)
+            for question in questions:
+                pipe.execute_command(question, address.master)
+            return read_answer(*await pipe.execute())
+
+        yield ask
 
 
 async def primary_of(url: str) -> tuple[str, int]:
@@ -358,7 +368,7 @@ async def primary_of(url: str) -> tuple[str, int]:
     address = redis_address.read(url)
     if not address.sentinels:
         return address.host, address.port
-    return await Sentinels(address, partial(_ask_sentinel, address)).primary()
+    return await Sentinels(address, partial(_sentinel, address)).primary()
 
 
 async def servers_of(redis: Redis) -> list[Redis]:

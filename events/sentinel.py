@@ -1,60 +1,176 @@
-"""Asks sentinels which server is the primary now."""
+"""Asks sentinels which server is the primary now, and goes on asking while there are connections to it."""
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from .redis_address import RedisAddress
 
+    Session = Callable[[str, int], AbstractAsyncContextManager[Callable[[], Awaitable["Named"]]]]
+
+WATCH_SECONDS = 0.5
+"""Seconds between two questions to the same sentinel. `SENTINEL FAILOVER` leaves the old primary up, and
+without these questions nobody would hear of the new one until the old one refuses a write."""
+_GRACE = 0.05
+"""Seconds for the last sentinels when most have answered: one of them may be the first to know more."""
 _DOWN = frozenset({"s_down", "o_down", "disconnected"})
 """Flags of a primary that its sentinel cannot reach: it may have been replaced already, or will be."""
+
+Place = tuple[str, int]
+"""Host and port."""
 
 
 class SentinelError(RedisError):
     """Report sentinels that do not know the name, or hosts that are no sentinels: a person has to act."""
 
 
+class Named(msgspec.Struct, frozen=True):
+    """Hold what one sentinel says about the primary."""
+
+    place: Place
+    epoch: int
+    """The number of the fail-over that made it the primary: the higher one is right (Sentinel's
+    ``config-epoch``)."""
+    up: bool
+    """Whether the sentinel reaches it."""
+
+
+def read_answer(words: Sequence[bytes], address: Sequence[bytes] | None) -> Named:
+    """Read the replies to SENTINEL MASTER and SENTINEL GET-MASTER-ADDR-BY-NAME.
+
+    Only the second one names the new primary while other replicas are still being sent to it; the first one
+    has the new epoch by then. Raises redis-py's ConnectionError if there is no address.
+    """
+    if address is None:
+        raise RedisConnectionError("it has no address of the primary")
+    fields = dict(zip(words[::2], words[1::2], strict=True))
+    flags = fields.get(b"flags", b"").decode().split(",")
+    host, port = address
+    return Named(
+        place=(host.decode(), int(port)),
+        epoch=int(fields.get(b"config-epoch", 0)),
+        up=_DOWN.isdisjoint(flags),
+    )
+
+
 class Sentinels:
-    """Finds the primary of one set. Many connections share one."""
+    """Finds the primary of one set, and notices a new one. The connections of one pool share it."""
 
-    def __init__(self, address: RedisAddress, ask: Callable[[str, int], Awaitable[dict[str, str]]]) -> None:
-        """`ask` sends SENTINEL MASTER to one sentinel and returns its fields."""
+    def __init__(self, address: RedisAddress, session: Session) -> None:
+        """`session` opens a client of one sentinel, which can be asked again and again."""
+        self.named: Place | None = None
+        """The primary as it is known now. A connection that leads to another place must not be used."""
         self._name = address.master
-        self._ask = ask
-        self._places = deque(address.sentinels)
+        self._session = session
+        self._places: tuple[Place, ...] = tuple(dict.fromkeys(address.sentinels))
+        self._epoch = -1
+        self._heard: dict[Place, Named] = {}
+        """The last answer of each sentinel that answers."""
+        self._watch: asyncio.Task[Any] | None = None
 
-    async def primary(self) -> tuple[str, int]:
-        """Return host and port of the primary, as the first sentinel says that answers and sees it up.
+    async def primary(self) -> Place:
+        """Return host and port of the primary, as the sentinels say with the highest epoch.
 
-        Raises redis-py's ConnectionError if a primary may come later (no answer, a fail-over goes on),
-        SentinelError or AuthenticationError if a person has to change something.
+        All are asked at once. More than half are enough, so one that hangs costs nearly no time; fewer are
+        believed if nobody else answers, but never with an older epoch than before. Raises redis-py's
+        ConnectionError if a primary may come later (no answer, a fail-over goes on), SentinelError or
+        AuthenticationError if a person has to change something.
         """
+        asked = {asyncio.create_task(self._ask_once(place)): place for place in self._places}
         failures: list[tuple[str, Exception]] = []
-        # a copy: other connections may change the order meanwhile
-        for host, port in tuple(self._places):
-            try:
-                fields = await self._ask(host, port)
-                flags = set(fields.get("flags", "").split(","))
-                if not flags & _DOWN:
-                    return fields["ip"], int(fields["port"])
-                raise RedisConnectionError("it sees the primary down")
-            except (RedisError, OSError) as error:
-                failures.append((f"{host}:{port}", error))
-            if self._places[0] == (host, port):
-                # the next connection begins with one that may know more
-                self.distrust()
-        raise self._refused(failures)
+        answered = 0
+        left = set(asked)
+        try:
+            while left:
+                enough = answered >= self._majority and self._newest.up
+                done, left = await asyncio.wait(
+                    left, timeout=_GRACE if enough else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    try:
+                        self._hear(asked[task], task.result())
+                        answered += 1
+                    except (RedisError, OSError) as error:
+                        self._heard.pop(asked[task], None)
+                        failures.append(("{}:{}".format(*asked[task]), error))
+                if enough and not done:
+                    break
+        finally:
+            await _end(left)
+        if not answered:
+            raise self._refused(failures)
+        newest = self._newest
+        if newest.place != self.named:
+            failures.append((f"{answered} of {len(asked)}", RedisConnectionError("an older primary")))
+        elif not newest.up:
+            failures.append((f"{answered} of {len(asked)}", RedisConnectionError("the primary is down")))
+        else:
+            return newest.place
+        raise self._away(failures)
 
-    def distrust(self) -> None:
-        """Begin with the next sentinel: what this one says did not help, perhaps it knows no fail-over."""
-        self._places.rotate(-1)
+    async def _ask_once(self, place: Place) -> Named:
+        async with self._session(*place) as ask:
+            return await ask()
+
+    @property
+    def _majority(self) -> int:
+        return len(self._places) // 2 + 1
+
+    @property
+    def _newest(self) -> Named:
+        # the one in use where two have the same epoch: nobody is sent to and fro
+        return max(self._heard.values(), key=lambda one: (one.epoch, one.up, one.place == self.named))
+
+    def _hear(self, place: Place, answer: Named) -> None:
+        """Note an answer, and what follows from all of them.
+
+        A sentinel that was cut off names the old primary with an old epoch, and is outvoted by a single
+        higher one. Only more than half together can go back to a lower one: a person has made the set again.
+        """
+        self._heard[place] = answer
+        newest = self._newest
+        if newest.epoch >= self._epoch or len(self._heard) >= self._majority:
+            self._epoch, self.named = newest.epoch, newest.place
+
+    def watch(self) -> None:
+        """Go on asking each sentinel, until `stop`."""
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.create_task(self._follow_all(), name="sentinels")
+
+    async def stop(self) -> None:
+        """End the questions and their connections. The next `watch` begins them again."""
+        task, self._watch = self._watch, None
+        if task is not None:
+            await _end([task])
+        self._heard.clear()
+
+    async def _follow_all(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for place in self._places:
+                group.create_task(self._follow(place), name="sentinel {}:{}".format(*place))
+
+    async def _follow(self, place: Place) -> None:
+        async with self._session(*place) as ask:
+            while True:
+                await asyncio.sleep(WATCH_SECONDS)
+                try:
+                    self._hear(place, await ask())
+                except (RedisError, OSError):
+                    # what it said before does not count against the others
+                    self._heard.pop(place, None)
+
+    def _away(self, failures: list[tuple[str, Exception]]) -> RedisConnectionError:
+        said = _said(failures)
+        return RedisConnectionError(f"no sentinel names a primary of {self._name!r} now: {said}")
 
     def _refused(self, failures: list[tuple[str, Exception]]) -> RedisError:
         """Return what is to be raised when no sentinel named a primary."""
@@ -62,7 +178,7 @@ class Sentinels:
             place for place, error in failures if isinstance(error, (AuthenticationError, NoPermissionError))
         ]
         answered = [place for place, error in failures if isinstance(error, ResponseError)]
-        said = "; ".join(f"{place}: {error}" for place, error in failures)[:400]
+        said = _said(failures)
         if any("No such master" in str(error) for _, error in failures):
             return SentinelError(
                 f"the sentinels know no primary named {self._name!r} ({said}): put the name of their"
@@ -78,4 +194,15 @@ class Sentinels:
                 f"none of the hosts is a sentinel ({said}): name the sentinels' ports (26379), not those"
                 " of the servers that they watch"
             )
-        return RedisConnectionError(f"no sentinel names a primary of {self._name!r} now: {said}")
+        return self._away(failures)
+
+
+def _said(failures: list[tuple[str, Exception]]) -> str:
+    return "; ".join(f"{place}: {error}" for place, error in failures)[:400]
+
+
+async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
