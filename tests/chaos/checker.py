@@ -31,6 +31,8 @@ _REAL_LEASE: Final = 5.0
 """Seconds from which on a lease is long enough to hold somebody to the time limit of a take-over."""
 TAIL: Final = 1.0
 """Seconds before a fail-over in which acknowledged photos may be lost without WAIT_REPLICAS."""
+LEFT: Final = 2.0
+"""Seconds after it within which everybody has left the old primary; what it took until then may be lost."""
 _NO_ALARMS: Final = ("breaker open",)
 """Errors in the log that the nemesis provokes; it explains no other."""
 
@@ -122,15 +124,15 @@ class _Book:
         return Check(name="lost", looked_at=f"{len(self.e.photos)} photos", problems=problems)
 
     def lost_tail(self) -> Check:
-        """Only what was acknowledged shortly before a fail-over, or during it, is lost."""
+        """Only what was acknowledged shortly before a fail-over, or until all have left the old primary."""
         found = [
             photo for photo in self.e.photos.values() if photo.state == "published" and not self.ends(photo)
         ]
-        times = [one for one in self.e.intervals if one.what == "fail-over"]
+        times = [one for one in self.e.intervals if one.what == "change of primary"]
         problems = [
             f"{photo.photo_id} was acknowledged when no fail-over was near, and is lost"
             for photo in found
-            if not any(one.start - TAIL <= photo.acknowledged <= one.end for one in times)
+            if not any(one.start - TAIL <= photo.acknowledged <= one.end + LEFT for one in times)
         ]
         return Check(
             name="lost tail",
@@ -225,13 +227,14 @@ class _Book:
                 ):
                     problems.append(f"{photo.photo_id} is validated without the effect of {agent}")
         known = self.e.photos.keys()
+        sessions = set(self.e.sessions)
+        if self.e.plan.loses_a_tail:
+            # one that was lost with the tail may have been reported before
+            sessions |= {photo.session_id for photo in self.e.photos.values() if photo.session_id}
         problems += [
             f"{agent} had an effect for {whom}, which nobody published"
             for agent, whom, _ in self.e.effects
-            if whom not in known
-            and whom.rpartition(".")[0] not in self.e.sessions
-            # a session that was lost with the tail may have been reported before
-            and not self.e.plan.loses_a_tail
+            if whom not in known and whom.rpartition(".")[0] not in sessions
         ]
         return Check(
             name="effects",

@@ -223,7 +223,8 @@ class Nemesis:
 
     async def _fail_over(self, action: Action) -> None:
         async with self._server_lock, self._interval("fail-over"):
-            await self._several.fail_over(action.kind, self._rng)
+            began, changed = await self._several.fail_over(action.kind, self._rng)
+            self.intervals.append(Interval("change of primary", began, changed))
             self.done[f"fail-over: {action.kind}"] += 1
 
     async def _move(self, action: Action) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -52,8 +53,11 @@ class Several(ABC):
         """Start what does not run; return when every primary has its replica."""
 
     @abstractmethod
-    async def fail_over(self, how: str, rng: Random) -> None:
-        """Let a replica take the place of its primary: ``kill``, ``hang`` or ``hand over``."""
+    async def fail_over(self, how: str, rng: Random) -> tuple[float, float]:
+        """Let a replica take the place of its primary: ``kill``, ``hang`` or ``hand over``.
+
+        Return when this began, and when there was a new primary and the old server ran again (monotonic).
+        """
 
     @abstractmethod
     async def cut(self, seconds: float, rng: Random) -> None:
@@ -116,11 +120,14 @@ class ClusterServers(Several):
             self.admin = connect(self.url, client_name="chaos")
         await asyncio.to_thread(wait_until, lambda: changes.is_settled(self._cluster), WHOLE_SECONDS)
 
-    async def fail_over(self, how: str, rng: Random) -> None:
+    async def fail_over(self, how: str, rng: Random) -> tuple[float, float]:
         await self.start()
         owner = await asyncio.to_thread(self._cluster.owner_of, rng.choice(self.lanes))
+        began = time.monotonic()
         await asyncio.to_thread(changes.fail_over, self._cluster, owner, how)
+        changed = time.monotonic()
         await self.start()
+        return began, changed
 
     async def cut(self, seconds: float, rng: Random) -> None:
         """Cut agents, upstreams and the replica off from one primary; the nodes talk past the proxies."""
@@ -174,10 +181,13 @@ class SentinelServers(Several):
             self.admin = connect(self.url, client_name="chaos")
         await asyncio.to_thread(wait_until, self._set.is_settled, WHOLE_SECONDS)
 
-    async def fail_over(self, how: str, rng: Random) -> None:
+    async def fail_over(self, how: str, rng: Random) -> tuple[float, float]:
         await self.start()
+        began = time.monotonic()
         await asyncio.to_thread(self._set.fail_over, how, rng.randrange(len(self._set.sentinels)))
+        changed = time.monotonic()
         await self.start()
+        return began, changed
 
     async def cut(self, seconds: float, rng: Random) -> None:
         """End one sentinel for a while: two of three still agree."""
