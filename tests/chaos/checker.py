@@ -134,9 +134,15 @@ class _Book:
             for photo in found
             if not any(one.start - TAIL <= photo.acknowledged <= one.end + LEFT for one in times)
         ]
+        late = [
+            min(p.acknowledged - one.end for one in times if one.start - TAIL <= p.acknowledged)
+            for p in found
+            if any(one.start - TAIL <= p.acknowledged for one in times)
+        ]
         return Check(
             name="lost tail",
-            looked_at=f"{len(found)} lost of {len(self.e.photos)} photos, {len(times)} fail-overs",
+            looked_at=f"{len(found)} lost of {len(self.e.photos)} photos, {len(times)} fail-overs,"
+            f" the last one {max(late, default=0.0):.1f} s after the change",
             problems=problems,
         )
 
