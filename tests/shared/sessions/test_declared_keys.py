@@ -19,7 +19,7 @@ from events import topology
 from events.identities import SessionId
 from events.publisher import Publisher
 from events.types import PhotoSubmitted
-from shared.operations import bulk_runner, causes, submissions, webhooks
+from shared.operations import access_keys, bulk_runner, causes, submissions, webhooks
 from shared.operations import scripts as operation_scripts
 from shared.operations.activity import Person
 from shared.operations.bulk import Bulk
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from shared.operations.bulk import Kind
     from shared.webhooks.endpoints import Endpoint
 
 ROOTS: Final = [Path(package.__path__[0]) for package in (events, shared)]
@@ -155,6 +156,7 @@ async def _use_everything(client: Redis, place: Place, watch: Watch) -> None:
     publisher = Publisher(client, lanes=place.lanes)
     store = store_at(client, place, limit=place.lanes)
     endpoint = await _a_web_hook(client)
+    await _a_key(client)
     async with chain(place, do, lease_seconds=0.5) as running:
         await publisher.open_session("s1", expected=3)
         for number in range(3):
@@ -232,6 +234,24 @@ async def _discarded_and_restored(client: Redis, place: Place, watch: Watch) -> 
         assert done
         count = count or len(done)
         assert len(done) == count
+    stream = place.lane("s1").dead("photo_fetcher")
+    for kind, outcomes in (
+        ("discard", ["discarded"]),
+        ("delete", ["deleted"]),
+        ("discard", ["discarded", "gone"]),
+    ):
+        wanted = DeadFilter(error_type="Gone" if "gone" in outcomes else "Extra")
+        if kind == "discard":
+            fields = ("reason", "permanent", "error_type", wanted.error_type)
+            buried = [await call(client, "XADD", stream, "*", *fields) for _ in outcomes]
+        operation = await bulk.start(kind, await bulk.select(wanted, kind), person)
+        async with lease(client, operation.id) as mine:
+            assert mine
+            done = []
+            async for result in bulk.run(operation):
+                done.append(result.outcome)
+                await client.xdel(stream, *buried)
+        assert done == outcomes
     with patch.object(bulk_runner, "LEASE_SECONDS", 0.1):
         async with lease(client, "held") as mine:
             assert mine
@@ -248,6 +268,12 @@ async def _a_web_hook(client: Redis) -> Endpoint:
     assert await webhooks.rotate(client, everything.endpoint.id)
     assert await webhooks.enable(client, everything.endpoint.id)
     return everything.endpoint
+
+
+async def _a_key(client: Redis) -> None:
+    """One that is renewed."""
+    await access_keys.add(client, "somebody", role="viewer")
+    await access_keys.rotate(client, "somebody")
 
 
 async def _a_dead_consumer(client: Redis, place: Place) -> None:
