@@ -195,7 +195,9 @@ class _Again(Generic[T]):
         kind = classify(error)
         name = dependency_of(error)
         if kind is not Kind.TRANSIENT:
-            if kind is Kind.PERMANENT and name is not None:
+            # a target may refuse for as long as nobody acts: its quota is used up
+            refused = kind is Kind.PERMANENT or (kind is Kind.POSTPONE and refuser_of(error) is not None)
+            if refused and name is not None:
                 self._answered(error, name)
             return False
         self._breakers.failed(name, sentence_of(error)[:_REASON])

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 _SERVER_ERROR: Final = 500
 _QUOTA: Final = 507
-_QUOTA_SECONDS: Final = 900.0
-"""Seconds until a photo of a full library is tried again: somebody has to make room first."""
+_QUOTA_SECONDS: Final = 60.0
+"""Seconds until a photo of a full library is tried again: somebody has to make room first. After a few such
+answers the breaker of the library opens, so that a backlog does not ask photo by photo."""
 
 _current: ContextVar[str] = ContextVar("sharepoint_target", default="")
 

@@ -235,11 +235,12 @@ async def _discarded_and_restored(client: Redis, place: Place, watch: Watch) -> 
         count = count or len(done)
         assert len(done) == count
     stream = place.lane("s1").dead("photo_fetcher")
-    for kind, outcomes in (
+    turns: list[tuple[Kind, list[str]]] = [
         ("discard", ["discarded"]),
         ("delete", ["deleted"]),
         ("discard", ["discarded", "gone"]),
-    ):
+    ]
+    for kind, outcomes in turns:
         wanted = DeadFilter(error_type="Gone" if "gone" in outcomes else "Extra")
         if kind == "discard":
             fields = ("reason", "permanent", "error_type", wanted.error_type)

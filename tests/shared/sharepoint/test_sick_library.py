@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from shared.retry import policy
-from shared.retry.breaker import Breakers
+from shared.retry.breaker import OPEN_AFTER, Breakers
 from shared.retry.classify import Kind, sentence_of
 from shared.retry.errors import dependency_of
 from shared.retry.limit import TimeLimits
+from shared.sharepoint.libraries import aimed_at_library
 from shared.sharepoint.target import library_target
 from tests.shared.sharepoint.test_library_settings import PLACE, library
 
@@ -27,13 +29,22 @@ class _Silent:
 
 
 async def deliver(
-    at: Desk, photo: PhotoAnalyzed, breakers: Breakers
+    at: Desk, photo: PhotoAnalyzed, breakers: Breakers, *, aimed: bool = False
 ) -> policy.Succeeded[Filed] | policy.Failed:
-    """Store a photo with the attempts that the delivery engine makes."""
+    """Store a photo with the attempts that the delivery engine makes.
+
+    `aimed`: at the photo's library, as the agent does it.
+    """
     task: Any = asyncio.current_task()
     with policy.without_waiting(), TimeLimits(20.0).of(task) as limit:
+
+        async def file(photo: PhotoAnalyzed) -> Filed:
+            library = photo.library
+            with aimed_at_library(library.site, library.library) if aimed else nullcontext():
+                return await at.filing.file(photo)
+
         return await policy.attempt(
-            at.filing.file,
+            file,
             photo,
             limit=limit,
             breakers=breakers,
@@ -72,9 +83,18 @@ async def test_a_full_library_says_what_to_do_whatever_could_not_be_written(
             kind="507", method=method, match=f"/drives/{full.library.drive_id}/.*{match}"
         )
         photo = await full.photo({"Ort": "Seewen"}, bytes(11_000_000) if method == "POST" else None)
-        result = await deliver(full, photo, breakers)
+        result = await deliver(full, photo, breakers, aimed=True)
         assert isinstance(result, policy.Failed)
-        assert (result.kind, result.seconds) == (Kind.POSTPONE, 900)
+        assert (result.kind, result.seconds) == (Kind.POSTPONE, 60)
         assert "storage quota is used up: make room or raise it" in sentence_of(result.error)
         assert f"the library 'Voll{method}'" in sentence_of(result.error)
+        for _ in range(OPEN_AFTER):
+            await deliver(full, photo, breakers, aimed=True)
+        target = library_target(full.library.site, full.library.library)
+        assert breakers.open_names == [f"sharepoint/{target}"]
+        # a backlog does not ask photo by photo
+        result = await deliver(full, photo, breakers, aimed=True)
+        assert isinstance(result, policy.Failed)
+        assert result.kind is Kind.POSTPONE
+        assert "has failed several times in a row" in sentence_of(result.error)
         await desk.emulator.admin("DELETE", "/fault")
