@@ -151,13 +151,11 @@ async def require_same_store(redis: Redis, settings: Settings, store: BlobStore)
 
     Raises CommandError with the remedy, what redis-py raises and what the store raises.
     """
-    from shared.operations.systems import read_system, same_store, store_address
+    from shared.operations.systems import other_store, read_system, same_store
 
     system = await read_system(redis)
     if system is None or await same_store(system, store):
         return
     raise CommandError(
-        f"the photo store {store_address(settings)} is not the one that the agents on"
-        f" {bare(settings.redis_url)} use, {system.store}: nothing was changed. Set"
-        f" PHOTO_STORE_URL={system.store}"
+        f"{other_store(system, settings)}: nothing was changed. Set PHOTO_STORE_URL={system.store}"
     )

@@ -103,6 +103,7 @@ async def _run(name: str, settings: Settings, lanes: tuple[keys.Keys, ...]) -> N
             lanes=lanes,
             spans=telemetry.deliveries,
             background=_jobs,
+            join=systems.join,
         )
         process.handle_signals()
         await process.run()
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{given.agent}: {error}\n")
         return WRONG_USAGE
-    except (RedisUnfitError, StoreUnhealthyError) as error:
+    except (RedisUnfitError, StoreUnhealthyError, systems.OtherSystemError) as error:
         sys.stderr.write(f"{given.agent} does not start: {error}\n")
         return FAILED
     except RedisError as error:

@@ -62,14 +62,19 @@ class AgentProcess:
         lanes: Sequence[keys.Keys] | None = None,
         spans: DeliverySpans | None = None,
         background: Callable[[AgentProcess], Awaitable[None]] | None = None,
+        join: Callable[[Redis, Settings], Awaitable[None]] | None = None,
     ) -> None:
-        """Read `lanes`, by default all of LANES. `background` runs beside the loops until they end."""
+        """Read `lanes`, by default all of LANES. `background` runs beside the loops until they end.
+
+        `join` runs once Redis answers, before the first heartbeat; what it raises ends the process.
+        """
         name = consumer or consumer_name()
         self.runtime = Runtime.of(
             agent, topology.stage_of(agent.name), settings, name, spans or DeliverySpans(consumer=name)
         )
         self.keys = tuple(lanes) if lanes else keys.all_lanes(settings.lanes)
         self._background = background
+        self._join = join
         self._hurry = asyncio.Event()
         self._started = time.time()
         self._lanes: list[LaneWorker] = []
@@ -133,6 +138,8 @@ class AgentProcess:
                 await startup.require(
                     self.redis, lanes=settings.lanes, allow_volatile=settings.allow_volatile_redis
                 )
+                if self._join is not None:
+                    await self._join(self.redis, settings)
                 # before the first entry ends, whose notices would be missing
                 await self.runtime.subscriptions.refresh(self.redis)
             except Exception as error:

@@ -272,6 +272,16 @@ def _ended(process: ProcessStatus) -> bool:
     return silent and Path("/proc/self").exists() and not Path(f"/proc/{process.says.pid}").exists()
 
 
+async def anybody_lives(redis: Redis, *, lanes: int, alive_within: float) -> bool:
+    """Return whether a process of any agent sends heartbeats. Raises what redis-py raises."""
+    now = await _now(redis)
+    for stage in topology.STAGES:
+        for process in await _processes(redis, stage, keys.all_lanes(lanes), now):
+            if process.beat_seconds_ago <= alive_within and not _ended(process):
+                return True
+    return False
+
+
 async def _processes(redis: Redis, stage: Stage, lanes: Sequence[Keys], now: float) -> list[ProcessStatus]:
     found: dict[str, ProcessStatus] = {}
     for lane in lanes:

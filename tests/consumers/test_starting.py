@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,16 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from redis import Redis
 
+from events import topology
+from events.keys import all_lanes
 from shared.photo_store import BlobStore, StoreUnhealthyError
 from shared.retry.classify import Kind, classify
 from shared.settings import Settings, SettingsError, cache_folder, load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 AGENT: Final = ("consumers", "photo_fetcher")
+READING: Final = "agent reads"
+"""What an agent logs once it reads."""
 
 
 def run(*words: str, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -100,3 +107,120 @@ def test_output_that_is_not_utf8_is_no_traceback(tmp_path: Path) -> None:
     )
     assert "Traceback" not in ended.stderr
     assert "there is no such file" in ended.stderr
+
+
+# --- whose photos an agent reads ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Redis]:
+    with Redis.from_url(redis_url, protocol=2, decode_responses=True) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def started(folder: Path, *agents: str, **variables: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """Agents as somebody starts them by hand in a folder: without settings but those that are given."""
+    own = ("PHOTO_STORE_URL", "SYSTEM_ID")
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    environment |= {"PYTHONPATH": str(ROOT), "METRICS_PORT": "0", "ENABLE_TRACING": "0"} | variables
+    environment |= {"ALLOW_VOLATILE_REDIS": "1", "LOG_FORMAT": "json"}
+    environment |= {f"AZURE_{name}": "none" for name in ("TENANT_ID", "CLIENT_ID", "CLIENT_SECRET")}
+    folder.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as ends:
+        processes = []
+        for agent in agents:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "consumers", agent],
+                cwd=folder,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            ends.callback(process.communicate, timeout=60)
+            ends.callback(process.terminate)
+            processes.append(process)
+        yield processes
+
+
+def outcome(process: subprocess.Popen[str]) -> str:
+    """The line with which an agent reads, or else all that it said until it ended."""
+    said = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        if READING in line:
+            return READING
+        said.append(line)
+    return "".join(said)
+
+
+def marks(store: Path) -> list[str]:
+    return [path.name for path in store.glob("systems/*")]
+
+
+def test_an_agent_in_a_strange_folder_does_not_read_the_photos_of_others(
+    tmp_path: Path, redis_url: str, client: Redis
+) -> None:
+    ours, strange = tmp_path / "ours", tmp_path / "strange"
+    store = str(ours / "photos")
+    with started(ours, "photo_fetcher", REDIS_URL=redis_url, PHOTO_STORE_URL=store) as (agent,):
+        assert outcome(agent) == READING
+        for given, address in (
+            ({}, strange / ".erni" / "store"),
+            ({"PHOTO_STORE_URL": str(tmp_path / "other")}, tmp_path / "other"),
+        ):
+            with started(strange, "schema_extractor", REDIS_URL=redis_url, **given) as (stranger,):
+                assert outcome(stranger) == (
+                    f"schema_extractor does not start: the photo store {address} is not the one that the"
+                    f" agents on {redis_url} use, {store}: nothing was read. Set PHOTO_STORE_URL={store} to"
+                    " join them, or REDIS_URL to a Redis of your own\n"
+                )
+                assert stranger.wait() == 1
+            assert marks(address) == []
+            assert client.exists(all_lanes(1)[0].processes("schema_extractor")) == 0
+    # the default store is nobody's choice, even while the others do not run
+    with started(strange, "schema_extractor", REDIS_URL=redis_url) as (stranger,):
+        assert "is not the one that the agents on" in outcome(stranger)
+    assert client.hget("erni:system", "store") == store
+
+
+def test_an_agent_that_means_another_system_does_not_read(
+    tmp_path: Path, redis_url: str, client: Redis
+) -> None:
+    client.hset("erni:system", mapping={"id": "theirs", "store": str(tmp_path / "photos")})
+    given = {"REDIS_URL": redis_url, "PHOTO_STORE_URL": str(tmp_path / "photos"), "SYSTEM_ID": "ours"}
+    with started(tmp_path, "schema_extractor", **given) as (agent,):
+        assert (
+            "belongs to another system (theirs) than the one that is meant (ours): nothing was read"
+            in outcome(agent)
+        )
+        assert agent.wait() == 1
+    assert marks(tmp_path / "photos") == []
+
+
+def test_all_agents_of_a_new_system_start_at_once_and_wherever_its_store_is_mounted(
+    tmp_path: Path, redis_url: str, client: Redis
+) -> None:
+    agents = [agent for agent in topology.CONSUMERS if agent != "vision_analyzer"]
+    with started(tmp_path / "a", *agents, REDIS_URL=redis_url) as processes:
+        assert [outcome(process) for process in processes] == [READING] * len(agents)
+        (tmp_path / "mounted").symlink_to(tmp_path / "a" / ".erni" / "store")
+        given = {"REDIS_URL": redis_url, "PHOTO_STORE_URL": str(tmp_path / "mounted")}
+        with started(tmp_path / "b", "photo_fetcher", **given) as (agent,):
+            assert outcome(agent) == READING
+    assert marks(tmp_path / "mounted") == [client.hget("erni:system", "id")]
+
+
+def test_a_store_moves_agent_by_agent_once_it_is_copied_and_without_a_copy_while_none_runs(
+    tmp_path: Path, redis_url: str
+) -> None:
+    old, new, empty = tmp_path / "old", tmp_path / "new", tmp_path / "empty"
+    with started(tmp_path, "photo_fetcher", REDIS_URL=redis_url, PHOTO_STORE_URL=str(old)) as (agent,):
+        assert outcome(agent) == READING
+        shutil.copytree(old, new)
+        with started(tmp_path, "photo_fetcher", REDIS_URL=redis_url, PHOTO_STORE_URL=str(new)) as (second,):
+            assert outcome(second) == READING
+    with started(tmp_path, "photo_fetcher", REDIS_URL=redis_url, PHOTO_STORE_URL=str(empty)) as (agent,):
+        assert outcome(agent) == READING
+    assert marks(empty) == marks(old)
