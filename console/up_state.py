@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from dotenv import dotenv_values
 
+from console.addresses import bare
 from events import topology
 from sandbox.claims import holder_of
 from shared import settings as settings_module
 from shared.operations.local_processes import STOPPED, process_state
+from shared.settings import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from console.supervisor import Change
     from shared.settings import Settings
@@ -27,6 +30,29 @@ _MEANWHILE: Final = {
     "traces": ", so that no traces are kept",
 }
 """What does not work while one of these is frozen."""
+
+
+_PATHS: Final = ("PHOTO_STORE_URL", "AZURE_CERTIFICATE_PATH")
+"""Settings that may be a path below the folder in which `erni up` was typed."""
+
+
+def given_settings(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Return the settings that `erni up` got from its environment, for the other commands of its folder.
+
+    Without secrets, and without addresses that may have one in them: with user, password or a query. Paths
+    are absolute, because a command may be typed in a folder below. `settings`: what `environ` means.
+    """
+    found: dict[str, str] = {}
+    for field in settings.__struct_fields__:
+        name, value = field.upper(), environ.get(field.upper(), "").strip()
+        secret = isinstance(getattr(settings, field), Secret) or ("://" in value and bare(value) != value)
+        if value and not secret:
+            local = name in _PATHS and urlsplit(value).scheme in ("", "file")
+            found[name] = str(Path(value.removeprefix("file://")).absolute()) if local else value
+    # a command whose environment has another REDIS_URL would be refused for two that differ
+    if session_redis := found.pop("SESSION_REDIS_URL", ""):
+        found["REDIS_URL"] = session_redis
+    return found
 
 
 class ProcessState(msgspec.Struct, frozen=True, kw_only=True):

@@ -107,19 +107,26 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
     from console.disk_state import full_disk
     from console.explain import redis_client
     from console.running import end, running, write_addresses
-    from console.up_state import UpState
+    from console.up_state import UpState, given_settings
     from sandbox.stack import plan_up
     from shared.settings import merged_environment
 
     addresses = FOLDER / "env"
     # A killed `erni up` leaves this file behind; it must not be read as settings.
     addresses.unlink(missing_ok=True)
+    environ = merged_environment(running=False)
     stack = plan_up(
-        merged_environment(running=False),
+        environ,
         FOLDER,
         processes=dict(options.processes),
         redis_port=options.redis_port,
     )
+    kept = given_settings(environ, stack.settings) | stack.given
+    if not stack.settings.sharepoint_site:
+        output.warn(
+            "erni: SHAREPOINT_SITE is not set: photos need a site, so that each whose event names none"
+            " becomes a dead letter. Set SHAREPOINT_SITE to host:/sites/Name"
+        )
     changes = _Changes(output, UpState(FOLDER, [process.name for process in stack.processes]))
     if "REDIS_URL" not in stack.given:
         # The agents would wait for Redis silently and for ever, while somebody waits for this command.
@@ -131,7 +138,7 @@ async def _up(options: argparse.Namespace, output: Output) -> int:
                 stack,
                 on_change=changes.report,
                 on_line=_shown(output) if options.logs else None,
-                on_services=lambda: write_addresses(addresses, stack.given, what="`erni up`"),
+                on_services=lambda: write_addresses(addresses, kept, what="`erni up`"),
                 obstacle=lambda: full_disk(stack.folder, stack.settings),
             ) as (supervisor, asked),
             redis_client(stack.settings) as redis,

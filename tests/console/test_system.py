@@ -405,3 +405,14 @@ def test_erni_up_refuses_a_full_disk_with_what_to_do(
     assert ran.code == 1
     assert f"the disk of {tmp_path} is full: 0.0 MB of 40.0 MB are free. Free some space there" in ran.err
     assert not (tmp_path / ".erni").exists()
+
+
+def test_erni_up_without_a_target_site_says_so_at_its_start(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("GRAPH_URL", "http://127.0.0.1:1/v1.0")
+    monkeypatch.delenv("SHAREPOINT_SITE", raising=False)
+    assert "erni: SHAREPOINT_SITE is not set: photos need a site" in erni("up").err
+    monkeypatch.setenv("SHAREPOINT_SITE", "host:/sites/Name")
+    assert "SHAREPOINT_SITE" not in erni("up").err

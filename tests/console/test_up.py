@@ -18,6 +18,9 @@ import psutil
 import pytest
 from PIL import Image
 
+from console.up_state import given_settings
+from shared.settings import load
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -64,12 +67,12 @@ def _photos(folder: Path, number: int) -> Path:
 
 
 @contextmanager
-def _up(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+def _up(folder: Path, *words: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """`erni up`, from the moment when everything is ready."""
     with subprocess.Popen(
         [sys.executable, "-c", _ERNI, "up", *words],
         cwd=folder,
-        env=_environment(),
+        env=_environment() | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -223,3 +226,32 @@ def test_the_line_to_publish_by_hand_runs_as_it_is_printed(tmp_path: Path) -> No
         assert words[:2] == ["erni", "redis-cli"]
         assert re.fullmatch(r"\d+-0", _redis(tmp_path, *words[2:]))
         _until(lambda: _redis(tmp_path, "XLEN", "erni:photo.validated") == "1")
+
+
+def test_other_commands_know_the_settings_that_up_was_given_and_no_secret(tmp_path: Path) -> None:
+    given = {"PHOTO_STORE_URL": "photos", "VISION_MODEL": "mine", "VISION_API_KEY": "sk-hidden"}
+    with _up(tmp_path, "--processes", "vision_analyzer=1", **given):
+        written = (tmp_path / ".erni" / "env").read_text()
+        assert "sk-hidden" not in written
+        below = tmp_path / "may"
+        below.mkdir()
+        said = _erni(below, "status")[2]
+        assert f"photo store {tmp_path}/photos\n" in said
+        assert load({}, folder=tmp_path).vision_model == "mine"
+        assert load({"VISION_MODEL": "other"}, folder=tmp_path).vision_model == "other"
+    assert "sk-hidden" not in (tmp_path / ".erni").joinpath("processes.json").read_text()
+
+
+def test_up_keeps_no_address_with_a_secret_in_it_and_one_redis() -> None:
+    environ = {
+        "SESSION_REDIS_URL": "redis://redis.example:6379/0",
+        "VISION_URL": "https://user:secret@models.example/v1",
+        "OTLP_ENDPOINT": "https://collector.example?token=secret",
+        "AZURE_CERTIFICATE_PASSWORD": "secret",
+        "PHOTO_STORE_URL": "az://photos/erni",
+        "HOME": "/home/erni",
+    }
+    assert given_settings(environ, load(environ)) == {
+        "REDIS_URL": "redis://redis.example:6379/0",
+        "PHOTO_STORE_URL": "az://photos/erni",
+    }
