@@ -416,3 +416,15 @@ def test_erni_up_without_a_target_site_says_so_at_its_start(
     assert "erni: SHAREPOINT_SITE is not set: photos need a site" in erni("up").err
     monkeypatch.setenv("SHAREPOINT_SITE", "host:/sites/Name")
     assert "SHAREPOINT_SITE" not in erni("up").err
+
+
+def test_no_report_is_made_from_a_store_that_the_agents_do_not_use(
+    erni: Callable[..., Ran], client: PlainRedis, redis_url: str, tmp_path: Path
+) -> None:
+    announced(redis_url, tmp_path / "elsewhere", "ours")
+    dies(client, "photo_fetcher", "schema.extracted", session="s1")
+    ran = erni("report", "s1")
+    assert (ran.code, ran.out) == (1, "")
+    assert f"the photo store {tmp_path}/store is not the one that the agents on {redis_url} use" in ran.err
+    assert f"Set PHOTO_STORE_URL={tmp_path}/elsewhere" in ran.err
+    assert not list((tmp_path / "store").rglob("*.html"))
