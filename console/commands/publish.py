@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Sequence
 
+    from redis.asyncio import Redis
+
     from console.output import Output
     from console.photo_files import PhotoFile
     from console.publishing import Batch, BatchPublisher
@@ -194,6 +196,7 @@ async def _publish(
             strange = await no_trace(redis, settings)
             with tracing(settings) as tracer, _progress(output, len(found.photos)) as (advance, wait):
                 await publisher.publish(found.photos, batch, tracer=tracer, on_photo=advance, on_wait=wait)
+            dead = await _dead_before(redis, publisher, batch, settings)
         except (RedisError, StoreError) as error:
             trouble = redis_trouble(error, settings) if isinstance(error, RedisError) else str(error)
             raise CommandError(f"{trouble}\nSo far {_so_far(publisher, batch, options)}") from error
@@ -218,7 +221,7 @@ async def _publish(
             output.say(f"session  {batch.session_id}")
             output.say("follow   erni status --watch")
             output.say(f"photos   erni session show {batch.session_id}")
-    _warn(output, publisher, batch, strange)
+    _warn(output, publisher, batch, strange=strange, dead=dead)
     return 1 if failed else 0
 
 
@@ -245,8 +248,19 @@ def _not_fetched(photos: Sequence[PhotoFile], settings: Settings) -> dict[str, s
     return found
 
 
-def _warn(output: Output, publisher: BatchPublisher, batch: Batch, strange: str) -> None:
-    """Print what is no failure, but perhaps not what the caller meant."""
+async def _dead_before(redis: Redis, publisher: BatchPublisher, batch: Batch, settings: Settings) -> int:
+    """Return how many of the photos that had been published before are dead letters now."""
+    from shared.operations.dead_letters import dead_of_session
+
+    known = {submission.photo_id for submission in publisher.submitted if not submission.fresh}
+    if not known:
+        return 0
+    letters = await dead_of_session(redis, batch.session_id, settings.lanes)
+    return len(known & {letter.photo_id for letter in letters})
+
+
+def _warn(output: Output, publisher: BatchPublisher, batch: Batch, *, strange: str, dead: int) -> None:
+    """Print what is no failure, but perhaps not what the caller meant. `dead`: as `_dead_before` has it."""
     for path, reason in publisher.failed:
         output.warn(f"erni: {one_line(path)} could not be read any more: {reason}")
     for name, reason in publisher.reused:
@@ -262,6 +276,12 @@ def _warn(output: Output, publisher: BatchPublisher, batch: Batch, strange: str)
             f"erni: {len(known)} of {count(len(publisher.submitted))} had been published into"
             f" {batch.session_id} before: nothing was done for {'it' if len(known) == 1 else 'them'}"
         )
+        if dead:
+            output.warn(
+                f"erni: {dead} of them {'is a dead letter' if dead == 1 else 'are dead letters'}. Look at the"
+                f" cause (erni dead list --session {batch.session_id}), then replay: erni dead replay"
+                f" --session {batch.session_id}"
+            )
     counted = len(publisher.submitted)
     if publisher.expected > counted:
         output.warn(

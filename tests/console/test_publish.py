@@ -18,6 +18,7 @@ import pytest
 from redis import Redis
 
 from events.types import PhotoSubmitted
+from tests.console.pipeline import dies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,19 @@ def test_published_again_into_the_same_session_nothing_is_published_twice(
     assert "s1 expects 3 photos since an earlier publish and waits for all of them" in said
     entries = {photo["file"]: photo["entry_id"] for photo in first["photos"]}
     assert entries.items() <= {photo["file"]: photo["entry_id"] for photo in again["photos"]}.items()
+
+
+def test_published_again_dead_letters_are_named_with_the_way_to_replay_them(
+    erni: Callable[..., Ran], photos: Path, client: Redis
+) -> None:
+    first = erni("publish", str(photos), "--session", "s1", "--json").document["photos"]
+    assert "dead" not in erni("publish", str(photos), "--session", "s1").err
+    dies(client, "photo_fetcher", "schema.extracted", photo=first[0]["photo_id"], session="s1")
+    dies(client, "photo_fetcher", "schema.extracted", photo="another", session="s1")
+    said = erni("publish", str(photos), "--session", "s1").err
+    assert "3 of 3 photos had been published into s1 before" in said
+    assert "erni: 1 of them is a dead letter. Look at the cause (erni dead list --session s1)" in said
+    assert "then replay: erni dead replay --session s1\n" in said
 
 
 def test_published_again_without_a_session_it_is_another_one(
