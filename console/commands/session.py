@@ -108,7 +108,7 @@ def _tell_all(output: Output, views: Sequence[SessionView]) -> None:
     for view, when in zip(views, used, strict=True):
         name = one_line(view.session_id)
         name = name if len(name) <= wide else name[: wide - 1] + "…"
-        numbers = (view.expected or view.received, view.validated, view.dead or "·", view.in_flight or "·")
+        numbers = (view.photos, view.validated, view.dead or "·", view.in_flight or "·")
         rows.append(f"{name:<{wide}} {when:<{column}} " + _cells(numbers))
     if output.console.color_system is None:
         output.say("\n".join(rows))
@@ -222,7 +222,7 @@ def _state(view: SessionView) -> str:
         return f"completed: {ended}"
     if not view.expected:
         return f"open: {ended}, {view.in_flight} on their way; nobody has said how many photos it has"
-    return f"open: {ended} of {view.expected}"
+    return f"open: {ended} of {view.photos}"
 
 
 async def close(options: argparse.Namespace, output: Output) -> int:

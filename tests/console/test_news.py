@@ -124,7 +124,7 @@ def test_the_slow_entries_of_a_part_that_goes_down_are_not_fast_again() -> None:
 
 def test_entries_that_died_do_not_go_well_because_a_part_is_down() -> None:
     troubles = Troubles()
-    dying = {"depth": {"dead": 5}, "a": {"recent": "xxxxx", "done": 7}}
+    dying: dict[str, Any] = {"depth": {"dead": 5}, "a": {"recent": "xxxxx", "done": 7}}
     assert "sharepoint_uploader" in troubles.news(seen(**dying))[0]
     troubles.news(seen(depth={"dead": 5}, a={**DOWN, "recent": "xxxxx"}))
     assert [troubles.news(seen(depth={"dead": 5}, a={**DOWN, "done": 8})) for _ in range(6)] == [[]] * 6

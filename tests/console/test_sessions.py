@@ -133,6 +133,18 @@ def test_closing_tells_the_number_that_counts(erni: Callable[..., Ran], client: 
     assert client.hget(KEYS.session("s1"), "expected") == b"5"
 
 
+def test_a_session_with_more_photos_than_announced_shows_those_that_came(
+    erni: Callable[..., Ran], client: Redis, photo: str
+) -> None:
+    erni("publish", photo, "--session", "five")
+    _counts(client, "five", received=5, validated=4)
+    row = erni("session", "list").out.splitlines()[1].split()
+    assert (row[0], row[-4:]) == ("five", ["5", "4", "·", "1"])
+    assert "open: 4 validated, 0 dead of 5" in erni("session", "show", "five").out
+    # what was announced stays what programs read as that
+    assert erni("session", "show", "five", "--json").document["session"]["expected"] == 1
+
+
 @pytest.mark.parametrize(
     ("expected", "said"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -205,7 +205,8 @@ async def test_a_session_is_shown_and_closed_with_the_number_that_counts(
     operator = await key_of(redis, "operator")
     header = {"Authorization": f"Bearer {operator}"}
     await client.ask("POST", "/v1/sessions/s1/close", json={"expected": 3}, headers=header)
-    [(_, noted)] = await redis.xrange(activity.ACTIVITY)
+    entries: Any = await redis.xrange(activity.ACTIVITY)
+    [(_, noted)] = entries
     assert (noted[b"who"], noted[b"action"], noted[b"what"]) == (b"the-operator", b"close session", b"s1: 3")
 
 
