@@ -90,6 +90,8 @@ class _Known(msgspec.Struct, kw_only=True):
     finding: Finding
     done: dict[str, int]
     """How many entries each process had done when it was last seen."""
+    causes: set[str]
+    """Those that were reported."""
     absent: int = 0
     """Looks in a row that did not find it."""
 
@@ -114,9 +116,10 @@ class Troubles:
                 if finding.kind == "postponed" and place not in self._known and place not in before:
                     self._first_seen.add(place)
                     continue
-                if place not in self._known:
+                causes = self._known[place].causes if place in self._known else set()
+                if place not in self._known or (finding.cause and finding.cause not in causes):
                     said.append(finding.sentence)
-                self._known[place] = _Known(finding=finding, done=done)
+                self._known[place] = _Known(finding=finding, done=done, causes=causes | {finding.cause})
             said += self._over(agent, found, done)
         return said
 

@@ -7,6 +7,8 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from console.explain import redis_client
 from console.news import Conditions, Troubles, Wrong, disk_conditions, tell
 from shared.delivery.heartbeat import ProcessInfo
@@ -130,6 +132,33 @@ def test_entries_that_died_do_not_go_well_because_a_part_is_down() -> None:
     assert [troubles.news(seen(depth={"dead": 5}, a={**DOWN, "done": 8})) for _ in range(6)] == [[]] * 6
     # nor because a new process has seen no entry yet
     assert [troubles.news(seen(depth={"dead": 5}, b={"done": 0})) for _ in range(6)] == [[]] * 6
+
+
+def test_another_cause_under_the_same_state_is_said_once() -> None:
+    troubles = Troubles()
+
+    def died(cause: str, message: str) -> list[str]:
+        status = seen(depth={"dead": 5}, a={"recent": "xxxxx", "done": 7})
+        agent = msgspec.structs.replace(status.agents[0], last_death=message, last_death_cause=cause)
+        return troubles.news(msgspec.structs.replace(status, agents=[agent]))
+
+    prose, page = ("c1", "the model answered prose"), ("c2", "the model answered an HTML page")
+    assert "prose" in died(*prose)[0]
+    assert died("c1", "the model answered prose for photo 8") == []
+    assert "HTML" in died(*page)[0]
+    # photos die of both, in turn
+    assert [died(*prose), died(*page), died(*prose)] == [[], [], []]
+
+
+def test_an_outage_whose_reason_changes_is_said_again_and_not_for_numbers() -> None:
+    troubles = Troubles()
+
+    def down(reason: str) -> list[str]:
+        return troubles.news(seen(a={**DOWN, "breaker_reasons": {"sharepoint": reason}}))
+
+    assert len(down("it answered 503 after 1.2 s")) == 1
+    assert down("it answered 502 after 30 s [request-id 4f]") == []
+    assert "no sign-in" in down("no sign-in: the secret has expired")[0]
 
 
 def test_the_end_of_one_targets_outage_is_said_while_another_one_lasts() -> None:
