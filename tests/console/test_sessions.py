@@ -13,7 +13,7 @@ from events.keys import lane_of
 from events.types import PhotoInShort, SessionReported, Step
 from shared.delivery import packing
 from shared.delivery.photo_record import record_fields
-from tests.console.pipeline import KEYS, TRACEPARENT, dies, pairs, went
+from tests.console.pipeline import KEYS, TRACEPARENT, beats, dies, pairs, went
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -388,6 +388,23 @@ def test_a_postponed_photo_says_why_it_waits_and_until_when(erni: Callable[..., 
     (photo,) = erni("photo", "show", "a.jpg", "--json").document["photos"]
     assert photo["status"] == "postponed"
     assert photo["agents"][0]["until"] == 1_800_000_900
+
+
+def test_a_photo_on_its_way_says_why_the_next_agent_does_not_take_it(
+    erni: Callable[..., Ran], client: Redis
+) -> None:
+    went(client, "schema_extractor")
+    went(client, "photo_fetcher", photo="p-2")
+    down = {"breakers_open": ["source"], "breaker_reasons": {"source": "it answered 503"}}
+    beats(client, "photo_fetcher", **down)
+    shown = " ".join(erni("photo", "show", "p-1").out.split())
+    assert "a.jpg: on its way to photo_fetcher" in shown
+    assert "waits: photo_fetcher: " in shown
+    assert "it answered 503" in shown
+    # what holds up another agent is no reason
+    assert "503" not in erni("photo", "show", "p-2").out
+    beats(client, "photo_fetcher")
+    assert "waits: " not in erni("photo", "show", "p-1").out
 
 
 def test_a_session_says_which_agent_its_photos_wait_for_until_when_and_why(

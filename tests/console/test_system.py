@@ -405,3 +405,12 @@ def test_erni_up_refuses_a_full_disk_with_what_to_do(
     assert ran.code == 1
     assert f"the disk of {tmp_path} is full: 0.0 MB of 40.0 MB are free. Free some space there" in ran.err
     assert not (tmp_path / ".erni").exists()
+
+
+def test_the_command_line_of_redis_says_in_our_words_that_redis_is_away(
+    erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    ran = erni("redis-cli", "PING")
+    assert ran.code == 1
+    assert "Redis at redis://127.0.0.1:1/0 does not answer" in ran.err
