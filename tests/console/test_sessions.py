@@ -395,7 +395,7 @@ def test_a_photo_on_its_way_says_why_the_next_agent_does_not_take_it(
 ) -> None:
     went(client, "schema_extractor")
     went(client, "photo_fetcher", photo="p-2")
-    down = {"breakers_open": ["source"], "breaker_reasons": {"source": "it answered 503"}}
+    down: dict[str, Any] = {"breakers_open": ["source"], "breaker_reasons": {"source": "it answered 503"}}
     beats(client, "photo_fetcher", **down)
     shown = " ".join(erni("photo", "show", "p-1").out.split())
     assert "a.jpg: on its way to photo_fetcher" in shown
