@@ -411,6 +411,7 @@ def test_the_command_line_of_redis_says_in_our_words_that_redis_is_away(
     erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr("os.execve", lambda *_: pytest.fail("it became the program"))
     ran = erni("redis-cli", "PING")
     assert ran.code == 1
     assert "Redis at redis://127.0.0.1:1/0 does not answer" in ran.err
