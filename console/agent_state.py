@@ -14,6 +14,7 @@ import msgspec
 
 from console.durations import short
 from console.pages.texts import Quoted, Texts, has
+from shared.delivery.dead_letter import fingerprint
 from shared.operations.local_processes import STOPPED, local_state
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     about: str = ""
     """Which part, process or pause: two looks find the same where agent, kind and this are the same."""
+    cause: str = ""
+    """What its reason is, without numbers and what differs from photo to photo; '' where none is known."""
     word: Word | None = None
     """The state that a problem puts the agent into; None: worth knowing, and it passes by itself."""
 
@@ -199,14 +202,20 @@ def _failing(agent: AgentStatus, says: Says) -> list[Finding]:
     )
     why = Quoted(without_request(agent.last_death)) if agent.last_death else says("state.unknown")
     sentence = says("state.failing", agent=agent.agent, which=which, why=why)
-    return [Finding(kind="failing", sentence=sentence, word="failing")]
+    return [Finding(kind="failing", sentence=sentence, cause=agent.last_death_cause, word="failing")]
 
 
 def _waiting(agent: AgentStatus, says: Says) -> list[Finding]:
     name, depth = agent.agent, agent.depth
     back = f". {_postponed(depth, says)}" if depth.next_due else ""
     found = [
-        Finding(kind="outage", sentence=outage(name, part, reason, says) + back, about=part, word="waiting")
+        Finding(
+            kind="outage",
+            sentence=outage(name, part, reason, says) + back,
+            about=part,
+            cause=_cause(reason),
+            word="waiting",
+        )
         for part, reason in agent.outages.items()
     ]
     found += [
@@ -227,8 +236,13 @@ def _waiting(agent: AgentStatus, says: Says) -> list[Finding]:
             else says("state.unhealthy.many", number=len(consumers))
         )
         sentence = says("state.unhealthy", agent=name, who=who, why=Quoted(why))
-        found.append(Finding(kind="unhealthy", sentence=sentence, word="waiting"))
+        found.append(Finding(kind="unhealthy", sentence=sentence, cause=_cause(why), word="waiting"))
     return found
+
+
+def _cause(reason: str) -> str:
+    """Return what says whether two reasons are the same one, numbers and quoted details apart."""
+    return fingerprint("", "", "", without_request(reason)) if reason else ""
 
 
 def outage(agent: str, part: str, reason: str, says: Says = ENGLISH) -> str:

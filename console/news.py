@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -20,11 +20,12 @@ from events.types import SessionReported
 from shared.operations.status import read_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
 
     from events.keys import Keys
+    from shared.operations.disks import Disk
     from shared.operations.status import AgentStatus, PipelineStatus
     from shared.settings import Settings
 
@@ -33,10 +34,18 @@ _LOOK_SECONDS: Final = 1.0
 _PAGE: Final = 100
 _LOOKS: Final = 3
 """Looks in a row that do not find a trouble any more before it is said to be over."""
+_PROVED_LOOKS: Final = 2
+"""The same where an entry has gone well besides."""
+_ROOM_LOOKS: Final = 10
+"""The same of a full disk: a Redis that cannot save removes its temporary file, and tries again after 5 s."""
 _SAID_OTHERWISE: Final = ("missing", "killed", "late")
 """The supervisor says these; the age of the oldest entry is no news of its own."""
-_PROVED: Final = ("outage", "unhealthy", "postponed")
+_PROVED: Final = ("outage", "slow", "failing", "unhealthy", "postponed")
 """These are over when an entry has gone well."""
+_OF_PARTS: Final = ("outage", "slow")
+"""A part that is slow may fall silent, and a silent one be slow for a moment: no end of either is an end."""
+_HIDDEN: Final = ("failing", "postponed")
+"""These are not looked for, or not said, while a part of the agent is down."""
 
 
 class Reported:
@@ -81,6 +90,8 @@ class _Known(msgspec.Struct, kw_only=True):
     finding: Finding
     done: dict[str, int]
     """How many entries each process had done when it was last seen."""
+    causes: set[str]
+    """Those that were reported."""
     absent: int = 0
     """Looks in a row that did not find it."""
 
@@ -105,60 +116,119 @@ class Troubles:
                 if finding.kind == "postponed" and place not in self._known and place not in before:
                     self._first_seen.add(place)
                     continue
-                if place not in self._known:
+                causes = self._known[place].causes if place in self._known else set()
+                if place not in self._known or (finding.cause and finding.cause not in causes):
                     said.append(finding.sentence)
-                self._known[place] = _Known(finding=finding, done=done)
-            said += self._over(agent, {(one.kind, one.about) for one in found}, done)
+                self._known[place] = _Known(finding=finding, done=done, causes=causes | {finding.cause})
+            said += self._over(agent, found, done)
         return said
 
-    def _over(self, agent: AgentStatus, found: set[tuple[str, str]], done: dict[str, int]) -> list[str]:
+    def _over(self, agent: AgentStatus, found: Sequence[Finding], done: dict[str, int]) -> list[str]:
         """Return a sentence for each trouble that is over."""
-        said: list[str] = []
+        here = {(one.kind, one.about) for one in found}
+        ended: list[Finding] = []
         for place, known in list(self._known.items()):
             name, kind, about = place
-            if name != agent.agent or (kind, about) in found:
+            if name != agent.agent or (kind, about) in here:
+                continue
+            if any(_hides(one, known.finding) for one in found):
+                known.absent, known.done = 0, done
                 continue
             known.absent += 1
-            if kind in _PROVED:
-                # that no process reports it any more is no proof: the one that did may have ended
-                if not any(number > known.done.get(consumer, 0) for consumer, number in done.items()):
-                    continue
-            elif known.absent < _LOOKS:
+            if kind == "failing" and not agent.depth.dead and known.absent >= _LOOKS:
+                # somebody discarded or replayed them all: nothing shows yet that entries go well
+                del self._known[place]
+                continue
+            # that no process reports it any more is no proof: the one that did may have ended
+            proved = any(number > known.done.get(consumer, 0) for consumer, number in done.items())
+            if known.absent < (_PROVED_LOOKS if kind in _PROVED else _LOOKS):
+                continue
+            if kind in _PROVED and not proved:
                 continue
             del self._known[place]
-            ended = kind == "frozen" and about not in {str(process.says.pid) for process in agent.processes}
-            # of a process that has ended, the supervisor says it
-            said += [] if ended else [over(name, known.finding)]
-        return said
+            if kind == "frozen" and about not in {str(process.says.pid) for process in agent.processes}:
+                # of a process that has ended, the supervisor says it
+                continue
+            ended.append(known.finding)
+        outages = [one for one in ended if one.kind == "outage"]
+        return [
+            over(agent.agent, one)
+            for one in ended
+            if one.kind != "slow" or not any(_hides(outage, one) for outage in outages)
+        ]
+
+
+def _hides(found: Finding, missing: Finding) -> bool:
+    """Return whether what is found may be the reason why the other is not found any more."""
+    if found.kind not in _OF_PARTS or not found.about:
+        return False
+    if missing.kind in _HIDDEN:
+        return True
+    if missing.kind not in _OF_PARTS:
+        return False
+    # two targets of one part are two things; of the part as a whole each of them is a piece
+    parts = {found.about.partition("/")[0], missing.about.partition("/")[0]}
+    whole = "/" not in found.about or "/" not in missing.about
+    return not missing.about or found.about == missing.about or (whole and len(parts) == 1)
+
+
+class Wrong(NamedTuple):
+    """What is wrong on this machine, and how its end is said."""
+
+    sentence: str
+    end: str
+    looks: int = 1
+    """Looks in a row that do not find it any more before its end is said."""
 
 
 class Conditions:
     """Compares what is wrong on this machine with what was: each is said when it begins and when it ends."""
 
     def __init__(self) -> None:
-        self._over: dict[str, str] = {}
-        """By what it is about: what is said when it is over."""
+        self._known: dict[str, Wrong] = {}
+        """By what it is about."""
+        self._absent: dict[str, int] = {}
+        """Looks in a row that did not find it."""
 
-    def news(self, wrong: Mapping[str, tuple[str, str]]) -> list[str]:
-        """Return a sentence for each change; `wrong`: for each thing the sentence, and that of its end."""
-        said = [sentence for about, (sentence, _) in wrong.items() if about not in self._over]
-        said += [sentence for about, sentence in self._over.items() if about not in wrong]
-        self._over = {about: sentence for about, (_, sentence) in wrong.items()}
+    def news(self, wrong: Mapping[str, Wrong], unsure: Collection[str] = ()) -> list[str]:
+        """Return a sentence for each change.
+
+        `unsure`: what is neither wrong enough to be said nor well enough to be over.
+        """
+        said = [one.sentence for about, one in wrong.items() if about not in self._known]
+        self._known |= wrong
+        for about, one in list(self._known.items()):
+            well = about not in wrong and about not in unsure
+            self._absent[about] = self._absent.get(about, 0) + 1 if well else 0
+            if well and self._absent[about] >= one.looks:
+                said.append(one.end)
+                del self._known[about], self._absent[about]
         return said
 
 
-def _here(settings: Settings) -> dict[str, tuple[str, str]]:
+def disk_conditions(disks: Iterable[Disk]) -> tuple[dict[str, Wrong], set[str]]:
+    """Return what is wrong with each disk, and what is not over though it is not found now."""
+    wrong: dict[str, Wrong] = {}
+    unsure: set[str] = set()
+    for disk in disks:
+        little, full = f"disk {disk.folder}", f"disk {disk.folder} full"
+        if disk.full:
+            wrong[full] = Wrong(disk.trouble, f"the disk of {disk.folder} is no longer full", _ROOM_LOOKS)
+        elif not disk.writable_again:
+            unsure.add(full)
+        if disk.trouble and not disk.full:
+            wrong[little] = Wrong(disk.trouble, f"the disk of {disk.folder} has room again", _ROOM_LOOKS)
+        elif not disk.has_room_again:
+            unsure.add(little)
+    return wrong, unsure
+
+
+def _here(settings: Settings) -> tuple[dict[str, Wrong], set[str]]:
     """Look at this machine: its disks, and the processes of which Redis knows nothing."""
-    wrong = {
-        f"disk {disk.folder}{' full' if disk.full else ''}": (
-            disk.trouble,
-            f"the disk of {disk.folder} has room again",
-        )
-        for disk in disks_of(settings)
-        if disk.trouble
-    }
+    wrong, unsure = disk_conditions(disks_of(settings))
     frozen = process_troubles(settings)
-    return wrong | {name: (sentence, f"{name}: its process goes on") for name, sentence in frozen.items()}
+    ends = {name: Wrong(sentence, f"{name}: its process goes on") for name, sentence in frozen.items()}
+    return wrong | ends, unsure
 
 
 async def tell(redis: Redis, settings: Settings, say: Callable[[str], None]) -> None:
@@ -168,8 +238,8 @@ async def tell(redis: Redis, settings: Settings, say: Callable[[str], None]) -> 
     skipped, lost, back = False, 0, _LOOKS
     while True:
         # a network drive may hang
-        wrong = await asyncio.to_thread(_here, settings)
-        away: dict[str, tuple[str, str]] = {}
+        wrong, unsure = await asyncio.to_thread(_here, settings)
+        away: dict[str, Wrong] = {}
         news: list[str] = []
         try:
             if not skipped:
@@ -187,8 +257,8 @@ async def tell(redis: Redis, settings: Settings, say: Callable[[str], None]) -> 
             lost, back = (0 if any(disk.full for disk in disks_of(settings)) else lost + 1), 0
             # the supervisor reports a Redis that ended, and has started it again by the second look
             if lost > 1 or (lost and isinstance(error, RedisTimeoutError)):
-                away["redis"] = (redis_trouble(error, settings), "Redis answers again, and all goes on")
-        for sentence in (*here.news(wrong), *connection.news(away), *news):
+                away["redis"] = Wrong(redis_trouble(error, settings), "Redis answers again, and all goes on")
+        for sentence in (*here.news(wrong, unsure), *connection.news(away), *news):
             say(sentence)
         await asyncio.sleep(_LOOK_SECONDS)
 

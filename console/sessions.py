@@ -49,6 +49,11 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     counters: dict[str, int]
     """Per agent: entries it has handed on."""
 
+    @property
+    def photos(self) -> int:
+        """Count its photos: those that were announced, or those that came where these are more."""
+        return max(self.expected, self.received, self.validated + self.dead)
+
 
 def shared(redis: Redis, settings: Settings) -> SharedSessions:
     """All sessions. Raises CommandError where they are in no Redis."""

@@ -52,9 +52,11 @@ def table(status: PipelineStatus, rates: Mapping[str, float], judged: Sequence[J
 
 
 def footer(status: PipelineStatus, settings: Settings) -> list[str]:
-    """Return what went out, where this was read and when, and the command that says why entries died."""
-    out = "   ".join(f"{name} {length}" for name, length in status.public.items())
-    lines = [f"out: {out}", f"{bare(settings.redis_url)}  {durations.clock(status.server_time)}"]
+    """Return what the public streams keep, where and when this was read, and what says why entries died."""
+    kept = ", ".join(f"{name} {length}" for name, length in status.public.items())
+    read = f"{bare(settings.redis_url)}  {durations.clock(status.server_time)}"
+    # a photo that failed and was replayed has left both of its events there
+    lines = [f"events kept: {kept}", read]
     if any(agent.depth.dead for agent in status.agents):
         lines.append("why: erni dead list")
     return lines

@@ -50,7 +50,7 @@ async def console(options: argparse.Namespace, output: Output) -> int:
 
 async def link_for(redis: Redis, settings: Settings, role: Role) -> str:
     """Return a link that signs in once. Its secret stands behind the #, which browsers send to nobody."""
-    from console.commands.dead_changes import person
+    from console.person import person
     from shared.operations import sign_in
 
     ticket = await sign_in.make_ticket(redis, person().name, role)

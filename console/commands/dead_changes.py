@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import socket
 from typing import TYPE_CHECKING, Final
 
 from console.errors import CommandError
+from console.person import person
 
 if TYPE_CHECKING:
     import argparse
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from console.output import Output
-    from shared.operations.activity import Person
     from shared.operations.bulk import Bulk, Kind, Selection
     from shared.operations.dead_letters import DeadFilter
     from shared.settings import Settings
@@ -38,18 +36,6 @@ def changing(options: argparse.Namespace, verb: str) -> DeadFilter:
     if not wanted.empty and options.all:
         raise CommandError("--all and a filter exclude each other", code=2)
     return wanted
-
-
-def person() -> Person:
-    """Return who types a command, for the list of activities."""
-    from shared.operations.activity import Person
-
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        # a container may run as a number that no user has
-        user = "somebody"
-    return Person(f"{user}@{socket.gethostname()}", "command line")
 
 
 def bulk_of(redis: Redis, settings: Settings) -> Bulk:

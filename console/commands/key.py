@@ -69,6 +69,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 async def add_(options: argparse.Namespace, output: Output) -> int:
     """Make a key and print it."""
     from console import system
+    from console.person import person
     from shared.operations import access_keys
 
     async with system.changing() as (redis, _):
@@ -79,6 +80,7 @@ async def add_(options: argparse.Namespace, output: Output) -> int:
                 options.role,
                 source=options.source,
                 needs_idempotency_key=options.require_idempotency_key,
+                by=person(),
             )
         except InvalidKeyError as error:
             raise CommandError(str(error), code=2) from None
@@ -133,10 +135,11 @@ def _print(output: Output, keys: Sequence[AccessKey], used: Mapping[str, float])
 async def remove(options: argparse.Namespace, output: Output) -> int:
     """Remove a key."""
     from console import system
+    from console.person import person
     from shared.operations import access_keys
 
     async with system.changing() as (redis, _):
-        removed = await access_keys.remove(redis, options.name)
+        removed = await access_keys.remove(redis, options.name, by=person())
     if not removed:
         raise CommandError(f"there is no key {options.name}: `erni key list` shows those there are")
     output.answer({"name": options.name, "removed": True})

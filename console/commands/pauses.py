@@ -32,10 +32,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 async def pause(options: argparse.Namespace, output: Output) -> int:
     """Pause; doing it twice is as good as once."""
     from console import system
+    from console.person import person
     from shared.operations import pauses
 
     async with system.changing() as (redis, settings):
-        await pauses.pause(redis, options.agent, lanes=settings.lanes)
+        await pauses.pause(redis, options.agent, lanes=settings.lanes, by=person())
     output.answer({"agent": options.agent, "paused": True})
     if not output.as_json:
         output.tell(f"{options.agent} stops reading within a second; `erni resume {options.agent}` undoes it")
@@ -45,10 +46,11 @@ async def pause(options: argparse.Namespace, output: Output) -> int:
 async def resume(options: argparse.Namespace, output: Output) -> int:
     """Resume; not paused is said and is no failure."""
     from console import system
+    from console.person import person
     from shared.operations import pauses
 
     async with system.changing() as (redis, settings):
-        was_paused = await pauses.resume(redis, options.agent, lanes=settings.lanes)
+        was_paused = await pauses.resume(redis, options.agent, lanes=settings.lanes, by=person())
     output.answer({"agent": options.agent, "paused": False, "was_paused": was_paused})
     if not output.as_json:
         output.say(f"{options.agent} {'reads again' if was_paused else 'was not paused'}")

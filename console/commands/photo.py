@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from console import durations
@@ -13,9 +14,11 @@ from events import identities, topology
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from console.output import Output
     from shared.delivery.photo_record import AgentPart, PhotoRecord
+    from shared.operations.status import PipelineStatus
     from shared.settings import Settings
 
 
@@ -83,6 +86,7 @@ async def show(options: argparse.Namespace, output: Output) -> int:
     from console import system
     from console.explain import redis_client, strange_redis
     from shared.operations import photos
+    from shared.operations.status import read_status
 
     if not options.photo.strip():
         raise CommandError("an empty name: give a photo's id or its file name", code=2)
@@ -91,6 +95,12 @@ async def show(options: argparse.Namespace, output: Output) -> int:
         one = await photos.show(redis, options.photo, lanes=settings.lanes)
         found = [one] if one else await photos.by_file_name(redis, options.photo, lanes=settings.lanes)
         strange = "" if found else await strange_redis(redis, settings)
+        moving = any(record.goes_to for record in found)
+        status = (
+            await read_status(redis, lanes=settings.lanes, alive_within=settings.lease_seconds)
+            if moving and not output.as_json
+            else None
+        )
     # The newest last, where eyes are on a terminal.
     found.sort(key=lambda record: max((part.started for part in record.parts), default=0.0))
     if not found:
@@ -101,8 +111,22 @@ async def show(options: argparse.Namespace, output: Output) -> int:
     output.answer({"photos": [document(settings, record) for record in found]})
     if not output.as_json:
         for record in found:
-            _tell(output, settings, record)
+            _tell(output, settings, record, _held_up(record, status, settings) if status else [])
     return 0
+
+
+def _held_up(record: PhotoRecord, status: PipelineStatus, settings: Settings) -> list[str]:
+    """Say why the agent that a photo is on its way to does not take it, in the words of `erni status`."""
+    from console.agent_state import judge
+    from console.up_state import agent_states
+
+    up = agent_states(settings)
+    return [
+        sentence
+        for agent in status.agents
+        if agent.agent == record.goes_to
+        for sentence in judge(agent, inf, up).problems
+    ]
 
 
 def document(settings: Settings, record: PhotoRecord) -> dict[str, object]:
@@ -129,7 +153,7 @@ def waits(part: AgentPart) -> str:
     return f"postponed after {attempts} until {again}: {part.message}"
 
 
-def _tell(output: Output, settings: Settings, record: PhotoRecord) -> None:
+def _tell(output: Output, settings: Settings, record: PhotoRecord, held_up: Sequence[str]) -> None:
     from rich import box
     from rich.table import Table
 
@@ -168,6 +192,8 @@ def _tell(output: Output, settings: Settings, record: PhotoRecord) -> None:
             output.tell(f"{part.agent}: {part.message}", style="red")
     if (part := record.postponed) is not None:
         output.tell(f"{part.agent}: {waits(part)}", style="yellow")
+    for sentence in held_up:
+        output.tell(f"waits: {sentence}", style="yellow")
     output.say("attempts: of the last delivery; deliveries: since a postponement or replay")
     if record.status == "dead":
         output.say(f"more:  erni dead list --photo {record.photo_id}")

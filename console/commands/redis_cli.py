@@ -43,6 +43,7 @@ def redis_cli(options: argparse.Namespace, _output: Output) -> NoReturn:
     system.require_named(settings)
     address = redis_address.read(settings.redis_url)
     program = _program()
+    asyncio.run(_require_answer(settings))
     words = [program]
     if address.path:
         words += ["-s", address.path]
@@ -62,6 +63,19 @@ def redis_cli(options: argparse.Namespace, _output: Output) -> NoReturn:
     environment = {**os.environ, **({"REDISCLI_AUTH": password} if password else {})}
     given = options.words[1:] if options.words[:1] == ["--"] else options.words
     os.execve(program, [*words, *given], environment)  # noqa: S606 - it becomes that program
+
+
+async def _require_answer(settings: Settings) -> None:
+    """Raise CommandError if no Redis answers; whether it lets somebody in is between them and the program."""
+    from console.explain import redis_client, redis_trouble
+    from events.connection import RedisError, Trouble, call, trouble_of
+
+    try:
+        async with redis_client(settings, whose=False) as redis:
+            await call(redis, "PING")
+    except (RedisError, OSError) as error:
+        if trouble_of(error) in (None, Trouble.AWAY):
+            raise CommandError(redis_trouble(error, settings)) from None
 
 
 def _server(settings: Settings) -> tuple[str, int]:

@@ -108,7 +108,7 @@ def _tell_all(output: Output, views: Sequence[SessionView]) -> None:
     for view, when in zip(views, used, strict=True):
         name = one_line(view.session_id)
         name = name if len(name) <= wide else name[: wide - 1] + "…"
-        numbers = (view.expected or view.received, view.validated, view.dead or "·", view.in_flight or "·")
+        numbers = (view.photos, view.validated, view.dead or "·", view.in_flight or "·")
         rows.append(f"{name:<{wide}} {when:<{column}} " + _cells(numbers))
     if output.console.color_system is None:
         output.say("\n".join(rows))
@@ -222,14 +222,16 @@ def _state(view: SessionView) -> str:
         return f"completed: {ended}"
     if not view.expected:
         return f"open: {ended}, {view.in_flight} on their way; nobody has said how many photos it has"
-    return f"open: {ended} of {view.expected}"
+    return f"open: {ended} of {view.photos}"
 
 
 async def close(options: argparse.Namespace, output: Output) -> int:
     """Tell how many photos the session has."""
     from console import sessions, system
     from console.explain import redis_client, strange_redis
+    from console.person import person
     from events.publisher import Publisher
+    from shared.operations import activity
 
     settings = system.load()
     async with redis_client(settings) as redis:
@@ -249,6 +251,8 @@ async def close(options: argparse.Namespace, output: Output) -> int:
             wait_replicas=settings.wait_replicas,
         )
         counts = await publisher.close_session(options.session, expected=expected)
+        if counts:
+            await activity.note(redis, person(), "close session", f"{options.session}: {counts}")
     output.answer({"session_id": options.session, "expected": counts, "received": view.received})
     if not counts:
         raise CommandError(
@@ -275,6 +279,7 @@ async def forget(options: argparse.Namespace, output: Output) -> int:
     from console import sessions, system
     from console.asking import sure
     from console.explain import open_store, redis_client, strange_redis
+    from console.person import person
     from shared.operations import forgetting
 
     settings = system.load()
@@ -294,7 +299,8 @@ async def forget(options: argparse.Namespace, output: Output) -> int:
         output.warn(f"{options.session}: {plan.sentence}; what is in SharePoint stays")
         if not options.yes and not sure("Remove all of it?"):
             raise CommandError("nothing was removed")
-        await forgetting.forget(redis, store, plan, sessions.shared(redis, settings), lanes=settings.lanes)
+        everything = sessions.shared(redis, settings)
+        await forgetting.forget(redis, store, plan, everything, lanes=settings.lanes, by=person())
     output.answer(
         {
             "session_id": options.session,

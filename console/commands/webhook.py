@@ -125,6 +125,7 @@ def _in_a_sentence() -> Iterator[None]:
 async def add_(options: argparse.Namespace, output: Output) -> int:
     """Register an address."""
     from console import system
+    from console.person import person
     from shared.operations import webhooks
 
     async with system.changing() as (redis, settings):
@@ -136,6 +137,7 @@ async def add_(options: argparse.Namespace, output: Output) -> int:
                 source=options.source,
                 events=options.events,
                 signed=options.signature,
+                by=person(),
             )
     _print_secret(output, registered)
     if options.url.startswith("http:") and not output.as_json:
@@ -205,10 +207,11 @@ def _print(output: Output, found: Sequence[Endpoint]) -> None:
 async def remove(options: argparse.Namespace, output: Output) -> int:
     """Remove a web hook."""
     from console import system
+    from console.person import person
     from shared.operations import webhooks
 
     async with system.changing() as (redis, _):
-        if not await webhooks.remove(redis, options.id):
+        if not await webhooks.remove(redis, options.id, by=person()):
             raise CommandError(_NOBODY.format(options.id))
     output.answer({"id": options.id, "removed": True})
     if not output.as_json:
@@ -219,11 +222,12 @@ async def remove(options: argparse.Namespace, output: Output) -> int:
 async def rotate(options: argparse.Namespace, output: Output) -> int:
     """Make a new secret."""
     from console import system
+    from console.person import person
     from shared.operations import webhooks
 
     async with system.changing() as (redis, _):
         with _in_a_sentence():
-            registered = await webhooks.rotate(redis, options.id)
+            registered = await webhooks.rotate(redis, options.id, by=person())
     if registered is None:
         raise CommandError(_NOBODY.format(options.id))
     _print_secret(output, registered)
@@ -233,11 +237,12 @@ async def rotate(options: argparse.Namespace, output: Output) -> int:
 async def disable(options: argparse.Namespace, output: Output) -> int:
     """Switch a web hook off until somebody switches it on."""
     from console import system
+    from console.person import person
     from shared.operations import webhooks
 
     async with system.changing() as (redis, _):
         with _in_a_sentence():
-            disabled = await webhooks.disable(redis, options.id, who="erni webhook disable")
+            disabled = await webhooks.disable(redis, options.id, who="erni webhook disable", by=person())
     if not disabled:
         raise CommandError(_NOBODY.format(options.id))
     output.answer({"id": options.id, "enabled": False})
@@ -249,11 +254,12 @@ async def disable(options: argparse.Namespace, output: Output) -> int:
 async def enable(options: argparse.Namespace, output: Output) -> int:
     """Switch a web hook on again."""
     from console import system
+    from console.person import person
     from shared.operations import webhooks
 
     async with system.changing() as (redis, _):
         with _in_a_sentence():
-            enabled = await webhooks.enable(redis, options.id)
+            enabled = await webhooks.enable(redis, options.id, by=person())
     if not enabled:
         raise CommandError(_NOBODY.format(options.id))
     output.answer({"id": options.id, "enabled": True})

@@ -20,7 +20,7 @@ from events import identities
 from events.codec import reason
 from events.identities import InvalidIdError, PhotoId, SessionId
 from events.publisher import InvalidEventError, PublishRefusedError
-from shared.operations import photos, submissions
+from shared.operations import activity, photos, submissions
 from shared.photo_store import SCHEME, BlobMissingError
 from shared.reports.photo_report import photo_key, read_photo_report
 
@@ -146,6 +146,10 @@ class RecordsApi:
             raise Problem(problems.BAD_REQUEST, str(error)) from None
         except PublishRefusedError as refusal:
             raise no_room(refusal) from None
+        if counts and caller.key.role != "publisher":
+            # a program that publishes closes each of its sessions: that is no news of a person
+            who = activity.Person(caller.key.name, caller.key.role)
+            await activity.note(self._redis, who, "close session", f"{view.session_id}: {counts}")
         return json_answer(Closed(session_id=view.session_id, expected=counts, received=view.received))
 
 

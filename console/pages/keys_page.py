@@ -9,7 +9,7 @@ from aiohttp import web
 from console.pages import rendering
 from console.pages.desk import VISIT
 from console.pages.guard import RefusedError, Route, form
-from shared.operations import access_keys, activity
+from shared.operations import access_keys
 from shared.operations.access_keys import ROLES, InvalidKeyError
 
 if TYPE_CHECKING:
@@ -68,10 +68,9 @@ class KeysPage:
         if role is None:
             raise RefusedError("error.address")
         try:
-            key = await access_keys.add(self._desk.redis, name, role, source=source)
+            key = await access_keys.add(self._desk.redis, name, role, source=source, by=request[VISIT].person)
         except InvalidKeyError as error:
             return await self._list(request, wrong=str(error), given=given)
-        await activity.note(self._desk.redis, request[VISIT].person, "key add", name)
         return await self._list(request, fresh=key, fresh_name=name)
 
     async def _confirm(self, request: web.Request) -> web.Response:
@@ -83,17 +82,15 @@ class KeysPage:
     async def _rotate(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         try:
-            key = await access_keys.rotate(self._desk.redis, name)
+            key = await access_keys.rotate(self._desk.redis, name, by=request[VISIT].person)
         except InvalidKeyError as error:
             return await self._list(request, wrong=str(error))
         if key is None:
             raise RefusedError("error.no_key", 404)
-        await activity.note(self._desk.redis, request[VISIT].person, "key rotate", name)
         return await self._list(request, fresh=key, fresh_name=name)
 
     async def _remove(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        if not await access_keys.remove(self._desk.redis, name):
+        if not await access_keys.remove(self._desk.redis, name, by=request[VISIT].person):
             raise RefusedError("error.no_key", 404)
-        await activity.note(self._desk.redis, request[VISIT].person, "key remove", name)
         return web.Response(status=303, headers={"Location": "/keys"})

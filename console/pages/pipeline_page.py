@@ -93,17 +93,15 @@ class PipelinePage:
 
     async def _pause(self, request: web.Request) -> web.Response:
         agent = _agent(request)
-        await pauses.pause(self._desk.redis, agent, lanes=self._desk.settings.lanes)
-        return await self._done(request, "pause", agent)
+        who = request[VISIT].person
+        await pauses.pause(self._desk.redis, agent, lanes=self._desk.settings.lanes, by=who)
+        return _back(agent)
 
     async def _resume(self, request: web.Request) -> web.Response:
         agent = _agent(request)
-        await pauses.resume(self._desk.redis, agent, lanes=self._desk.settings.lanes)
-        return await self._done(request, "resume", agent)
-
-    async def _done(self, request: web.Request, action: str, agent: str) -> web.Response:
-        await activity.note(self._desk.redis, request[VISIT].person, action, agent)
-        return web.Response(status=303, headers={"Location": f"/#{agent}"})
+        who = request[VISIT].person
+        await pauses.resume(self._desk.redis, agent, lanes=self._desk.settings.lanes, by=who)
+        return _back(agent)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """Send the versions of all topics whenever one changes (server-sent events)."""
@@ -187,3 +185,8 @@ def _agent(request: web.Request) -> str:
     if agent not in topology.CONSUMERS:
         raise RefusedError("error.no_page", 404)
     return agent
+
+
+def _back(agent: str) -> web.Response:
+    """Lead back to the agent's card."""
+    return web.Response(status=303, headers={"Location": f"/#{agent}"})

@@ -161,10 +161,15 @@ class SessionsPage:
     async def _forget(self, request: web.Request) -> web.Response:
         session_id, desk = _id(request), self._desk
         plan = await self._plan(session_id)
-        # first: what was done is known even if the process ends in the middle
-        await activity.note(desk.redis, request[VISIT].person, "forget session", session_id)
         everything = sessions.shared(desk.redis, desk.settings)
-        await forgetting.forget(desk.redis, desk.store, plan, everything, lanes=desk.settings.lanes)
+        await forgetting.forget(
+            desk.redis,
+            desk.store,
+            plan,
+            everything,
+            lanes=desk.settings.lanes,
+            by=request[VISIT].person,
+        )
         return web.Response(status=303, headers={"Location": "/sessions"})
 
     async def _export(self, request: web.Request) -> web.StreamResponse:

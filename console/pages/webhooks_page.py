@@ -12,7 +12,7 @@ from console.pages import rendering
 from console.pages.desk import VISIT
 from console.pages.guard import RefusedError, Route, form
 from events import topology
-from shared.operations import activity, webhooks
+from shared.operations import webhooks
 from shared.webhooks.endpoints import SIGNATURES, Endpoint
 from shared.webhooks.notices import EVENTS
 
@@ -103,10 +103,10 @@ class WebhooksPage:
                 source=given.get("source", "").strip(),
                 events=[event for event in EVENTS if given.get(event)],
                 signed=signed,
+                by=request[VISIT].person,
             )
         except webhooks.InvalidWebhookError as error:
             return await self._list(request, wrong=str(error), given=given)
-        await self._noted(request, "webhook add", made.endpoint.id)
         return await self._list(request, fresh=made)
 
     async def _one(self, request: web.Request) -> web.Response:
@@ -120,35 +120,30 @@ class WebhooksPage:
 
     async def _rotate(self, request: web.Request) -> web.Response:
         try:
-            made = await webhooks.rotate(self._desk.redis, request.match_info["id"])
+            made = await webhooks.rotate(self._desk.redis, request.match_info["id"], by=request[VISIT].person)
         except (webhooks.InvalidWebhookError, webhooks.UnreadableEndpointError) as error:
             return await self._list(request, wrong=str(error))
         if made is None:
             raise RefusedError("error.no_webhook", 404)
-        await self._noted(request, "webhook rotate", made.endpoint.id)
         return await self._list(request, fresh=made)
 
     async def _enable(self, request: web.Request) -> web.Response:
         wanted = request.match_info["id"]
-        return await self._changed(request, "webhook enable", await webhooks.enable(self._desk.redis, wanted))
+        return _changed(await webhooks.enable(self._desk.redis, wanted, by=request[VISIT].person))
 
     async def _disable(self, request: web.Request) -> web.Response:
-        wanted, who = request.match_info["id"], request[VISIT].name
-        done = await webhooks.disable(self._desk.redis, wanted, who=who)
-        return await self._changed(request, "webhook disable", done)
+        wanted, visit = request.match_info["id"], request[VISIT]
+        return _changed(await webhooks.disable(self._desk.redis, wanted, who=visit.name, by=visit.person))
 
     async def _remove(self, request: web.Request) -> web.Response:
         wanted = request.match_info["id"]
-        return await self._changed(request, "webhook remove", await webhooks.remove(self._desk.redis, wanted))
+        return _changed(await webhooks.remove(self._desk.redis, wanted, by=request[VISIT].person))
 
-    async def _changed(self, request: web.Request, action: str, done: bool) -> web.Response:  # noqa: FBT001 - what was asked for was done
-        if not done:
-            raise RefusedError("error.no_webhook", 404)
-        await self._noted(request, action, request.match_info["id"])
-        return web.Response(status=303, headers={"Location": "/webhooks"})
 
-    async def _noted(self, request: web.Request, action: str, endpoint_id: str) -> None:
-        await activity.note(self._desk.redis, request[VISIT].person, action, endpoint_id)
+def _changed(done: bool) -> web.Response:  # noqa: FBT001 - what was asked for was done
+    if not done:
+        raise RefusedError("error.no_webhook", 404)
+    return web.Response(status=303, headers={"Location": "/webhooks"})
 
 
 def _hook(endpoint: Endpoint, notifier: AgentStatus | None) -> Hook:

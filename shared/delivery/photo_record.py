@@ -58,19 +58,27 @@ class PhotoRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def status(self) -> str:
         """Return validated, dead, postponed, or the agent that the photo is on its way to."""
+        if self.goes_to:
+            return f"on its way to {self.goes_to}"
         if not self.parts:
-            return f"on its way to {topology.AGENTS[0]}" if self.submitted else "unknown"
+            return "unknown"
         if any(part.outcome == "dead" for part in self.parts):
             return "dead"
-        if self.postponed is not None:
-            return "postponed"
+        return "postponed" if self.postponed is not None else "validated"
+
+    @property
+    def goes_to(self) -> str:
+        """Return the agent that the photo is on its way to; '' if it is not."""
+        if not self.parts:
+            return topology.AGENTS[0] if self.submitted else ""
+        if self.postponed is not None or any(part.outcome == "dead" for part in self.parts):
+            return ""
         newest = max(self.parts, key=lambda part: part.started)
         if newest.outcome == "postponed":
             # its time is over: this agent tries it again
-            return f"on its way to {newest.agent}"
-        if self.parts[-1].agent == topology.AGENTS[-1]:
-            return "validated"
-        return f"on its way to {topology.AGENTS[topology.AGENTS.index(self.parts[-1].agent) + 1]}"
+            return newest.agent
+        after = topology.AGENTS.index(self.parts[-1].agent) + 1
+        return topology.AGENTS[after] if after < len(topology.AGENTS) else ""
 
     @property
     def postponed(self) -> AgentPart | None:

@@ -17,10 +17,12 @@ import msgspec
 
 from events import attributes
 from events.connection import call
-from shared.operations import scripts
+from shared.operations import activity, scripts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+    from shared.operations.activity import Person
 
 KEYS: Final = "erni:keys"
 """Hash: name → the record of a key (JSON)."""
@@ -58,9 +60,18 @@ _RECORD: Final = msgspec.json.Decoder(AccessKey)
 
 
 async def add(
-    redis: Redis, name: str, role: Role, *, source: str = "", needs_idempotency_key: bool = False
+    redis: Redis,
+    name: str,
+    role: Role,
+    *,
+    source: str = "",
+    needs_idempotency_key: bool = False,
+    by: Person | None = None,
 ) -> str:
-    """Make a key and return it; nobody can see it again. Raises InvalidKeyError and what redis-py raises."""
+    """Make a key and return it; nobody can see it again. Raises InvalidKeyError and what redis-py raises.
+
+    `by`: who does it, for the list of activities; None: nobody is named there.
+    """
     _check(name, role, source)
     key = _fresh(name)
     record = AccessKey(
@@ -78,6 +89,7 @@ async def add(
         )
     # of an earlier key of that name
     await call(redis, "HDEL", USED, name)
+    await activity.noted(redis, by, "key add", name)
     return key
 
 
@@ -97,10 +109,11 @@ async def by_name(redis: Redis, name: str) -> AccessKey | None:
     return _read(await call(redis, "HGET", KEYS, name))
 
 
-async def rotate(redis: Redis, name: str) -> str | None:
+async def rotate(redis: Redis, name: str, *, by: Person | None = None) -> str | None:
     """Give a key a new secret and return it; the old one stops working. None if there is no such key.
 
     Raises InvalidKeyError if somebody else renews or removes it at the same moment: one secret can count.
+    `by`: who does it, for the list of activities; None: nobody is named there.
     """
     before = await call(redis, "HGET", KEYS, name)
     record = _read(before)
@@ -113,6 +126,7 @@ async def rotate(redis: Redis, name: str) -> str | None:
             f"somebody else renewed or removed the key {name} at the same moment: this secret does not count."
             " Look at the list of keys, and renew it again if you need to"
         )
+    await activity.noted(redis, by, "key rotate", name)
     return key
 
 
@@ -135,10 +149,12 @@ async def last_uses(redis: Redis) -> dict[str, float]:
     return {name.decode("utf-8", "replace"): float(at) for name, at in pairs if at.isdigit()}
 
 
-async def remove(redis: Redis, name: str) -> bool:
-    """Remove a key; returns False if there was none."""
+async def remove(redis: Redis, name: str, *, by: Person | None = None) -> bool:
+    """Remove a key; returns False if there was none. `by`: who does it, for the list of activities."""
     removed = bool(await call(redis, "HDEL", KEYS, name))
     await call(redis, "HDEL", USED, name)
+    if removed:
+        await activity.noted(redis, by, "key remove", name)
     return removed
 
 

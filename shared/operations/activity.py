@@ -59,6 +59,12 @@ async def note(redis: Redis, who: Person, action: str, what: str = "", *, operat
     return str(entry_id.decode())
 
 
+async def noted(redis: Redis, who: Person | None, action: str, what: str) -> None:
+    """Add an entry if somebody is named. Raises what redis-py raises."""
+    if who is not None:
+        await note(redis, who, action, what)
+
+
 async def newest(redis: Redis, *, most: int, before: str = "") -> list[Activity]:
     """Return the newest entries, the newest first; `before`: only those older than that id."""
     found = await call(redis, "XREVRANGE", ACTIVITY, f"({before}" if before else "+", "-", "COUNT", most)

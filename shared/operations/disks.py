@@ -16,6 +16,10 @@ TOO_LITTLE_BYTES: Final = 100_000_000
 """Below this a person has to look: some agents write photos of up to 15 MB (MAX_PHOTO_BYTES) at a time."""
 FULL_BYTES: Final = 1_000_000
 """Below this nothing works: Redis and the photo store are refused what they write."""
+_MARGIN: Final = 10
+"""A disk is no longer full at so many times the limit: one photo, which waits, has 15 MB at most."""
+_ROOM: Final = 1.2
+"""A disk has room again at so many times the limit."""
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +36,16 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     def full(self) -> bool:
         """Whether nothing can be written now."""
         return self.free < FULL_BYTES or not self.files_left
+
+    @property
+    def writable_again(self) -> bool:
+        """Whether a disk that was full is so no longer: well above the limit, around which room may swing."""
+        return self.free >= _MARGIN * FULL_BYTES and self.files_left
+
+    @property
+    def has_room_again(self) -> bool:
+        """Whether a disk that had little room has enough, with the same care."""
+        return self.free >= _ROOM * TOO_LITTLE_BYTES and self.files_left
 
     @property
     def trouble(self) -> str:

@@ -11,7 +11,7 @@ from events.connection import call
 from events.identities import SessionId
 from shared.delivery import packing
 from shared.delivery.dead_letter import DeadLetter
-from shared.operations import acts, submissions
+from shared.operations import activity, acts, submissions
 from shared.operations.dead_letters import DeadFilter, DeadLetters
 from shared.operations.in_use import contents_in, named, on_their_way
 from shared.operations.retention import CONTENT_FOLDERS
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from events.keys import Keys
+    from shared.operations.activity import Person
     from shared.photo_store import BlobStore
     from shared.sessions.shared_store import SharedSessions
 
@@ -145,8 +146,21 @@ async def look(redis: Redis, store: BlobStore, session: SessionId, *, lanes: int
     )
 
 
-async def forget(redis: Redis, store: BlobStore, plan: Plan, sessions: SharedSessions, *, lanes: int) -> None:
-    """Remove what was found. Cut short, it can be done again."""
+async def forget(
+    redis: Redis,
+    store: BlobStore,
+    plan: Plan,
+    sessions: SharedSessions,
+    *,
+    lanes: int,
+    by: Person | None = None,
+) -> None:
+    """Remove what was found. Cut short, it can be done again.
+
+    `by`: who does it, for the list of activities; None: nobody is named there.
+    """
+    # first: what was done is known even if the process ends in the middle
+    await activity.noted(redis, by, "forget session", plan.session)
     dead = DeadLetters(redis, lanes=lanes)
     lane = keys.lane_of(plan.session, lanes)
     # before the records, which lead to them

@@ -78,6 +78,8 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Processes of this machine that were killed: their entries are taken over when the lease is over."""
     last_death: str = ""
     """The message of the newest dead letter; only read where recent entries died."""
+    last_death_cause: str = ""
+    """Its fingerprint, without what differs from photo to photo."""
     deaths_alike: int = 0
     """How many of the newest five dead letters in a row have the same fingerprint as the newest."""
 
@@ -138,7 +140,7 @@ async def read_status(redis: Redis, *, lanes: int = 1, alive_within: float = 15.
             # nobody asked for notices, so that nothing is missing
             continue
         some_died = any("x" in process.says.recent for process in processes)
-        message, alike = await _last_deaths(redis, stage, all_keys) if some_died else ("", 0)
+        message, cause, alike = await _last_deaths(redis, stage, all_keys) if some_died else ("", "", 0)
         agents.append(
             AgentStatus(
                 agent=stage.agent,
@@ -148,6 +150,7 @@ async def read_status(redis: Redis, *, lanes: int = 1, alive_within: float = 15.
                 frozen=[process for process in known if _frozen(process, alive_within)],
                 ended=ended,
                 last_death=message,
+                last_death_cause=cause,
                 deaths_alike=alike,
             )
         )
@@ -237,8 +240,8 @@ async def _paused(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> float | 
     return min((float(value) for value in since if value), default=None)
 
 
-async def _last_deaths(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> tuple[str, int]:
-    """Return the newest dead letter's message, and how many of the newest have its cause."""
+async def _last_deaths(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> tuple[str, str, int]:
+    """Return the newest dead letter's message and fingerprint, and how many of the newest have its cause."""
     letters: list[tuple[bytes, str, str]] = []
     for lane in lanes:
         page = await call(redis, "XREVRANGE", lane.dead(stage.agent), "+", "-", "COUNT", _DEATHS)
@@ -247,9 +250,9 @@ async def _last_deaths(redis: Redis, stage: Stage, lanes: Sequence[Keys]) -> tup
             letters.append((dead_id, letter.fingerprint, letter.message))
     letters = sorted(letters, key=lambda letter: _moment(letter[0]), reverse=True)[:_DEATHS]
     if not letters:
-        return "", 0
+        return "", "", 0
     _, cause, message = letters[0]
-    return message, sum(1 for _ in itertools.takewhile(lambda letter: letter[1] == cause, letters))
+    return message, cause, sum(1 for _ in itertools.takewhile(lambda letter: letter[1] == cause, letters))
 
 
 def _moment(entry_id: bytes) -> tuple[int, int]:

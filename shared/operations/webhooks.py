@@ -10,6 +10,7 @@ import msgspec
 
 from events import attributes
 from shared.fetching.webhooks import Posts
+from shared.operations import activity
 from shared.retry.errors import PermanentError
 from shared.webhooks import endpoints, signature
 from shared.webhooks.endpoints import Endpoint, UnreadableEndpointError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from shared.operations.activity import Person
     from shared.settings import Settings
     from shared.webhooks.endpoints import Signature
 
@@ -61,10 +63,12 @@ async def add(
     source: str,
     events: Sequence[str] = EVENTS,
     signed: Signature = "v1",
+    by: Person | None = None,
 ) -> Registered:
     """Register an endpoint. Raises InvalidWebhookError and what redis-py raises.
 
     Agents write notices for it within two seconds.
+    `by`: who does it, for the list of activities; None: nobody is named there.
     """
     _check(settings, url, source, events)
     same = [one for one in await endpoints.all_endpoints(redis) if one.source == source]
@@ -83,14 +87,16 @@ async def add(
         created_at=round(time.time(), 3),
     )
     await endpoints.keep(redis, endpoint)
+    await activity.noted(redis, by, "webhook add", endpoint.id)
     return Registered(endpoint=endpoint, verify_with=verify_with(endpoint))
 
 
-async def rotate(redis: Redis, endpoint_id: str) -> Registered | None:
+async def rotate(redis: Redis, endpoint_id: str, *, by: Person | None = None) -> Registered | None:
     """Give an endpoint a new secret; None if there is no such endpoint.
 
     Notices carry signatures by both for a day. Raises InvalidWebhookError while an earlier rotation lasts:
     the secret before that one would stop working early.
+    `by`: who does it, for the list of activities; None: nobody is named there.
     """
     endpoint = await endpoints.find(redis, endpoint_id)
     if endpoint is None:
@@ -112,30 +118,46 @@ async def rotate(redis: Redis, endpoint_id: str) -> Registered | None:
         raise InvalidWebhookError(
             f"somebody else rotated or removed {endpoint_id} at the same moment: see erni webhook list"
         )
+    await activity.noted(redis, by, "webhook rotate", endpoint_id)
     return Registered(endpoint=changed, verify_with=verify_with(changed))
 
 
-async def enable(redis: Redis, endpoint_id: str) -> bool:
-    """Switch an endpoint on again; returns False if there is no such endpoint."""
+async def enable(redis: Redis, endpoint_id: str, *, by: Person | None = None) -> bool:
+    """Switch an endpoint on again; returns False if there is no such endpoint.
+
+    `by`: who does it, for the list of activities; None: nobody is named there.
+    """
     endpoint = await endpoints.find(redis, endpoint_id)
-    return endpoint is not None and await endpoints.switch_on(redis, endpoint)
+    if endpoint is None or not await endpoints.switch_on(redis, endpoint):
+        return False
+    await activity.noted(redis, by, "webhook enable", endpoint_id)
+    return True
 
 
-async def disable(redis: Redis, endpoint_id: str, *, who: str) -> bool:
+async def disable(redis: Redis, endpoint_id: str, *, who: str, by: Person | None = None) -> bool:
     """Switch an endpoint off until somebody switches it on; returns False if there is no such endpoint.
 
     Agents write no notice for it from then on; notices that wait become dead letters.
+    `who` stands in the reason that operators read.
+    `by`: who does it, for the list of activities; None: nobody is named there.
     """
     endpoint = await endpoints.find(redis, endpoint_id)
     if endpoint is None:
         return False
     await endpoints.failed(redis, endpoint, f"{who} switched it off", gone=True)
+    await activity.noted(redis, by, "webhook disable", endpoint_id)
     return True
 
 
-async def remove(redis: Redis, endpoint_id: str) -> bool:
-    """Remove an endpoint, and with it the notices that wait; returns False if there was none."""
-    return await endpoints.drop(redis, endpoint_id)
+async def remove(redis: Redis, endpoint_id: str, *, by: Person | None = None) -> bool:
+    """Remove an endpoint, and with it the notices that wait; returns False if there was none.
+
+    `by`: who does it, for the list of activities; None: nobody is named there.
+    """
+    removed = await endpoints.drop(redis, endpoint_id)
+    if removed:
+        await activity.noted(redis, by, "webhook remove", endpoint_id)
+    return removed
 
 
 async def all_webhooks(redis: Redis) -> list[Endpoint]:

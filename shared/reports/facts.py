@@ -73,6 +73,11 @@ class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Unix time in seconds, as is `completed_at`."""
     completed_at: float | None = None
 
+    @property
+    def photos(self) -> int:
+        """Count its photos: those that were announced, or those that came where these are more."""
+        return max(self.expected or 0, self.counters.get("received", 0))
+
     @classmethod
     def of(cls, event: SessionCompleted) -> SessionFacts:
         """Return the facts of a completed session."""

@@ -24,8 +24,7 @@ NOTHING: Final = "\N{EN DASH}"
 
 def on_their_way(facts: SessionFacts, validated: int, dead: int) -> int:
     """Count the photos still on their way, if it is known how many there are."""
-    told = facts.expected or facts.counters.get("received", 0)
-    return 0 if facts.completion else max(told - validated - dead, 0)
+    return 0 if facts.completion else max(facts.photos - validated - dead, 0)
 
 
 def span(facts: SessionFacts, where: tzinfo) -> str:
@@ -50,7 +49,7 @@ def state(facts: SessionFacts, validated: int, dead: int, pending: int) -> str:
         again = f" Das ist der {facts.completion}. Abschluss dieser Sitzung." if facts.completion > 1 else ""
         return f"Alle Fotos dieser Sitzung sind durch: {done}.{again}"
     if facts.expected:
-        of = f"{german.number(pending)} von {german.number(facts.expected)} Fotos"
+        of = f"{german.number(pending)} von {german.number(facts.photos)} Fotos"
         return f"Noch unterwegs: {of}; {done}."
     told = f"noch unterwegs: {german.number(pending)}; " if pending else ""
     return f"Wie viele Fotos die Sitzung hat, ist nicht angegeben; {told}{done}."

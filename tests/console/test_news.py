@@ -7,9 +7,12 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from console.explain import redis_client
-from console.news import Conditions, Troubles, tell
+from console.news import Conditions, Troubles, Wrong, disk_conditions, tell
 from shared.delivery.heartbeat import ProcessInfo
+from shared.operations.disks import Disk
 from shared.operations.status import AgentStatus, Depth, PipelineStatus, ProcessStatus
 from shared.retry.call_times import SlowCalls
 from shared.settings import load
@@ -60,6 +63,7 @@ def test_an_outage_and_its_end_are_said_once() -> None:
     troubles = Troubles()
     assert "SharePoint cannot be used now" in troubles.news(seen(a=DOWN))[0]
     assert troubles.news(seen(a=DOWN)) == []
+    assert troubles.news(seen(a={"done": 8})) == []
     assert troubles.news(seen(a={"done": 8})) == [
         "sharepoint_uploader: SharePoint works again, and its photos go on"
     ]
@@ -82,6 +86,91 @@ def test_a_part_that_becomes_slow_is_said() -> None:
     slow = {"slow_parts": {"sharepoint": SlowCalls(method="GET", seconds_now=1.0, seconds_usual=0.05)}}
     assert "SharePoint answers slowly" in troubles.news(seen(a=slow))[0]
     assert troubles.news(seen(a=slow)) == []
+
+
+SLOW: dict[str, Any] = {
+    "slow_parts": {"sharepoint": SlowCalls(method="GET", seconds_now=1.0, seconds_usual=0.05)}
+}
+SILENT: dict[str, Any] = {
+    "slow_parts": {"sharepoint": SlowCalls(method="GET", seconds_now=9.0, seconds_usual=0.05, answers=False)}
+}
+
+
+def test_a_slow_part_that_falls_silent_is_not_as_fast_as_usual_again() -> None:
+    troubles = Troubles()
+    troubles.news(seen(a={**SLOW, "done": 7}))
+    (said,) = troubles.news(seen(a={**SILENT, "done": 7}))
+    assert "SharePoint does not answer" in said
+    assert [troubles.news(seen(a={**SILENT, "done": 8})) for _ in range(6)] == [[]] * 6
+    # a call that timed out, and the next one that waits, is no answer
+    assert [troubles.news(seen(a={"done": 8})) for _ in range(6)] == [[]] * 6
+    assert [troubles.news(seen(a={**SLOW, "done": 8})) for _ in range(6)] == [[]] * 6
+    # one end for both
+    assert [troubles.news(seen(a={"done": 9})) for _ in range(6)] == [
+        [],
+        ["sharepoint_uploader: SharePoint works again, and its photos go on"],
+        [],
+        [],
+        [],
+        [],
+    ]
+
+
+def test_the_slow_entries_of_a_part_that_goes_down_are_not_fast_again() -> None:
+    troubles = Troubles()
+    (said,) = troubles.news(seen(a={"seconds_now": 4.0, "seconds_usual": 0.2, "done": 7}))
+    assert "sharepoint_uploader" in said
+    assert "cannot be used now" in troubles.news(seen(a={**DOWN, "done": 7}))[0]
+    assert [troubles.news(seen(a={**DOWN, "done": 8})) for _ in range(6)] == [[]] * 6
+
+
+def test_entries_that_died_do_not_go_well_because_a_part_is_down() -> None:
+    troubles = Troubles()
+    dying: dict[str, Any] = {"depth": {"dead": 5}, "a": {"recent": "xxxxx", "done": 7}}
+    assert "sharepoint_uploader" in troubles.news(seen(**dying))[0]
+    troubles.news(seen(depth={"dead": 5}, a={**DOWN, "recent": "xxxxx"}))
+    assert [troubles.news(seen(depth={"dead": 5}, a={**DOWN, "done": 8})) for _ in range(6)] == [[]] * 6
+    # nor because a new process has seen no entry yet
+    assert [troubles.news(seen(depth={"dead": 5}, b={"done": 0})) for _ in range(6)] == [[]] * 6
+
+
+def test_another_cause_under_the_same_state_is_said_once() -> None:
+    troubles = Troubles()
+
+    def died(cause: str, message: str) -> list[str]:
+        status = seen(depth={"dead": 5}, a={"recent": "xxxxx", "done": 7})
+        agent = msgspec.structs.replace(status.agents[0], last_death=message, last_death_cause=cause)
+        return troubles.news(msgspec.structs.replace(status, agents=[agent]))
+
+    prose, page = ("c1", "the model answered prose"), ("c2", "the model answered an HTML page")
+    assert "prose" in died(*prose)[0]
+    assert died("c1", "the model answered prose for photo 8") == []
+    assert "HTML" in died(*page)[0]
+    # photos die of both, in turn
+    assert [died(*prose), died(*page), died(*prose)] == [[], [], []]
+
+
+def test_an_outage_whose_reason_changes_is_said_again_and_not_for_numbers() -> None:
+    troubles = Troubles()
+
+    def down(reason: str) -> list[str]:
+        return troubles.news(seen(a={**DOWN, "breaker_reasons": {"sharepoint": reason}}))
+
+    assert len(down("it answered 503 after 1.2 s")) == 1
+    assert down("it answered 502 after 30 s [request-id 4f]") == []
+    assert "no sign-in" in down("no sign-in: the secret has expired")[0]
+
+
+def test_the_end_of_one_targets_outage_is_said_while_another_one_lasts() -> None:
+    troubles = Troubles()
+    both = {"breakers_open": ["webhook/wh_1", "webhook/wh_2"], "done": 7}
+    assert len(troubles.news(seen(a=both))) == 2
+    one = {"breakers_open": ["webhook/wh_2"], "done": 8}
+    assert [troubles.news(seen(a=one)) for _ in range(3)] == [
+        [],
+        ["sharepoint_uploader: wh_1 works again, and its notices go on"],
+        [],
+    ]
 
 
 def test_a_frozen_process_and_its_end_are_said_once() -> None:
@@ -126,16 +215,37 @@ def test_photos_that_are_postponed_are_said_with_the_reason_until_they_have_gone
     # they are being tried again
     assert [troubles.news(seen(a={"done": 7})) for _ in range(5)] == [[]] * 5
     assert troubles.news(seen(depth=waits, a={"done": 7})) == []
+    assert troubles.news(seen(a={"done": 10})) == []
     assert troubles.news(seen(a={"done": 10})) == ["sharepoint_uploader: no entry is postponed any more"]
 
 
 def test_a_condition_of_this_machine_is_said_when_it_begins_and_when_it_ends() -> None:
     conditions = Conditions()
-    full = {"disk": ("the disk is full: 0.1 MB are free", "the disk has room again")}
-    assert conditions.news(full) == ["the disk is full: 0.1 MB are free"]
-    assert conditions.news({"disk": ("the disk is full: 0.0 MB are free", "the disk has room again")}) == []
-    assert conditions.news({}) == ["the disk has room again"]
+    assert conditions.news({"a": Wrong("a: its process is stopped (5 s)", "a: goes on")}) == [
+        "a: its process is stopped (5 s)"
+    ]
+    assert conditions.news({"a": Wrong("a: its process is stopped (6 s)", "a: goes on")}) == []
+    assert conditions.news({}) == ["a: goes on"]
     assert conditions.news({}) == []
+
+
+def disk_news(conditions: Conditions, megabytes: float) -> list[str]:
+    disk = Disk(folder="/data", free=int(megabytes * 1e6), total=2_000_000_000)
+    return conditions.news(*disk_conditions([disk]))
+
+
+def test_a_disk_whose_room_swings_around_the_limit_has_no_room_again() -> None:
+    conditions = Conditions()
+    assert "is nearly full" in disk_news(conditions, 90)[0]
+    assert [said[:26] for said in disk_news(conditions, 0.5)] == ["the disk of /data is full:"]
+    # Redis ends and deletes its temporary file, and is started again
+    assert [disk_news(conditions, room) for room in (1.5, 0.2, 9, 0.2, 60, 60, 0.2)] == [[]] * 7
+    assert [disk_news(conditions, 105) for _ in range(9)] == [[]] * 9
+    assert disk_news(conditions, 105) == ["the disk of /data is no longer full"]
+    assert [disk_news(conditions, 105) for _ in range(20)] == [[]] * 20
+    assert [disk_news(conditions, 500) for _ in range(9)] == [[]] * 9
+    assert disk_news(conditions, 500) == ["the disk of /data has room again"]
+    assert disk_news(conditions, 500) == []
 
 
 async def test_a_frozen_redis_is_said_and_that_it_answers_again(

@@ -13,7 +13,7 @@ from events.keys import lane_of
 from events.types import PhotoInShort, SessionReported, Step
 from shared.delivery import packing
 from shared.delivery.photo_record import record_fields
-from tests.console.pipeline import KEYS, TRACEPARENT, dies, pairs, went
+from tests.console.pipeline import KEYS, TRACEPARENT, beats, dies, pairs, went
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,6 +131,18 @@ def test_closing_tells_the_number_that_counts(erni: Callable[..., Ran], client: 
     again = erni("session", "close", "s1", "--expected", "5", "--json")
     assert again.document["expected"] == 5
     assert client.hget(KEYS.session("s1"), "expected") == b"5"
+
+
+def test_a_session_with_more_photos_than_announced_shows_those_that_came(
+    erni: Callable[..., Ran], client: Redis, photo: str
+) -> None:
+    erni("publish", photo, "--session", "five")
+    _counts(client, "five", received=5, validated=4)
+    row = erni("session", "list").out.splitlines()[1].split()
+    assert (row[0], row[-4:]) == ("five", ["5", "4", "·", "1"])
+    assert "open: 4 validated, 0 dead of 5" in erni("session", "show", "five").out
+    # what was announced stays what programs read as that
+    assert erni("session", "show", "five", "--json").document["session"]["expected"] == 1
 
 
 @pytest.mark.parametrize(
@@ -376,6 +388,23 @@ def test_a_postponed_photo_says_why_it_waits_and_until_when(erni: Callable[..., 
     (photo,) = erni("photo", "show", "a.jpg", "--json").document["photos"]
     assert photo["status"] == "postponed"
     assert photo["agents"][0]["until"] == 1_800_000_900
+
+
+def test_a_photo_on_its_way_says_why_the_next_agent_does_not_take_it(
+    erni: Callable[..., Ran], client: Redis
+) -> None:
+    went(client, "schema_extractor")
+    went(client, "photo_fetcher", photo="p-2")
+    down: dict[str, Any] = {"breakers_open": ["source"], "breaker_reasons": {"source": "it answered 503"}}
+    beats(client, "photo_fetcher", **down)
+    shown = " ".join(erni("photo", "show", "p-1").out.split())
+    assert "a.jpg: on its way to photo_fetcher" in shown
+    assert "waits: photo_fetcher: " in shown
+    assert "it answered 503" in shown
+    # what holds up another agent is no reason
+    assert "503" not in erni("photo", "show", "p-2").out
+    beats(client, "photo_fetcher")
+    assert "waits: " not in erni("photo", "show", "p-1").out
 
 
 def test_a_session_says_which_agent_its_photos_wait_for_until_when_and_why(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,6 +67,8 @@ def test_in_flight_and_backlog_are_counted_apart(erni: Callable[..., Ran], runni
     assert row.split()[:4] == ["vision_analyzer", "2", "3", "1"]
     assert row.split()[-2:] == ["1", "ok"]
     assert "why: erni dead list" in text
+    # the public streams keep the event of a failure that was replayed: it is no number of failed photos
+    assert re.search(r"^events kept: photo.validated \d+, photo.failed \d+, ", text, re.MULTILINE)
 
 
 def test_it_fits_80_columns(

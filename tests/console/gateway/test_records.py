@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -13,7 +13,7 @@ from events.keys import Keys
 from events.publisher import Publisher
 from events.types import PhotoSubmitted, Step
 from shared.delivery.photo_record import record_fields
-from shared.operations import forgetting, photos, submissions
+from shared.operations import activity, forgetting, photos, submissions
 from shared.photo_store import BlobStore
 from shared.reports.facts import SessionFacts
 from shared.reports.photo_report import write_photo_report
@@ -200,6 +200,14 @@ async def test_a_session_is_shown_and_closed_with_the_number_that_counts(
     assert closed.document == {"session_id": "s1", "expected": 1, "received": 1}
     shown = await client.ask("GET", "/v1/sessions/s1")
     assert shown.document["expected"] == 1
+    # a program that publishes closes its own sessions: that is no news of a person
+    assert await redis.xlen(activity.ACTIVITY) == 0
+    operator = await key_of(redis, "operator")
+    header = {"Authorization": f"Bearer {operator}"}
+    await client.ask("POST", "/v1/sessions/s1/close", json={"expected": 3}, headers=header)
+    entries: Any = await redis.xrange(activity.ACTIVITY)
+    [(_, noted)] = entries
+    assert (noted[b"who"], noted[b"action"], noted[b"what"]) == (b"the-operator", b"close session", b"s1: 3")
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,16 @@ async def test_a_form_that_means_nothing_orders_nothing(
 
 
 @pytest.mark.usefixtures("played")
+async def test_a_session_with_more_photos_than_announced_shows_those_that_came(
+    enter: Callable[..., Any], client: Any
+) -> None:
+    client.hset(KEYS.session(scene.OTHER), "expected", 1)
+    viewer = await enter("viewer")
+    assert "Photos in all 12 validated 12" in (await viewer.get(f"/sessions/{scene.OTHER}")).text
+    assert "12 of 12" in (await viewer.get("/sessions")).text
+
+
+@pytest.mark.usefixtures("played")
 async def test_a_session_is_closed_and_forgotten(enter: Callable[..., Any], client: Any) -> None:
     admin = await enter("admin")
     assert (await admin.post("/sessions/muttenz-b3/close", {"expected": "x"})).status == 400

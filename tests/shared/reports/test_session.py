@@ -185,6 +185,14 @@ async def test_an_untraced_photo_has_no_trace_link(store: BlobStore) -> None:
     assert not any("/trace/" in attributes["href"] for attributes in page.all("a"))
 
 
+async def test_a_session_with_more_photos_than_announced_counts_those_that_came(store: BlobStore) -> None:
+    facts = msgspec.structs.replace(
+        await fill(store, 3), completion=0, completed_at=None, expected=1, counters={"received": 5}
+    )
+    page, _ = await _page(store, facts, letters()[:1])
+    assert "Unvollständig Noch unterwegs: 1 von 5 Fotos; 3 geprüft, 1 gescheitert." in page.text()
+
+
 async def test_an_incomplete_session_says_so_and_how_many_are_missing(store: BlobStore) -> None:
     facts = msgspec.structs.replace(
         await fill(store, 3), completion=0, completed_at=None, expected=10, counters={"received": 7}
