@@ -37,6 +37,11 @@ _log = structlog.get_logger(__name__)
 class OtherSystemError(Exception):
     """Report that an agent would read the photos of another system; the message says what to do."""
 
+    def __init__(self, message: str, system_id: str) -> None:
+        """`system_id`: of the system that was found."""
+        super().__init__(message)
+        self.system_id = system_id
+
 
 class System(msgspec.Struct, frozen=True, kw_only=True):
     """What the agents of a system wrote about it."""
@@ -79,7 +84,7 @@ async def join(redis: Redis, settings: Settings) -> None:
 async def _join(redis: Redis, settings: Settings) -> None:
     store, system = BlobStore(settings.photo_store_url), await read_system(redis)
     if system is not None and (why := await _foreign(redis, settings, system, store)):
-        raise OtherSystemError(why)
+        raise OtherSystemError(why, system.id)
     await call(redis, "HSETNX", KEY, "id", settings.system_id or secrets.token_hex(8))
     await call(redis, "HSET", KEY, "store", store_address(settings))
     if (system := await read_system(redis)) is not None:
@@ -128,7 +133,12 @@ async def announce(redis: Redis, settings: Settings) -> None:
         try:
             await _join(redis, settings)
         except OtherSystemError as error:
-            _log.error("redis belongs to another system", error=str(error))
+            _log.error(
+                "redis belongs to another system",
+                expected=settings.system_id,
+                found=error.system_id,
+                error=str(error),
+            )
             return
         except (RedisError, StoreError, OSError, ValueError) as error:
             _log.debug("system not announced", error=str(error)[:200])

@@ -407,7 +407,6 @@ def test_erni_up_refuses_a_full_disk_with_what_to_do(
     assert not (tmp_path / ".erni").exists()
 
 
-<<<<<<< HEAD
 def test_erni_up_without_a_target_site_says_so_at_its_start(
     erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,7 +428,8 @@ def test_no_report_is_made_from_a_store_that_the_agents_do_not_use(
     assert f"the photo store {tmp_path}/store is not the one that the agents on {redis_url} use" in ran.err
     assert f"Set PHOTO_STORE_URL={tmp_path}/elsewhere" in ran.err
     assert not list((tmp_path / "store").rglob("*.html"))
-=======
+
+
 def test_the_command_line_of_redis_says_in_our_words_that_redis_is_away(
     erni: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,4 +438,3 @@ def test_the_command_line_of_redis_says_in_our_words_that_redis_is_away(
     ran = erni("redis-cli", "PING")
     assert ran.code == 1
     assert "Redis at redis://127.0.0.1:1/0 does not answer" in ran.err
->>>>>>> w/news
