@@ -113,6 +113,7 @@ async def test_photos_that_are_missing_are_found_and_brought(
         system.heal()
         before = await _handed_to_the_uploader(redis)
         await screen.click(f"Replay all {PHOTOS}")
+        await screen.see(f"Replay {PHOTOS} dead letters?")
         await tab.run("document.querySelector('input[name=rate]').value = '10'")
         await screen.click(f"Replay {PHOTOS}")
         # in the middle of it
