@@ -18,6 +18,7 @@ from obstore.exceptions import BaseError as StoreError
 
 from events.connection import RedisError, Trouble, call, trouble_of
 from events.redis_address import shown
+from shared.delivery.startup import is_passing
 from shared.operations.status import anybody_lives
 from shared.photo_store import SCHEME, BlobStore
 from shared.telemetry.redact import scrub
@@ -71,12 +72,13 @@ async def join(redis: Redis, settings: Settings) -> None:
     """Check that an agent with these settings belongs to the system of a Redis, and write the id into both.
 
     A store that does not work now is checked and written by `announce` later: no photo is handled meanwhile.
-    A role that may not look is let in, as by commands. Raises OtherSystemError, and what redis-py raises.
+    A full Redis takes no id, but its agents have to start: they make room. A role that may not look is let
+    in, as by commands. Raises OtherSystemError, and what redis-py raises while Redis is away.
     """
     try:
         await _join(redis, settings)
     except (StoreError, RedisError) as error:
-        if isinstance(error, RedisError) and trouble_of(error) is not Trouble.NO_PERMISSION:
+        if is_passing(error):
             raise
         _log.debug("system not announced", error=str(error)[:200])
 

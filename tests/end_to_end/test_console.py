@@ -117,7 +117,12 @@ async def test_photos_that_are_missing_are_found_and_brought(
         await tab.run("document.querySelector('input[name=rate]').value = '10'")
         await screen.click(f"Replay {PHOTOS}")
         # in the middle of it
-        await until(lambda: tab.run(f"/\\b([2-9]|[1-4][0-9]) of {PHOTOS}/.test(document.body.innerText)"), 60)
+        await until(
+            lambda: tab.run(
+                f"!!document.body && /\\b([2-9]|[1-4][0-9]) of {PHOTOS}/.test(document.body.innerText)"
+            ),
+            60,
+        )
         console.end(signal.SIGKILL)
         console.start()
         await screen.open("/activity")
