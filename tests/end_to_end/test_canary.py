@@ -1,4 +1,4 @@
-"""What is planted is found in nothing kept to look at, and after `erni session forget` in nothing at all."""
+"""What is planted is found in nothing kept to look at, and in nothing at all after `erni session forget`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
+from shared.operations.activity import ACTIVITY
 from tests.end_to_end.bombs import site
 from tests.end_to_end.system import KEYS
 from tests.shared.photos.pictures import jpeg, rationals, text, tiff
@@ -153,6 +154,12 @@ def _where(system: System, *words: str) -> set[str]:
     return {where for where, said in _everything(system) if any(word in said for word in words)}
 
 
+def _acts(system: System, session: str) -> list[str]:
+    """What people did that names a session."""
+    acts = system.redis.xrange(ACTIVITY)
+    return [act[b"action"].decode() for _, act in acts if session.encode() in act[b"what"]]
+
+
 def test_after_a_session_is_forgotten_nothing_of_it_is_kept(system: System, tmp_path: Path) -> None:
     (tmp_path / f"{_PLANTED[0]}.jpg").write_bytes(jpeg(tiff(gps=_THERE)) + _PLANTED[0].encode())
     (tmp_path / f"{_PLANTED[0]}-broken.jpg").write_bytes(b"no picture " + _PLANTED[0].encode())
@@ -167,7 +174,10 @@ def test_after_a_session_is_forgotten_nothing_of_it_is_kept(system: System, tmp_
     system.erni("session", "forget", "forgotten", "--yes")
     assert _where(system, *_PLANTED, *contents) == set()
     # what makes a second publication of the same event none: ids, for a day
-    assert {key for key in _where(system, "forgotten") if not key.startswith("erni:published:")} == set()
+    left = {key for key in _where(system, "forgotten") if not key.startswith("erni:published:")}
+    # it says who forgot the session, and nothing else of it
+    assert left == {ACTIVITY}
+    assert _acts(system, "forgotten") == ["forget session"]
     # the same picture once more is no second item
     items = [item for item in system.items() if item.name == outcome.validated[0].item.name]
     system.erni("publish", str(tmp_path / f"{_PLANTED[0]}.jpg"), "--session", "forgotten-again", *hints)
