@@ -29,7 +29,7 @@ from shared import settings as settings_module
 from shared.delivery.agent import Agent
 from shared.delivery.process import AgentProcess, consumer_name
 from shared.delivery.startup import RedisUnfitError
-from shared.operations import background, systems
+from shared.operations import background, joining
 from shared.photo_store import StoreUnhealthyError
 from shared.process_exit import leave
 from shared.settings import Settings, SettingsError
@@ -103,7 +103,7 @@ async def _run(name: str, settings: Settings, lanes: tuple[keys.Keys, ...]) -> N
             lanes=lanes,
             spans=telemetry.deliveries,
             background=_jobs,
-            join=systems.join,
+            join=joining.join,
         )
         process.handle_signals()
         await process.run()
@@ -114,7 +114,7 @@ async def _run(name: str, settings: Settings, lanes: tuple[keys.Keys, ...]) -> N
 
 async def _jobs(process: AgentProcess) -> None:
     async with asyncio.TaskGroup() as jobs:
-        jobs.create_task(systems.announce(process.redis, process.runtime.settings))
+        jobs.create_task(joining.announce(process.redis, process.runtime.settings))
         jobs.create_task(background.run(process))
 
 
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{given.agent}: {error}\n")
         return WRONG_USAGE
-    except (RedisUnfitError, StoreUnhealthyError, systems.OtherSystemError) as error:
+    except (RedisUnfitError, StoreUnhealthyError, joining.OtherSystemError) as error:
         sys.stderr.write(f"{given.agent} does not start: {error}\n")
         return FAILED
     except RedisError as error:

@@ -21,7 +21,7 @@ from console.supervisor import Change
 from console.up_state import UpState
 from events.topology import AGENTS
 from shared import settings as settings_module
-from shared.operations import systems
+from shared.operations import joining
 from shared.settings import Settings, load, merged_environment
 from tests.console.pipeline import KEYS, beats, dies
 
@@ -41,7 +41,7 @@ def announced(redis_url: str, folder: Path, system_id: str) -> None:
     async def announce() -> None:
         settings = load({"REDIS_URL": redis_url, "PHOTO_STORE_URL": str(folder), "SYSTEM_ID": system_id})
         async with Redis.from_url(redis_url, protocol=2) as redis:
-            await systems.announce(redis, settings)
+            await joining.announce(redis, settings)
 
     asyncio.run(announce())
 

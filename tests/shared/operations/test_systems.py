@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from events.connection import connect
-from shared.operations import systems
+from shared.operations import joining, systems
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ async def test_an_agent_joins_a_redis_that_is_full_because_it_makes_room(
     settings = Settings(redis_url=own_redis_server.url, photo_store_url=f"file://{tmp_path}/store")
     async with connect(own_redis_server.url) as redis:
         await redis.config_set("maxmemory", "1")
-        await systems.join(redis, settings)
+        await joining.join(redis, settings)
         assert await systems.read_system(redis) is None
         await redis.config_set("maxmemory", "0")
-        await systems.join(redis, settings)
+        await joining.join(redis, settings)
         assert await systems.read_system(redis) is not None
         elsewhere = Settings(redis_url=own_redis_server.url)
         await redis.config_set("maxmemory", "1")
-        with pytest.raises(systems.OtherSystemError):
-            await systems.join(redis, elsewhere)
+        with pytest.raises(joining.OtherSystemError):
+            await joining.join(redis, elsewhere)
