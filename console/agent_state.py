@@ -220,7 +220,10 @@ def _waiting(agent: AgentStatus, says: Says) -> list[Finding]:
     ]
     found += [
         Finding(
-            kind="outage", sentence=silent_part(name, part, calls, says) + back, about=part, word="waiting"
+            kind="outage",
+            sentence=_calls("state.silent_part", name, part, calls, says) + back,
+            about=part,
+            word="waiting",
         )
         for part, calls in agent.slow_parts.items()
         if not calls.answers and part not in agent.outages
@@ -289,7 +292,9 @@ def _notes(agent: AgentStatus, says: Says) -> list[Finding]:
     if agent.slow_parts or agent.outages:
         # an entry takes longer because of that
         return notes + [
-            Finding(kind="slow", sentence=slow_part(agent.agent, part, calls, says), about=part)
+            Finding(
+                kind="slow", sentence=_calls("state.slow_part", agent.agent, part, calls, says), about=part
+            )
             for part, calls in _slow_parts(agent).items()
         ]
     for process in agent.processes:
@@ -314,22 +319,10 @@ def _slow_parts(agent: AgentStatus) -> dict[str, SlowCalls]:
     return {part: calls for part, calls in agent.slow_parts.items() if calls.answers and part not in down}
 
 
-def silent_part(agent: str, part: str, calls: SlowCalls, says: Says = ENGLISH) -> str:
-    """Say that an outside part does not answer, in the words of all commands."""
+def _calls(key: str, agent: str, part: str, calls: SlowCalls, says: Says) -> str:
+    """Say how the calls to an outside part go: slowly, or without an answer."""
     return says(
-        "state.silent_part",
-        agent=agent,
-        part=_part(part, says),
-        method=calls.method,
-        now=short(calls.seconds_now),
-        usual=short(calls.seconds_usual),
-    )
-
-
-def slow_part(agent: str, part: str, calls: SlowCalls, says: Says = ENGLISH) -> str:
-    """Say that an outside part answers slowly, in the words of all commands."""
-    return says(
-        "state.slow_part",
+        key,
         agent=agent,
         part=_part(part, says),
         method=calls.method,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from console.up_state import erni_of
+from console.up_state import erni_of, process_troubles
 from shared.operations.disks import Disk, read_disks
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ def disks_of(settings: Settings) -> list[Disk]:
 def disk_troubles(settings: Settings) -> list[str]:
     """Return a sentence for each disk that is full or nearly full."""
     return [disk.trouble for disk in disks_of(settings) if disk.trouble]
+
+
+def problems_here(settings: Settings) -> list[str]:
+    """Return what is wrong on this machine: its disks, and processes of `erni up` that Redis does not know.
+
+    It blocks for as long as a disk does, such as a network drive.
+    """
+    return [*disk_troubles(settings), *process_troubles(settings).values()]
 
 
 def full_disk(erni: Path, settings: Settings | None = None) -> str:

@@ -223,12 +223,13 @@ def disk_conditions(disks: Iterable[Disk]) -> tuple[dict[str, Wrong], set[str]]:
     return wrong, unsure
 
 
-def _here(settings: Settings) -> tuple[dict[str, Wrong], set[str]]:
-    """Look at this machine: its disks, and the processes of which Redis knows nothing."""
-    wrong, unsure = disk_conditions(disks_of(settings))
+def _here(settings: Settings) -> tuple[dict[str, Wrong], set[str], bool]:
+    """Look at this machine: its disks, the processes of which Redis knows nothing; and is a disk full."""
+    disks = disks_of(settings)
+    wrong, unsure = disk_conditions(disks)
     frozen = process_troubles(settings)
     ends = {name: Wrong(sentence, f"{name}: its process goes on") for name, sentence in frozen.items()}
-    return wrong | ends, unsure
+    return wrong | ends, unsure, any(disk.full for disk in disks)
 
 
 async def tell(redis: Redis, settings: Settings, say: Callable[[str], None]) -> None:
@@ -238,7 +239,7 @@ async def tell(redis: Redis, settings: Settings, say: Callable[[str], None]) -> 
     skipped, lost, back = False, 0, _LOOKS
     while True:
         # a network drive may hang
-        wrong, unsure = await asyncio.to_thread(_here, settings)
+        wrong, unsure, full = await asyncio.to_thread(_here, settings)
         away: dict[str, Wrong] = {}
         news: list[str] = []
         try:
@@ -254,7 +255,7 @@ async def tell(redis: Redis, settings: Settings, say: Callable[[str], None]) -> 
             lost = 0
         except RedisError as error:
             # where a disk is full that is the reason, and the supervisor waits until it has room
-            lost, back = (0 if any(disk.full for disk in disks_of(settings)) else lost + 1), 0
+            lost, back = (0 if full else lost + 1), 0
             # the supervisor reports a Redis that ended, and has started it again by the second look
             if lost > 1 or (lost and isinstance(error, RedisTimeoutError)):
                 away["redis"] = Wrong(redis_trouble(error, settings), "Redis answers again, and all goes on")

@@ -13,10 +13,10 @@ from console import status_table
 from console.addresses import bare
 from console.agent_state import judge
 from console.commands.status import rates_between
-from console.disk_state import disk_troubles
+from console.disk_state import problems_here
 from console.explain import foreign, redis_client, redis_trouble
 from console.system import not_running
-from console.up_state import agent_states, process_troubles
+from console.up_state import agent_states
 from events.connection import RedisError
 from shared import settings as settings_module
 from shared.operations.memory import read_memory
@@ -92,7 +92,7 @@ class _View:
             return Text(self.wrong[0], style="red")
         self._looks = [*self._looks[-_WINDOW:], status]
         judged = [judge(agent, self._max_age, up) for agent in status.agents]
-        self.wrong = [*disk_troubles(settings), *process_troubles(settings).values()]
+        self.wrong = await asyncio.to_thread(problems_here, settings)
         self.wrong += [sentence for one in judged for sentence in one.problems]
         self.wrong += [memory.sentence] if memory.nearly_full else []
         notes = [sentence for one in judged for sentence in one.notes] + self._news

@@ -81,8 +81,14 @@ def not_running(place: Place | None = None) -> str:
     place = place or find_place()
     if place.stopped is None or place.erni is None:
         return ""
+    from sandbox.claims import holder_of
     from sandbox.stack import kept_port
 
+    if holder := holder_of(place.erni / "up.lock"):
+        return (
+            f"{holder} runs in {place.stopped} with an address of Redis that it does not write down, because"
+            " it may have a secret in it. Set REDIS_URL to that address here, too"
+        )
     port = kept_port(place.erni, "redis")
     where = f" (its Redis was redis://127.0.0.1:{port}/0)" if port else ""
     return (

@@ -58,7 +58,8 @@ def read_answer(words: Sequence[bytes], address: Sequence[bytes] | None) -> Name
     return Named(
         place=(host.decode(), int(port)),
         epoch=int(fields.get(b"config-epoch", 0)),
-        up=_DOWN.isdisjoint(flags),
+        # during a fail-over the flags are still those of the old one
+        up=_DOWN.isdisjoint(flags) or (fields.get(b"ip"), fields.get(b"port")) != (host, port),
     )
 
 
@@ -91,7 +92,8 @@ class Sentinels:
         left = set(asked)
         try:
             while left:
-                enough = answered >= self._majority and self._newest.up
+                newest = self._newest
+                enough = answered >= self._majority and newest is not None and newest.up
                 done, left = await asyncio.wait(
                     left, timeout=_GRACE if enough else None, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -109,6 +111,9 @@ class Sentinels:
         if not answered:
             raise self._refused(failures)
         newest = self._newest
+        if newest is None:
+            # the watcher found in the meantime that those who answered do not answer any more
+            raise self._away(failures)
         if newest.place != self.named:
             failures.append((f"{answered} of {len(asked)}", RedisConnectionError("an older primary")))
         elif not newest.up:
@@ -126,9 +131,10 @@ class Sentinels:
         return len(self._places) // 2 + 1
 
     @property
-    def _newest(self) -> Named:
+    def _newest(self) -> Named | None:
         # the one in use where two have the same epoch: nobody is sent to and fro
-        return max(self._heard.values(), key=lambda one: (one.epoch, one.up, one.place == self.named))
+        heard = self._heard.values()
+        return max(heard, key=lambda one: (one.epoch, one.up, one.place == self.named), default=None)
 
     def _hear(self, place: Place, answer: Named) -> None:
         """Note an answer, and what follows from all of them.
@@ -137,7 +143,7 @@ class Sentinels:
         higher one. Only more than half together can go back to a lower one: a person has made the set again.
         """
         self._heard[place] = answer
-        newest = self._newest
+        newest = self._newest or answer
         if newest.epoch >= self._epoch or len(self._heard) >= self._majority:
             self._epoch, self.named = newest.epoch, newest.place
 
@@ -164,7 +170,7 @@ class Sentinels:
                 await asyncio.sleep(WATCH_SECONDS)
                 try:
                     self._hear(place, await ask())
-                except (RedisError, OSError):
+                except (RedisError, OSError, ValueError):
                     # what it said before does not count against the others
                     self._heard.pop(place, None)
 

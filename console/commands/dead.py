@@ -76,7 +76,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--rate",
         metavar="N/s",
         type=checked(durations.per_second),
-        help="at most so many, such as 5/s or 100/m",
+        help="at most this number, such as 5/s or 100/m",
     )
     replaying.add_argument("--dry-run", action="store_true", help="show what would be replayed")
     discarding = add("discard", "move them into the archive")
@@ -139,7 +139,7 @@ def _filters(parser: argparse.ArgumentParser) -> None:
     when = "a duration (10m, 2h) or a time (2026-05-12T10:30, UTC)"
     group.add_argument("--older-than", metavar="WHEN", type=checked(_age), help=when)
     group.add_argument("--newer-than", metavar="WHEN", type=checked(_age), help=when)
-    group.add_argument("--limit", metavar="N", type=whole(1), help="at most so many, the oldest first")
+    group.add_argument("--limit", metavar="N", type=whole(1), help="at most this number, the oldest first")
 
 
 def _age(text: str) -> float:

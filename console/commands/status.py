@@ -53,9 +53,9 @@ async def status(options: argparse.Namespace, output: Output) -> int:
     """Print it once, or again and again."""
     from console import system
     from console.agent_state import judge
-    from console.disk_state import disk_troubles
+    from console.disk_state import problems_here
     from console.explain import no_trace, redis_client
-    from console.up_state import agent_states, process_troubles
+    from console.up_state import agent_states
     from shared.operations.memory import read_memory
 
     if options.watch and options.json:
@@ -74,7 +74,7 @@ async def status(options: argparse.Namespace, output: Output) -> int:
         strange = "" if up else await no_trace(redis, settings)
         memory = await read_memory(redis, lanes=settings.lanes)
     judged = [judge(agent, options.max_age, up) for agent in now.agents]
-    wrong = [*disk_troubles(settings), *process_troubles(settings).values()]
+    wrong = await asyncio.to_thread(problems_here, settings)
     wrong += [sentence for one in judged for sentence in one.problems] + [*filter(None, [strange])]
     wrong += [memory.sentence] if memory.nearly_full else []
     rates = rates_between(before, now)

@@ -242,7 +242,7 @@ async def disable(options: argparse.Namespace, output: Output) -> int:
 
     async with system.changing() as (redis, _):
         with _in_a_sentence():
-            disabled = await webhooks.disable(redis, options.id, who="erni webhook disable", by=person())
+            disabled = await webhooks.disable(redis, options.id, by=person())
     if not disabled:
         raise CommandError(_NOBODY.format(options.id))
     output.answer({"id": options.id, "enabled": False})

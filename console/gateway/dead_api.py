@@ -11,8 +11,9 @@ from console.gateway import bodies, problems
 from console.gateway.access import READERS
 from console.gateway.answers import json_answer
 from console.gateway.problems import Problem
-from events import topology
+from events import identities, topology
 from events.codec import reason
+from shared.delivery.dead_letter import REASONS
 from shared.operations.activity import Person
 from shared.operations.bulk import Bulk, Kind, State, UnknownOperationError
 from shared.operations.dead_letters import DeadFilter
@@ -166,6 +167,15 @@ def _check(wanted: Replay) -> None:
             problems.BAD_REQUEST,
             f"there is no agent {wanted.agent!r}: there are {', '.join(topology.CONSUMERS)}",
         )
+    if wanted.reason is not None and wanted.reason not in REASONS:
+        raise Problem(
+            problems.BAD_REQUEST, f"there is no reason {wanted.reason!r}: there are {', '.join(REASONS)}"
+        )
+    if wanted.session is not None:
+        try:
+            identities.session_id(wanted.session)
+        except ValueError as error:
+            raise Problem(problems.BAD_REQUEST, f"session: {error}") from None
     if wanted.filter.empty and not wanted.all:
         raise Problem(
             problems.BAD_REQUEST,

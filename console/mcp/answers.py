@@ -18,8 +18,11 @@ MAX_TEXT: Final = 600
 """Characters of one text."""
 MAX_BYTES: Final = 60_000
 """Of one answer, which an assistant reads as a whole."""
-_UNSEEN: Final = re.compile("[\u200b-\u200f\u2060-\u206f\ufeff\U000e0000-\U000e007f]")
-"""Letters that no person sees and a model reads: without width, and the tags of Unicode."""
+_UNSEEN: Final = re.compile(
+    "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\U000e0000-\U000e0fff]"
+)
+"""Letters that no person sees and a model reads: without width, fillers, selectors of variants, and tags."""
 
 
 class TooLongError(ValueError):
@@ -41,7 +44,7 @@ def answer(summary: str, data: object, *, longest: int = MAX_TEXT) -> str:
     if len(text) > MAX_BYTES:
         raise TooLongError(
             f"the answer has {len(text):,} bytes, and more than {MAX_BYTES:,} are not sent: ask for fewer"
-            " with `limit`, or narrow the filter"
+            " with `limit` or narrow the filter, where the tool has them; the console shows all of it"
         )
     return text.decode()
 

@@ -15,10 +15,11 @@ from console.commands import status as status_command
 from console.commands.dead import count as letters_in_words
 from console.commands.dead_changes import bulk_of
 from console.commands.photo import document as photo_document
+from console.disk_state import problems_here
 from console.errors import CommandError
 from console.explain import no_trace
 from console.mcp import inputs
-from console.mcp.answers import answer
+from console.mcp.answers import MAX_TEXT, answer, plain
 from console.mcp.callers import Caller
 from console.up_state import agent_states
 from events import identities
@@ -48,6 +49,8 @@ _PHOTOS: Final = 5
 _FIELDS: Final = 40
 _RAW: Final = 2000
 """Fields of an original entry, and characters of one."""
+_FEW: Final = 15
+"""Up to so many fields, an entry is short enough to be shown with long ones."""
 _ATTEMPTS: Final = 5
 
 
@@ -150,7 +153,8 @@ class Tools:
         now = await read_status(self._redis, lanes=lanes, alive_within=lease)
         memory = await read_memory(self._redis, lanes=lanes)
         judged = [judge(agent, _OLD_SECONDS, up) for agent in now.agents]
-        wrong = [sentence for one in judged for sentence in one.problems]
+        wrong = await asyncio.to_thread(problems_here, self._settings)
+        wrong += [sentence for one in judged for sentence in one.problems]
         wrong += [] if up else filter(None, [await no_trace(self._redis, self._settings)])
         wrong += [memory.sentence] if memory.nearly_full else []
         rates = status_command.rates_between(before, now)
@@ -204,6 +208,7 @@ class Tools:
                 f" {self._settings.session_ttl} s after its last use (SESSION_TTL)"
             )
         records = await photos.of_session(self._redis, session_id, lanes=lanes, most=_RECORDS)
+        records = [one for one in records if _seen(caller, one)]
         states = Counter(one.status for one in records)
         records.sort(key=lambda one: (one.status == "validated", one.status != "dead"))
         return answer(
@@ -223,7 +228,7 @@ class Tools:
         lanes = self._settings.lanes
         one = await photos.show(self._redis, wanted.photo, lanes=lanes)
         found = [one] if one else await photos.by_file_name(self._redis, wanted.photo, lanes=lanes)
-        seen = [one for one in found if caller.may_see(one.submitted.source if one.submitted else None)]
+        seen = [one for one in found if _seen(caller, one)]
         if not seen:
             raise CommandError(
                 "no photo has this id or file name, or this key may not see it: its record appears when"
@@ -281,7 +286,7 @@ class Tools:
                 "dead_letter": shown,
                 "original": [[_text(name), _text(value)] for name, value in pairs[:_FIELDS]],
             },
-            longest=_RAW,
+            longest=_RAW if len(pairs) <= _FEW else MAX_TEXT,
         )
 
     async def _dry_run(self, _: Caller, wanted: inputs.Replay) -> str:
@@ -301,7 +306,8 @@ class Tools:
             " changed. A person replays them by the command, or in the console",
             {
                 "would_replay": selection.count,
-                "command": wanted.command,
+                # a command that was cut, or lost a secret, would select others
+                "command": wanted.command if plain(wanted.command) == wanted.command else None,
                 "groups": [_group(group) for group in groups[: wanted.limit]],
                 "dead_letters": [_letter(one) for one in letters],
                 "would_be_refused": refused,
@@ -311,6 +317,10 @@ class Tools:
 
 def _list_of(value: object) -> list[dict[str, object]]:
     return msgspec.convert(value, list[dict[str, object]])
+
+
+def _seen(caller: Caller, record: PhotoRecord) -> bool:
+    return caller.may_see(record.submitted.source if record.submitted else None)
 
 
 def _count(found: Sequence[object], what: str) -> str:

@@ -27,7 +27,7 @@ _NOTIFIER: Final = topology.NOTIFIER.agent
 
 
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint as the page shows it: nothing of it is secret."""
+    """One endpoint for the page, whose templates name single fields of it: `endpoint` has secrets."""
 
     endpoint: Endpoint
     address: str
@@ -133,7 +133,7 @@ class WebhooksPage:
 
     async def _disable(self, request: web.Request) -> web.Response:
         wanted, visit = request.match_info["id"], request[VISIT]
-        return _changed(await webhooks.disable(self._desk.redis, wanted, who=visit.name, by=visit.person))
+        return _changed(await webhooks.disable(self._desk.redis, wanted, by=visit.person))
 
     async def _remove(self, request: web.Request) -> web.Response:
         wanted = request.match_info["id"]

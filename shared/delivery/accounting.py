@@ -82,6 +82,10 @@ class Accounting:
             self._runtime.slots.give(delivery.slots)
             delivery.slots = 0
 
+    def set_apart(self, delivery: Delivery) -> None:
+        """Let the lane read on although this delivery, whose slot may be lent, is refused."""
+        self._in_flight.without_slots.discard(delivery)
+
     def _end_otherwise(self, delivery: Delivery, label: str) -> None:
         """Account for deliveries that did not end as they should."""
         outcome, metrics = delivery.outcome, self._runtime.metrics

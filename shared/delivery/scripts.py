@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from events import scripts
 from events.connection import call, call_and_wait
@@ -110,9 +111,12 @@ def _settled(replies: Sequence[Any], beside: Sequence[int]) -> Settled:
 async def wait_again(redis: Redis, marker: str, *, replicas: int) -> int:
     """Wait for the replicas of a batch that was settled before; return how many have it.
 
-    WAIT counts the writes of its own connection, so the batch's marker is written once more.
+    WAIT counts the writes of its own connection, so the batch's marker is written once more. Raises
+    redis-py's ConnectionError if there is no marker: a fail-over took away what was settled.
     """
-    _, have = await call_and_wait(redis, replicas, "PEXPIRE", marker, MARKER_SECONDS * 1000)
+    written, have = await call_and_wait(redis, replicas, "PEXPIRE", marker, MARKER_SECONDS * 1000)
+    if not written:
+        raise RedisConnectionError("a fail-over took away a batch that was settled")
     return have
 
 

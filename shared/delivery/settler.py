@@ -97,6 +97,7 @@ class Settler:
                     await self._send(batch)
                 except Exception:  # noqa: BLE001 - our own mistake: the entries stay pending and come back
                     _log.exception("the delivery engine failed on a batch", entries=len(batch))
+                    self._stands_still = False
                     self._accounting.release(batch)
         finally:
             self._sending = None
@@ -106,6 +107,9 @@ class Settler:
         keys, packed = self._pack(batch)
         again = False
         while True:
+            if self._lane.away_since is not None:
+                # found by the reader or the heartbeat
+                self._stand_still(batch)
             await self._lane.wait_here()
             try:
                 settled = await self._settle(batch, keys, packed, again=again)
@@ -118,11 +122,11 @@ class Settler:
                     self._stands_still = False
                     self._accounting.end(batch, ["GONE"] * len(batch))
                     return
+                self._stand_still(batch)
                 if trouble is Trouble.NOT_SENT:
                     _log.exception("a batch of settlements was refused; trying again", entries=len(batch))
                     await asyncio.sleep(_AGAIN_SECONDS)
                     continue
-                self._stand_still(batch)
                 # sent again unchanged, same number: if it was applied, its marker returns the first answer
                 await self._lane.trouble_with(error, "settling")
             else:
@@ -179,6 +183,7 @@ class Settler:
 
     def _again(self, delivery: Delivery, reply: str) -> None:
         """Try again later: a person has to repair the key that the reply names, and the entry stays ours."""
+        self._accounting.set_apart(delivery)
         _log.error("hand-off refused, trying again", entry_id=delivery.entry_id, error=reply[:300])
         self._loop.call_later(_AGAIN_SECONDS, self.settle, delivery)
 

@@ -16,10 +16,10 @@ TOO_LITTLE_BYTES: Final = 100_000_000
 """Below this a person has to look: some agents write photos of up to 15 MB (MAX_PHOTO_BYTES) at a time."""
 FULL_BYTES: Final = 1_000_000
 """Below this nothing works: Redis and the photo store are refused what they write."""
-_MARGIN: Final = 10
-"""A disk is no longer full at so many times the limit: one photo, which waits, has 15 MB at most."""
+_MARGIN: Final = 20
+"""A disk is no longer full at this many times the limit: one photo, which waits, has 15 MB at most."""
 _ROOM: Final = 1.2
-"""A disk has room again at so many times the limit."""
+"""A disk has room again at this many times the limit."""
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):

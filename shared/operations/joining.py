@@ -44,7 +44,9 @@ async def join(redis: Redis, settings: Settings) -> None:
     """
     try:
         await _join(redis, settings)
-    except (StoreError, RedisError) as error:
+    except StoreError as error:
+        _log.debug("system not announced", error=str(error)[:200])
+    except RedisError as error:
         if is_passing(error):
             raise
         _log.debug("system not announced", error=str(error)[:200])

@@ -134,7 +134,7 @@ async def enable(redis: Redis, endpoint_id: str, *, by: Person | None = None) ->
     return True
 
 
-async def disable(redis: Redis, endpoint_id: str, *, who: str, by: Person | None = None) -> bool:
+async def disable(redis: Redis, endpoint_id: str, *, by: Person) -> bool:
     """Switch an endpoint off until somebody switches it on; returns False if there is no such endpoint.
 
     Agents write no notice for it from then on; notices that wait become dead letters.
@@ -144,7 +144,7 @@ async def disable(redis: Redis, endpoint_id: str, *, who: str, by: Person | None
     endpoint = await endpoints.find(redis, endpoint_id)
     if endpoint is None:
         return False
-    await endpoints.failed(redis, endpoint, f"{who} switched it off", gone=True)
+    await endpoints.failed(redis, endpoint, f"{by.name} switched it off", gone=True)
     await activity.noted(redis, by, "webhook disable", endpoint_id)
     return True
 

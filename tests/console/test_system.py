@@ -148,6 +148,19 @@ def test_where_erni_up_has_ended_no_other_system_is_shown(
     assert "schema_extractor" not in ran.out
 
 
+def test_an_erni_up_that_writes_its_address_nowhere_is_not_said_to_have_ended(
+    erni: Callable[..., Ran], running: None, tmp_path: Path
+) -> None:
+    left_by_up(tmp_path, port=7401)
+    # it has an address with a password, which stays in the shell that started it
+    (tmp_path / ".erni" / "env").write_text("PHOTO_STORE_URL=/photos\n")
+    with claimed(tmp_path / ".erni" / "up.lock", "erni up"):
+        ran = erni("status")
+    assert ran.code == 1
+    assert f"runs in {tmp_path} with an address of Redis that it does not write down" in ran.err
+    assert "Start `erni up`" not in ran.err
+
+
 def test_the_doctor_of_a_system_that_has_ended_looks_at_no_other_redis(
     erni: Callable[..., Ran], running: None, tmp_path: Path
 ) -> None:

@@ -75,7 +75,7 @@ def test_a_web_hook_can_be_switched_off_for_a_while(erni: Callable[..., Ran]) ->
     assert f"erni webhook enable {name}" in ran.out
     listed = erni("webhook", "list")
     assert f"{name}  off" in listed.out
-    assert "erni webhook disable switched it off" in listed.err
+    assert " switched it off" in listed.err
     assert erni("webhook", "enable", name).code == 0
     assert f"{name}  on" in erni("webhook", "list").out
 

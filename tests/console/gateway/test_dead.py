@@ -108,6 +108,8 @@ async def test_only_operators_and_admins_replay(
         ({"all": True, "session": "s1"}, "exclude each other"),
         ({"sesion": "s1"}, "sesion"),
         ({"agent": "nobody"}, "there is no agent 'nobody'"),
+        ({"reason": "permanant"}, "there is no reason 'permanant'"),
+        ({"session": "../x y"}, "session"),
         ({"id": "soon"}, "id"),
         ({"session": ""}, "session"),
         ({"session": "s1", "limit": 0}, "limit"),

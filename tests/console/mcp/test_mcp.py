@@ -237,7 +237,10 @@ async def test_an_answer_stays_bounded(client: blocking.Redis, assistant: Assist
     assert len(text) < answers.MAX_BYTES
     big = {f"field-{number}": "v" * 5000 for number in range(60)}
     letter = pipeline.dies(client, "vision_analyzer", "photo.fetched", fields=big)
-    assert "more than 60,000 are not sent" in await assistant.refused("dead_letter_show", id=letter)
+    # many long fields are shown shorter: this tool has no limit that one could ask to be smaller
+    text, _ = await assistant.text("dead_letter_show", id=letter)
+    assert "without the last fields" in text
+    assert len(text) < answers.MAX_BYTES
 
 
 WRONG: Final[list[tuple[str, dict[str, Any], str]]] = [

@@ -98,7 +98,7 @@ async def test_a_paused_agent_says_since_when_in_which_zone(
     client.hset(KEYS.paused, "photo_fetcher", time.time())
     for language, zones in (("en", ("CET", "CEST")), ("de", ("MEZ", "MESZ"))):
         page = await (await enter("viewer", language)).get("/")
-        assert any(f" {zone}; " in page.text for zone in zones), page.text
+        assert any(f" {zone}{end} " in page.text for zone in zones for end in ".;"), page.text
 
 
 async def test_a_redis_that_is_nearly_full_is_said_on_the_page(

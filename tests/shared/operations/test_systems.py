@@ -13,6 +13,8 @@ from shared.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from redis.asyncio import Redis
+
     from sandbox.redis_server import Valkey
 
 
@@ -31,3 +33,10 @@ async def test_an_agent_joins_a_redis_that_is_full_because_it_makes_room(
         await redis.config_set("maxmemory", "1")
         with pytest.raises(joining.OtherSystemError):
             await joining.join(redis, elsewhere)
+
+
+async def test_a_store_that_does_not_work_is_not_taken_for_a_redis_that_is_away(
+    redis: Redis, redis_url: str
+) -> None:
+    # what is raised here makes the agent wait for Redis for ever
+    await joining.join(redis, Settings(redis_url=redis_url, photo_store_url="file:///proc/nix"))
