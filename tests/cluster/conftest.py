@@ -30,6 +30,7 @@ _FAST: Final = {
     "cluster-replica-validity-factor": "0",
 }
 _SLOTS: Final = 16384
+_PASSING: Final = ("NOREPLICAS", "IOERR", "CLUSTERDOWN")
 
 
 class Cluster:
@@ -92,11 +93,11 @@ class Cluster:
         self.ask(self.primaries[0], "CLUSTER", "MEET", HOST, server.port, int(server.options["cluster-port"]))
 
     def add(self) -> Valkey:
-        """Start a primary without slots, and return it when all know it."""
+        """Start a primary without slots, and return it when all know it and it knows whose every slot is."""
         server = self._server()
         self.primaries.append(server.start())
         self.meet(server)
-        wait_until(lambda: all(self._knows_all(server) for server in self.servers))
+        wait_until(lambda: all(self._knows_all(server) for server in self.servers) and self.is_whole(server))
         return server
 
     def add_replica(self, of: Valkey) -> Valkey:
@@ -164,12 +165,14 @@ class Cluster:
         names = self.ask(owner, "CLUSTER", "GETKEYSINSLOT", slot_of(lane), most)
         if names:
             # REPLACE: the answer of an earlier MIGRATE may have been lost, its keys are there already
-            self.ask(owner, "MIGRATE", HOST, to.port, "", 0, 5000, "REPLACE", "KEYS", *names)
+            move = ("MIGRATE", HOST, to.port, "", 0, 5000, "REPLACE", "KEYS", *names)
+            repeated(lambda: self.ask(owner, *move))
         return len(names)
 
     def end_move(self, lane: Keys, owner: Valkey, to: Valkey) -> None:
         """Move what is left, and say everywhere whose the slot is now."""
-        repeated(lambda: self.move_keys(lane, owner, to) == 0)
+        while self.move_keys(lane, owner, to):
+            pass
         # the new one first: else nobody would have the slot for a moment
         others = (one for one in self.servers if one not in (to, owner) and self.state_of(one) == "master")
         for server in (to, owner, *others):
@@ -206,7 +209,8 @@ def repeated(step: Callable[[], object], seconds: float = 30.0) -> None:
     """Repeat a step of a move until it is done, as a tool does, because a busy machine refuses some.
 
     A replica that does not confirm SETSLOT within 2 s makes Valkey 8 answer NOREPLICAS, and MIGRATE answers
-    IOERR after its time limit. The slot then stays half moved, and its keys are refused (TRYAGAIN).
+    IOERR after its time limit, or CLUSTERDOWN of the other node while that waits for the answers of most nodes.
+    The slot then stays half moved, and its keys are refused (TRYAGAIN).
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -214,8 +218,10 @@ def repeated(step: Callable[[], object], seconds: float = 30.0) -> None:
             if step():
                 return
         except ResponseError as error:
-            if str(error).split(" ", 1)[0] not in ("NOREPLICAS", "IOERR") or time.monotonic() > deadline:
+            # MIGRATE puts a sentence before the error of the other node
+            if not any(word in str(error) for word in _PASSING) or time.monotonic() > deadline:
                 raise
+            time.sleep(0.02)
 
 
 def wait_until(look: Any, seconds: float = 30.0) -> None:
