@@ -88,7 +88,7 @@ async def client(mode: Mode) -> dict[str, float]:
     process = AgentProcess(agent, chosen, spans=DeliverySpans())
     runtime, lane_keys = process.runtime, process.keys[0]
     worker = LaneWorker(runtime, lane_keys, process._info)  # noqa: SLF001 - the part, without its process
-    handler, [settler] = worker._handler, worker._settlers  # noqa: SLF001 - the same
+    handler, settler = worker._handler, worker._settlers[0]  # noqa: SLF001 - the same
     delivery = Delivery(0, "1795853146865-49", 1, flat)
     envelope = delivery.envelope = codec.decode("photo.submitted", delivery.entry_id, flat)
     delivery.span = handler._begin_span(delivery, None)  # noqa: SLF001 - the same
