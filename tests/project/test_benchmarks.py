@@ -76,6 +76,16 @@ def test_the_profile_counts_the_functions_that_one_entry_passes(tmp_path: Path) 
     assert "benchmarks/subjects/path.py: " not in output
 
 
+def test_the_parts_of_client_and_server_are_measured(tmp_path: Path) -> None:
+    run("benchmarks.parts", "--entries", "500", "--output", str(tmp_path / "parts.json"))
+    figures = json.loads((tmp_path / "parts.json").read_text(encoding="utf-8"))
+
+    for side in ("client", "server"):
+        for mode in ("off", "with sessions"):
+            assert figures[f"{side}, {mode}"]
+    assert figures["server, with sessions"]["photo record and session"] > 0
+
+
 def test_a_library_that_cannot_be_installed_is_left_out_with_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
