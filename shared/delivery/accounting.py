@@ -12,7 +12,7 @@ from events.connection import RedisError
 from shared.delivery.recent import Recent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from shared.delivery.delivery import Delivery, InFlight
     from shared.delivery.runtime import Runtime
@@ -65,11 +65,20 @@ class Accounting:
     def release(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries out of flight and give their slots back."""
         self._in_flight.release(deliveries)
-        slots = self._runtime.slots
-        slots.bulk -= sum([delivery.stream >= self._bulk for delivery in deliveries])
-        slots.give(sum([delivery.slots for delivery in deliveries]))
+        self._give_back(deliveries)
 
-    def lend_slots(self, deliveries: Iterable[Delivery]) -> None:
+    def _give_back(self, deliveries: Sequence[Delivery]) -> None:
+        number = bulk = 0
+        for delivery in deliveries:
+            if delivery.slots:
+                number += delivery.slots
+                bulk += delivery.stream >= self._bulk
+                delivery.slots = 0
+        slots = self._runtime.slots
+        slots.bulk -= bulk
+        slots.give(number)
+
+    def lend_slots(self, deliveries: Sequence[Delivery]) -> None:
         """Give the slots of handled deliveries to the other lanes, because this one cannot settle now.
 
         The reader reads nothing more of this lane until they are settled, so at most CONCURRENCY entries of
@@ -77,10 +86,8 @@ class Accounting:
         """
         if self._runtime.settings.lanes == 1:
             return
-        for delivery in deliveries:
-            self._in_flight.without_slots.add(delivery)
-            self._runtime.slots.give(delivery.slots)
-            delivery.slots = 0
+        self._in_flight.without_slots.update(deliveries)
+        self._give_back(deliveries)
 
     def set_apart(self, delivery: Delivery) -> None:
         """Let the lane read on although this delivery, whose slot may be lent, is refused."""

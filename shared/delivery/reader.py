@@ -267,7 +267,8 @@ class Reader:
 
     def _begin(self, delivery: Delivery, slots: int) -> None:
         delivery.slots = slots
-        self._slots.bulk += delivery.stream >= len(self._others)
+        if slots:
+            self._slots.bulk += delivery.stream >= len(self._others)
         self._in_flight.hold(delivery)
         self._handler.handle(delivery)
 

@@ -17,7 +17,7 @@ class Slots:
         self.total = total
         self.free = total
         self.bulk = 0
-        """Entries of bulk work in flight."""
+        """Entries of bulk work that have slots."""
         self._waiting: deque[asyncio.Future[int]] = deque()
         self._all_for: object | None = None
 

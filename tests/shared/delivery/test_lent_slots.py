@@ -28,8 +28,8 @@ def _photo(lane: Keys, number: int = 0) -> PhotoSubmitted:
     return PhotoSubmitted(source_url=f"store:{session}-{number}", session_id=SessionId(session))
 
 
-def _marker(process: AgentProcess) -> str:
-    return STUCK.marker(f"{process.runtime.consumer}:photo.submitted")
+def _marker(process: AgentProcess, stream: str = "photo.submitted") -> str:
+    return STUCK.marker(f"{process.runtime.consumer}:{stream}")
 
 
 def _length(redis: Redis, stream: str) -> Callable[[], Awaitable[int]]:
@@ -68,6 +68,22 @@ async def test_one_entry_that_is_refused_stops_no_lane_that_settles_again(
         await until(lambda: _is(len(agent.handled), 2))
         await redis.delete(STUCK.stream("schema.extracted"))
         await until(lambda: _two(redis))
+
+
+async def test_bulk_work_that_cannot_be_settled_takes_no_share_from_the_other_lanes(
+    redis: Redis, redis_url: str
+) -> None:
+    settings = settings_for(redis_url, lanes=LANES, concurrency=2)
+    async with running(settings) as (process, agent), publisher(settings) as up:
+        await redis.rpush(_marker(process, "photo.submitted.bulk"), "not what is expected")
+        await up.send(up.prepare(_photo(STUCK), bulk=True))
+        await agent.seen.wait()
+        await until(lambda: _lent(process))
+        assert process.runtime.slots.bulk == 0
+        await redis.delete(_marker(process, "photo.submitted.bulk"))
+        await until(_length(redis, STUCK.stream("schema.extracted.bulk")))
+        await until(lambda: _is(process.runtime.slots.free, 2))
+        assert process.runtime.slots.bulk == 0
 
 
 async def _two(redis: Redis) -> bool:
