@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS: Final = 24 * 3600
 """How long an event is remembered: within this time the same source and id are the same event."""
+FIRST_SECONDS: Final = 7 * 24 * 3600
+"""How long the first event of a session is noted: as long as a session may be in flight."""
 ONCE: Final = "ernionce"
 """The field with the fingerprint. An entry that has it was marked when it was published."""
 
@@ -88,10 +90,18 @@ async def take_in(
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
     if not pairs.get(b"source") or not pairs.get(b"id"):
         return "first"
+    source, session = source_of(fields), envelope.session_id
+    of_session = (lane.session_first(session), lane.session_source(session)) if session else ()
     reply = await _CLAIM(
         redis,
-        [marker(lane, source_of(fields), envelope.event_id)],
-        [entry_id, *_fingerprints(pairs, envelope), WINDOW_SECONDS * 1000],
+        [marker(lane, source, envelope.event_id), *of_session],
+        [
+            entry_id,
+            *_fingerprints(pairs, envelope),
+            WINDOW_SECONDS * 1000,
+            source,
+            FIRST_SECONDS * 1000,
+        ],
     )
     return _ADMISSIONS[reply]
 

@@ -84,6 +84,10 @@ class Keys:
         """The source that published the session's first photo over HTTP; expires."""
         return f"{self.prefix}session:{session_id}:source"
 
+    def session_first(self, session_id: str) -> str:
+        """The session's first event, as its publish noted it: ``<entry id> <source>``; expires."""
+        return f"{self.prefix}session:{session_id}:first"
+
     def photo(self, photo_id: str) -> str:
         """Hash: a photo's way so far; expires."""
         return f"{self.prefix}photo:{photo_id}"

@@ -204,7 +204,7 @@ class Publisher:
                 lane.stream(topology.INTAKE),
                 marker,
                 lane.refused,
-                *self._bulk_keys(lane, event),
+                *self._session_keys(lane, event),
             ],
             [WINDOW_SECONDS * 1000, self._max_backlog, *event.fields],
         )
@@ -267,6 +267,7 @@ class Publisher:
             self._max_backlog,
             int(look_only),
             len(numbers),
+            self._source,
         ]
         markers = [intake.marker(lane, self._source, events[number].event_id) for number in numbers]
         names = [
@@ -276,13 +277,17 @@ class Publisher:
             *markers,
         ]
         places: dict[str, int] = {}
+
+        def place_of(key: str) -> int:
+            return places.setdefault(key, len(names) + len(places) + 1)
+
         for number in numbers:
             event = events[number]
             what: str | int = "bulk" if event.bulk else 0
             if event.session_id and not event.bulk:
-                counter = intake.counter(lane, self._source, event.session_id)
-                what = places.setdefault(counter, len(names) + len(places) + 1)
-            words += (what, len(event.fields), *event.fields)
+                what = place_of(intake.counter(lane, self._source, event.session_id))
+            first = place_of(lane.session_first(event.session_id)) if event.session_id else 0
+            words += (what, first, len(event.fields), *event.fields)
         names += places
         (outcome, *values), have = await self._run(intake.PUBLISH_ALL, names, words)
         if outcome == b"FULL":
@@ -301,14 +306,13 @@ class Publisher:
             for number, entry, fresh in zip(numbers, values[::2], values[1::2], strict=True)
         }
 
-    def _bulk_keys(self, lane: keys.Keys, event: Prepared) -> list[str]:
-        """Return the keys by which publish.lua decides whether an event is bulk work."""
-        if not event.bulk and not event.session_id:
-            return []
+    def _session_keys(self, lane: keys.Keys, event: Prepared) -> list[str]:
+        """Return the keys by which publish.lua knows bulk work, and notes the first event of a session."""
         stream = lane.stream(topology.bulk_of(topology.INTAKE))
-        if event.bulk or not event.session_id:
-            return [stream]
-        return [stream, intake.counter(lane, self._source, event.session_id)]
+        if not event.session_id:
+            return [stream] if event.bulk else []
+        counter = stream if event.bulk else intake.counter(lane, self._source, event.session_id)
+        return [stream, counter, lane.session_first(event.session_id)]
 
     def _full(self, entries: bytes, so_far: str) -> PublishRefusedError:
         return PublishRefusedError(

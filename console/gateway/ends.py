@@ -193,19 +193,24 @@ class Ends:
                 # somebody else wrote it
                 continue
             found.append((number_of(entry_id), envelope, _event(entry_id, fields)))
-        # an entry without its source: its photo was submitted without one, or by an older version
-        unsaid = [(one.photo_id, one.session_id) for _, one, _ in found if not one.origin]
+        # An entry without its source: its photo was submitted without one, or by an older version. That of a
+        # session has the source of the photo that was settled first, and somebody else may have begun it.
+        unsaid = [(one.photo_id, one.session_id) for _, one, _ in found if not (one.origin and one.photo_id)]
         recorded = iter(await submissions.sources(self._redis, keys.Keys(lane), unsaid))
         return [
             End(
                 place=place,
                 number=number,
                 session_id=one.session_id,
-                source=one.origin.decode("utf-8", "replace") if one.origin else next(recorded),
+                source=(None if one.origin and one.photo_id else next(recorded)) or _origin(one),
                 event=event,
             )
             for number, one, event in found
         ]
+
+
+def _origin(end: codec.Envelope) -> str | None:
+    return end.origin.decode("utf-8", "replace") if end.origin else None
 
 
 def number_of(entry_id: bytes | str) -> EntryNumber:

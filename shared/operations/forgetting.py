@@ -191,7 +191,7 @@ async def forget(
     for letter in plan.archived:
         await dead.delete_archived(letter)
     await acts.forget(redis, plan.session, plan.photos, lanes=lanes)
-    await redis.delete(lane.session_source(plan.session))
+    await redis.delete(lane.session_source(plan.session), lane.session_first(plan.session))
     await sessions.delete(plan.session)
 
 

@@ -48,9 +48,15 @@ async def note(
             event, file_name, published = events[number]
             record, session = lane.photo(event.photo_id), event.session_id
             names += (
-                (record, lane.session_source(session), lane.session(session), lane.session_photos(session))
+                (
+                    record,
+                    lane.session_source(session),
+                    lane.session_first(session),
+                    lane.session(session),
+                    lane.session_photos(session),
+                )
                 if session
-                else (record,) * 4
+                else (record,) * 5
             )
             mine = Submitted(
                 source=source,
@@ -89,7 +95,7 @@ async def sources(
 ) -> list[str | None]:
     """Return who published photos over HTTP, by their photo and session ids; None where no record says it.
 
-    Without a photo id it is who published the session. Raises what redis-py raises.
+    Without a photo id it is who began the session, over HTTP or not. Raises what redis-py raises.
     """
     if not ids:
         return []
@@ -98,13 +104,25 @@ async def sources(
             if photo_id:
                 pipe.execute_command("HGET", lane.photo(photo_id), "submitted")
             else:
-                pipe.execute_command("GET", lane.session_source(session_id or ""))
+                session = session_id or ""
+                pipe.execute_command("MGET", lane.session_source(session), lane.session_first(session))
         values = await pipe.execute(raise_on_error=False)
-    found: list[str | None] = []
-    for (photo_id, _), value in zip(ids, values, strict=True):
-        try:
-            text = value if isinstance(value, bytes) else b""
-            found.append((_NOTE.decode(text).source if photo_id else text.decode()) if text else None)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            found.append(None)
-    return found
+    return [
+        _of_note(value) if photo_id else _of_session(value)
+        for (photo_id, _), value in zip(ids, values, strict=True)
+    ]
+
+
+def _of_note(note: object) -> str | None:
+    try:
+        return _NOTE.decode(note).source if isinstance(note, bytes) else None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _of_session(values: object) -> str | None:
+    """Return the source of an owner, else of a first event."""
+    if not isinstance(values, list):
+        return None
+    owner, first = (value.decode("utf-8", "replace") if value else "" for value in values)
+    return owner or first.partition(" ")[2] or None

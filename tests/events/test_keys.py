@@ -22,6 +22,7 @@ def every_key(lane: Keys) -> list[str]:
         lane.marker("host-1-abc"),
         lane.session("s"),
         lane.session_photos("s"),
+        lane.session_first("s"),
         lane.photo("p"),
         lane.published("e{9}"),
     ]

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Notes that photos were published over HTTP: by whom, before the first agent has seen them.
---   KEYS  1 2 3 4… of each photo its record, and of its session the owner, the hash and the photos (the record if it
---         has none)
+--   KEYS  1 2 3 4 5… of each photo its record, and of its session the owner, which event was the first one, the hash and
+--         the photos (the record if it has none)
 --   ARGV  1 how long a record stays (ms; 0: no records)   2 the same of an owner   3 the source   4… of each photo the
 --         note (JSON), its session or '', its file name or '', its trace id or '' if this is a repetition, and when its
 --         entry was published (ms, server)
@@ -26,6 +26,12 @@ local function is_free(record, trace)
   return parts > 0
 end
 
+-- The publish noted the first event at once, this script comes later. Where nothing is noted, an older script published.
+local function is_first(first, source)
+  local noted = redis.pcall('GET', first)
+  return type(noted) ~= 'string' or string.match(noted, '^%S+ (.*)$') == source
+end
+
 -- the list of photos outlives the hash, whose session may have begun again
 local function began_before(hash, photos, published)
   local created = redis.pcall('HGET', hash, 'created_at')
@@ -35,9 +41,10 @@ local function began_before(hash, photos, published)
 end
 
 local reply = {}
-for i = 1, #KEYS, 4 do
-  local record, owner, hash, photos = KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3]
-  local at = 4 + (i - 1) / 4 * 5
+for i = 1, #KEYS, 5 do
+  local record, owner, first, hash, photos = unpack(KEYS, i, i + 4)
+  -- five words of each photo, too
+  local at = i + 3
   local note, session, name, trace, published = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
   if ARGV[1] ~= '0' then
     if is_free(record, trace) then
@@ -49,7 +56,7 @@ for i = 1, #KEYS, 4 do
     note = redis.call('HGET', record, 'submitted') or note
   end
   if owner ~= record then
-    if redis.call('EXISTS', owner) == 0 and not began_before(hash, photos, published) then
+    if redis.call('EXISTS', owner) == 0 and is_first(first, ARGV[3]) and not began_before(hash, photos, published) then
       redis.call('SET', owner, ARGV[3])
     end
     redis.call('PEXPIRE', owner, ARGV[2])

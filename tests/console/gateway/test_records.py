@@ -23,7 +23,7 @@ from tests.console.gateway.conftest import SOURCE, Client, event, key_of, taken_
 from tests.shared.reports.sample import photo_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -151,6 +151,82 @@ async def test_a_publisher_takes_over_no_photo_and_no_session_that_did_not_come_
     assert (await client.ask("GET", "/v1/photos/mine")).status == 200
 
 
+async def by_publish(redis: Redis, event: PhotoSubmitted) -> None:
+    await Publisher(redis, source="urn:other").publish(event)
+
+
+async def by_bulk_publish(redis: Redis, event: PhotoSubmitted) -> None:
+    await Publisher(redis, source="urn:other").publish(event, bulk=True)
+
+
+async def together(redis: Redis, event: PhotoSubmitted) -> None:
+    publisher = Publisher(redis, source="urn:other")
+    lone = publisher.prepare(PhotoSubmitted(source_url="store:z"))
+    await publisher.send_all([lone, publisher.prepare(event, bulk=True), publisher.prepare(event)])
+
+
+async def by_hand(redis: Redis, event: PhotoSubmitted) -> None:
+    fields = {"id": "by-hand", "source": "urn:other", "data": msgspec.json.encode(event)}
+    await redis.xadd("erni:photo.submitted", fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("began", [by_publish, by_bulk_publish, together, by_hand])
+@pytest.mark.parametrize("as_batch", [False, True])
+async def test_a_session_that_no_agent_has_seen_belongs_to_who_published_first(
+    client: Client,
+    redis: Redis,
+    settings: Settings,
+    began: Callable[[Redis, PhotoSubmitted], Awaitable[None]],
+    *,
+    as_batch: bool,
+) -> None:
+    await began(redis, PhotoSubmitted(source_url="store:theirs", session_id=SessionId("s1")))
+    mine = event(1, subject="mine", data={"source_url": "store:mine", "session_id": "s1"})
+    assert (await client.publish([mine] if as_batch else mine)).status == 202
+    await taken_in(redis, "s1")
+    assert (await client.publish(event(2))).status == 202
+    await write_session_report(
+        BlobStore(settings.photo_store_url), SessionFacts(session_id=SessionId("s1"), completion=1), []
+    )
+    for method, path in (
+        ("GET", "/v1/sessions/s1"),
+        ("GET", "/v1/sessions/s1/report"),
+        ("POST", "/v1/sessions/s1/close"),
+    ):
+        assert (await client.ask(method, path)).problem == "not-found", path
+    assert (await client.ask("GET", "/v1/photos/mine")).status == 200
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_of_two_publishers_the_first_one_has_the_session_although_its_note_comes_later(
+    client: Client, redis: Redis, number: int
+) -> None:
+    theirs = Publisher(redis, source="urn:other")
+    sent = [PhotoSubmitted(source_url=f"store:{one}", session_id=SessionId("s1")) for one in range(number)]
+    prepared = [theirs.prepare(one) for one in sent]
+    published = await theirs.send_all(prepared)
+    assert (await client.publish(event(1))).status == 202
+    notes = [(one, "", done) for one, done in zip(prepared, published, strict=True)]
+    await submissions.note(redis, "urn:other", notes, record_hours=1.0)
+    await taken_in(redis, "s1")
+    assert (await client.ask("GET", "/v1/sessions/s1")).problem == "not-found"
+    client.key = await key_of(redis, "publisher", name="other", source="urn:other")
+    assert (await client.ask("GET", "/v1/sessions/s1")).document["received"] == number + 1
+
+
+async def test_who_began_a_session_is_noted_once_and_expires_with_it(redis: Redis) -> None:
+    publisher = Publisher(redis, source="urn:other")
+    for number in range(2):
+        photo = PhotoSubmitted(source_url=f"store:{number}", session_id=SessionId("s1"))
+        published = await publisher.publish(photo)
+        if not number:
+            first = published.entry_id
+    assert await redis.get("erni:session:s1:first") == f"{first} urn:other".encode()
+    assert 604_700 < await redis.ttl("erni:session:s1:first") <= 604_800
+    await publisher.publish(PhotoSubmitted(source_url="store:a"))
+    assert len(await redis.keys("erni:session:*")) == 1
+
+
 async def test_what_was_published_over_http_is_the_publisher_s_although_an_agent_was_faster_than_the_note(
     client: Client, redis: Redis
 ) -> None:
@@ -265,7 +341,7 @@ async def test_forgetting_a_session_forgets_who_published_it(
     assert len(plan.markers) == 2
     await forgetting.forget(redis, store, plan, SharedSessions(redis, lanes=1, limit=10, ttl=60.0), lanes=1)
     left = {key for key in await redis.keys("erni:*") if b":session" in key or b":photo:" in key}
-    assert left == {b"erni:photo:p-2", b"erni:session:s2:source"}
+    assert left == {b"erni:photo:p-2", b"erni:session:s2:first", b"erni:session:s2:source"}
     assert await redis.keys("erni:published:*") == [b"erni:published:urn%3Acamera-app:e-2"]
     # it is as if it had never been published
     assert not (await client.publish(event(subject="p-1"))).document["replayed"]

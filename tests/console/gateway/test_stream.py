@@ -15,8 +15,10 @@ from console.gateway import cursors, stream_api
 from console.gateway.server import Gateway
 from events import codec
 from events.connection import call
+from events.identities import SessionId
 from events.keys import lane_of
-from events.types import PhotoFailed, PhotoValidated, SessionReported
+from events.publisher import Publisher
+from events.types import PhotoFailed, PhotoSubmitted, PhotoValidated, SessionReported
 from tests.console.gateway.conftest import SOURCE, Client, event, key_of
 from tests.console.gateway.test_records import went
 from tests.events.samples import sample
@@ -241,6 +243,23 @@ async def test_a_publisher_s_ends_are_there_as_long_as_their_stream_although_the
         "p-3",
         "session.reported",
     ]
+
+
+async def test_a_session_s_report_is_for_who_began_it_although_another_s_photo_was_settled_first(
+    client: Client, redis: Redis
+) -> None:
+    theirs = PhotoSubmitted(source_url="store:a", session_id=SessionId("s1"))
+    await Publisher(redis, source="urn:other").publish(theirs)
+    await submitted(client, "mine")
+    await ended(redis, "", "session.reported", source=SOURCE)
+    await ended(redis, "mine", source=SOURCE)
+    async with following(client, f"source={SOURCE}", "0") as stream:
+        assert await stream.ids(1) == ["mine"]
+    client.key = await key_of(redis, "publisher", name="other", source="urn:other")
+    async with following(client, "source=urn:other", "0") as stream:
+        found = await stream.next()
+    assert found is not None
+    assert found.event == "session.reported"
 
 
 async def test_steps_of_a_session_are_shown_as_they_are_seen(

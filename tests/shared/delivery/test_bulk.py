@@ -170,8 +170,9 @@ async def test_both_streams_count_when_the_first_one_is_full(redis_url: str, red
 
 def test_the_scripts_have_the_numbers_of_the_page() -> None:
     for script in (intake.PUBLISH, intake.PUBLISH_ALL):
-        [(ahead, pause)] = re.findall(r"local AHEAD, PAUSE = (\d+), (\d+)", script.text.decode())
-        assert (int(ahead), int(pause)) == (AHEAD, 600_000)
+        numbers = r"local AHEAD, PAUSE, FIRST = (\d+), (\d+), (\d+)"
+        [(ahead, pause, first)] = re.findall(numbers, script.text.decode())
+        assert (int(ahead), int(pause), int(first)) == (AHEAD, 600_000, intake.FIRST_SECONDS * 1000)
 
 
 async def test_bulk_work_in_a_foreign_lane_stays_bulk_work(redis_url: str, redis: Redis) -> None:
