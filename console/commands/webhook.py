@@ -13,7 +13,7 @@ from shared.webhooks.notices import EVENTS
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from console.output import Output
     from shared.operations.webhooks import Registered
@@ -64,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     describe(
         add("list", "the web hooks there are, and how they do"),
-        "The web hooks there are: on, failing (since when, and why) or off.",
+        "The web hooks there are: on, failing (since when, why, and when the next try is) or off.",
         "erni webhook list",
         run=list_,
     )
@@ -168,13 +168,14 @@ async def list_(_options: argparse.Namespace, output: Output) -> int:
     async with redis_client(settings) as redis:
         with _in_a_sentence():
             found = await webhooks.all_webhooks(redis)
-    output.answer({"webhooks": [_document(endpoint) for endpoint in found]})
+        tries = await webhooks.next_tries(redis, found, lanes=settings.lanes)
+    output.answer({"webhooks": [_document(endpoint, tries.get(endpoint.id)) for endpoint in found]})
     if not output.as_json:
-        _print(output, found)
+        _print(output, found, tries)
     return 0
 
 
-def _document(endpoint: Endpoint) -> dict[str, object]:
+def _document(endpoint: Endpoint, next_try: float | None) -> dict[str, object]:
     return {
         "id": endpoint.id,
         "url": endpoint.url,
@@ -185,12 +186,13 @@ def _document(endpoint: Endpoint) -> dict[str, object]:
         "created_at": endpoint.created_at,
         "delivered_at": endpoint.delivered_at or None,
         "failing_since": endpoint.failing_since or None,
+        "next_try_at": next_try,
         "off_since": endpoint.off_since or None,
         "error": endpoint.off_reason or endpoint.error,
     }
 
 
-def _print(output: Output, found: Sequence[Endpoint]) -> None:
+def _print(output: Output, found: Sequence[Endpoint], tries: Mapping[str, float]) -> None:
     if not found:
         output.say("there is no web hook yet; `erni webhook add URL --source URN` registers one")
         return
@@ -202,6 +204,8 @@ def _print(output: Output, found: Sequence[Endpoint]) -> None:
             output.warn(f"    off since {since}: {endpoint.off_reason}. erni webhook enable {endpoint.id}")
         elif endpoint.failing_since:
             output.warn(f"    failing since {durations.clock(endpoint.failing_since)}: {endpoint.error}")
+            if endpoint.id in tries:
+                output.warn(f"    next try at {durations.clock(tries[endpoint.id])}")
 
 
 async def remove(options: argparse.Namespace, output: Output) -> int:

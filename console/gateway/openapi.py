@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from console.gateway import answers, cloud_events, dead_api, problems
+from console.gateway import answers, cloud_events, dead_api, problems, webhooks_api
 from console.gateway.events_api import MAX_BATCH
 from console.gateway.photos_api import FIELDS
 from console.gateway.steps import StepView
@@ -33,6 +33,7 @@ _TYPES: Final = (
     dead_api.Replay,
     dead_api.Replaying,
     dead_api.OperationView,
+    webhooks_api.WebhooksView,
     SessionReported,
     SessionView,
     StepView,
@@ -146,6 +147,15 @@ def _paths() -> dict[str, Any]:
                 "OperationView",
                 ("404",),
                 [_path_id("operation", "19a0b1c2d3e4f5a6b7c8")],
+            )
+        },
+        "/v1/webhooks": {
+            "get": _operation(
+                "getWebhooks",
+                "The web hooks, how their deliveries go, and when the next try is",
+                "WebhooksView",
+                (),
+                [],
             )
         },
         "/v1/stream": {"get": _stream()},

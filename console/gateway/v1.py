@@ -20,6 +20,7 @@ from console.gateway.publishing import Intake
 from console.gateway.records_api import RecordsApi
 from console.gateway.reports_api import ReportsApi
 from console.gateway.stream_api import StreamApi
+from console.gateway.webhooks_api import WebhooksApi
 from events.connection import RedisError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class V1:
         self._photos = PhotosApi(redis, settings, door, self._intake, self._store)
         self._reports = ReportsApi(redis, settings, door, self._store)
         self._dead = DeadApi(redis, settings, door)
+        self._webhooks = WebhooksApi(redis, settings, door)
         self._records = RecordsApi(redis, settings, door, self._intake, self._store)
 
     def _store(self) -> BlobStore:
@@ -70,6 +72,7 @@ class V1:
         app.router.add_post("/v1/sessions/{id}/close", self._records.close)
         app.router.add_post("/v1/dead/replay", self._dead.replay)
         app.router.add_get("/v1/operations/{id}", self._dead.operation)
+        app.router.add_get("/v1/webhooks", self._webhooks.show)
         app.router.add_get("/v1/stream", self._stream.stream, allow_head=False)
         app.router.add_get("/v1/openapi.json", openapi.serve)
         app.router.add_get("/v1/asyncapi.json", openapi.serve_events)

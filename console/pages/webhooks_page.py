@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from aiohttp import web
 
-from console.addresses import bare
+from console.addresses import bare, host
 from console.pages import rendering
 from console.pages.desk import VISIT
 from console.pages.guard import RefusedError, Route, form
@@ -19,7 +19,7 @@ from shared.webhooks.notices import EVENTS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from console.pages.desk import Desk
+    from console.pages.desk import Desk, Visit
     from shared.operations.status import AgentStatus
     from shared.operations.webhooks import Registered
 
@@ -34,6 +34,8 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """Without what may be secret in it."""
     breaker: str | None
     """Why its breaker is open, '' if nobody says; None: it is closed."""
+    next_try: float | None
+    """When its next notice is tried again, Unix seconds; None if none waits."""
 
 
 class WebhooksPage:
@@ -73,7 +75,7 @@ class WebhooksPage:
             request,
             "webhooks",
             status=400 if wrong else 200,
-            hooks=[_hook(endpoint, notifier) for endpoint in await self._endpoints()],
+            hooks=await self._hooks(await self._endpoints(), notifier, request[VISIT]),
             notifier=notifier,
             agent=_NOTIFIER,
             events=EVENTS,
@@ -89,6 +91,20 @@ class WebhooksPage:
             return await webhooks.all_webhooks(self._desk.redis)
         except webhooks.UnreadableEndpointError as error:
             raise RefusedError("error.plain", why=str(error)) from None
+
+    async def _hooks(self, found: list[Endpoint], notifier: AgentStatus | None, visit: Visit) -> list[Hook]:
+        tries = await webhooks.next_tries(self._desk.redis, found, lanes=self._desk.settings.lanes)
+        outages = notifier.outages if notifier else {}
+        shown = bare if visit.may("operator") else host
+        return [
+            Hook(
+                endpoint=one,
+                address=shown(one.url),
+                breaker=outages.get(f"webhook/{one.id}"),
+                next_try=tries.get(one.id),
+            )
+            for one in found
+        ]
 
     async def _add(self, request: web.Request) -> web.Response:
         given = await form(request)
@@ -116,7 +132,8 @@ class WebhooksPage:
             raise RefusedError("error.no_webhook", 404)
         snapshot = await self._desk.live.now()
         notifier = next((one for one in snapshot.status.agents if one.agent == _NOTIFIER), None)
-        return await rendering.page(self._desk, request, "webhook", hook=_hook(endpoint, notifier))
+        [hook] = await self._hooks([endpoint], notifier, request[VISIT])
+        return await rendering.page(self._desk, request, "webhook", hook=hook)
 
     async def _rotate(self, request: web.Request) -> web.Response:
         try:
@@ -144,8 +161,3 @@ def _changed(done: bool) -> web.Response:  # noqa: FBT001 - what was asked for w
     if not done:
         raise RefusedError("error.no_webhook", 404)
     return web.Response(status=303, headers={"Location": "/webhooks"})
-
-
-def _hook(endpoint: Endpoint, notifier: AgentStatus | None) -> Hook:
-    outages = notifier.outages if notifier else {}
-    return Hook(endpoint=endpoint, address=bare(endpoint.url), breaker=outages.get(f"webhook/{endpoint.id}"))

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from events import attributes
+from events import attributes, codec, keys, topology
+from events.connection import call
+from events.types import WebhookQueued
+from shared.delivery import packing
 from shared.fetching.webhooks import Posts
 from shared.operations import activity
 from shared.retry.errors import PermanentError
@@ -17,10 +20,11 @@ from shared.webhooks.endpoints import Endpoint, UnreadableEndpointError
 from shared.webhooks.notices import EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from redis.asyncio import Redis
 
+    from events.keys import Keys
     from shared.operations.activity import Person
     from shared.settings import Settings
     from shared.webhooks.endpoints import Signature
@@ -33,12 +37,16 @@ __all__ = [
     "all_webhooks",
     "disable",
     "enable",
+    "next_tries",
     "remove",
     "rotate",
     "verify_with",
 ]
 MOST_PER_SOURCE: Final = 10
 """Endpoints that one source may have: each of them is a notice in the settlement of an end."""
+_LOOKED_AT: Final = 1_000
+"""Notices of a lane that are looked at, the next ones first, to find an endpoint's."""
+_PAGE: Final = 100
 OLD_SECRET_SECONDS: Final = 24 * 3600.0
 """How long notices are signed with the old secret, too, after a rotation."""
 
@@ -163,6 +171,43 @@ async def remove(redis: Redis, endpoint_id: str, *, by: Person | None = None) ->
 async def all_webhooks(redis: Redis) -> list[Endpoint]:
     """Return every endpoint, the oldest first."""
     return await endpoints.all_endpoints(redis)
+
+
+async def next_tries(redis: Redis, found: Collection[Endpoint], *, lanes: int) -> dict[str, float]:
+    """Return when the next notice of each endpoint that fails is tried, by its id, as Unix time in seconds.
+
+    An endpoint is left out if no notice for it waits, or none of the next thousand does.
+    Raises what redis-py raises.
+    """
+    failing = {one.id for one in found if one.state == "failing"}
+    tries: dict[str, float] = {}
+    for lane in keys.all_lanes(lanes) if failing else ():
+        for endpoint_id, at in (await _next_in(redis, lane, failing)).items():
+            tries[endpoint_id] = min(at, tries.get(endpoint_id, at))
+    return tries
+
+
+async def _next_in(redis: Redis, lane: Keys, wanted: set[str]) -> dict[str, float]:
+    delayed = lane.delayed(topology.NOTIFIER.agent)
+    found: dict[str, float] = {}
+    for begin in range(0, _LOOKED_AT, _PAGE):
+        page = await call(redis, "ZRANGE", delayed, begin, begin + _PAGE - 1, "WITHSCORES")
+        for member, due in zip(page[::2], page[1::2], strict=True):
+            endpoint_id = _endpoint_of(member)
+            if endpoint_id in wanted:
+                found.setdefault(endpoint_id, float(due) / 1000)
+        if len(page) < 2 * _PAGE or found.keys() == wanted:
+            break
+    return found
+
+
+def _endpoint_of(member: bytes) -> str:
+    """Return the endpoint of a notice that waits; '' for a foreign value in our set."""
+    try:
+        notice = codec.decode(topology.QUEUED, "0-0", packing.unpack(member)[1]).event
+    except (ValueError, TypeError, LookupError, codec.UndecodableError):
+        return ""
+    return notice.endpoint if isinstance(notice, WebhookQueued) else ""
 
 
 def verify_with(endpoint: Endpoint) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.console.webhook_notices import POSTPONED, notice
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -89,6 +91,26 @@ def test_a_web_hook_that_fails_says_since_when_and_why(erni: Callable[..., Ran],
     assert f"failing since 2026-05-28 20:26:40Z: {why}" in ran.err
     (hook,) = erni("webhook", "list", "--json").document["webhooks"]
     assert (hook["state"], hook["error"]) == ("failing", why)
+
+
+def test_the_next_try_of_each_web_hook_that_fails_is_said(erni: Callable[..., Ran], client: Redis) -> None:
+    [first, second, healthy] = [erni(*ADD).out.split()[0] for _ in range(3)]
+    for name in (first, second):
+        failing = {"failing_since": "1780000000.000", "error": "the endpoint answered 500"}
+        client.hset(f"erni:{{webhooks}}:{name}", mapping=failing)
+    client.zadd(POSTPONED, {"foreign": 1.0})
+    waiting = {notice(first, number=number): 1_780_000_100_000 + number for number in range(250)}
+    waiting |= {notice(second): 1_780_000_400_000, notice(healthy): 1_780_000_050_000}
+    client.zadd(POSTPONED, waiting)
+    hooks = {one["id"]: one for one in erni("webhook", "list", "--json").document["webhooks"]}
+    assert hooks[first]["next_try_at"] == 1_780_000_100.0
+    assert hooks[second]["next_try_at"] == 1_780_000_400.0
+    assert hooks[healthy]["next_try_at"] is None
+    said = erni("webhook", "list").err
+    assert said.count("next try at 2026-05-28 20:28:20Z") == 1
+    assert said.count("next try at 2026-05-28 20:33:20Z") == 1
+    client.delete(POSTPONED)
+    assert "next try" not in erni("webhook", "list").err
 
 
 def test_a_removed_one_is_gone_and_an_unknown_one_is_named(erni: Callable[..., Ran], client: Redis) -> None:

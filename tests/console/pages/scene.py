@@ -32,6 +32,8 @@ SESSION: Final = SessionId("seewen-2026-05-12")
 OTHER: Final = SessionId("liestal-umbau")
 PHOTO: Final = PhotoId("p-3f2a90c1d7e4a1b2c3d4e5f6")
 HOOK: Final = "wh_4f1d2c3b5a69"
+FAILING_HOOK: Final = "wh_9b0e7d46c218"
+OLD_HOOK: Final = "wh_c35a81f2e07d"
 REFUSED: Final = "archive.example.org answered 503 (Service Unavailable)"
 OUTAGE: Final = (
     "storing IMG_20{n}.jpg in the library Referenzfotos: SharePoint answered 503 (Service Unavailable); it"
@@ -83,15 +85,15 @@ def work(client: PlainRedis, seconds: float) -> None:
 
 async def _hooks(redis: Redis) -> None:
     """Three web hooks: one is well, one fails, one was switched off."""
-    for number, (url, state) in enumerate(
+    for number, (name, url, state) in enumerate(
         (
-            ("https://camera.example.org/hooks/erni", "on"),
-            ("https://archive.example.org/incoming", "failing"),
-            ("https://old.example.org/hook?token=abc", "off"),
+            (HOOK, "https://camera.example.org/hooks/erni", "on"),
+            (FAILING_HOOK, "https://archive.example.org/incoming", "failing"),
+            (OLD_HOOK, "https://old.example.org/hook?token=abc", "off"),
         )
     ):
         endpoint = Endpoint(
-            id=HOOK if not number else f"wh_{number:012x}",
+            id=name,
             url=url,
             source="urn:camera-app",
             events=("photo.validated", "photo.failed"),

@@ -21,6 +21,7 @@ from shared.operations.search import Search
 from shared.photo_store import BlobStore
 from tests.console.pages import scene
 from tests.console.pipeline import KEYS, TRACEPARENT, beats, dies
+from tests.console.webhook_notices import POSTPONED, notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -347,7 +348,8 @@ async def test_a_web_hook_is_added_switched_renewed_and_removed(
     [endpoint] = await webhooks.all_webhooks(redis)
     assert (endpoint.url, endpoint.events) == (given["url"], ("photo.failed",))
     seen = await viewer.get("/webhooks")
-    assert "https://camera.example.org/hook" in seen.text
+    assert "https://camera.example.org " in seen.text
+    assert "camera.example.org/hook" not in seen.html
     assert secret not in seen.html
     assert "token=" not in seen.html
     where = f"/webhooks/{endpoint.id}"
@@ -390,6 +392,22 @@ async def test_the_page_of_web_hooks_shows_what_waits_and_what_was_given_up(
     assert scene.REFUSED in page.text
     assert "Off since" in page.text
     client.delete(KEYS.delayed("webhook_notifier"))
+    assert "Next try" not in (await (await enter("viewer")).get("/webhooks")).text
+    client.zadd(POSTPONED, {notice(scene.FAILING_HOOK): (time.time() + 400) * 1000})
+    page = await (await enter("viewer")).get("/webhooks")
+    assert re.search(r"Next try \d\d:\d\d:\d\d CES?T|Next try \d+ \w+ \d+ \d\d:\d\d CES?T", page.text)
+    client.delete(KEYS.delayed("webhook_notifier"))
+
+
+async def test_a_viewer_sees_the_host_of_a_web_hook_and_not_its_path(
+    enter: Callable[..., Any], redis: Redis, settings: Any
+) -> None:
+    made = await webhooks.add(redis, settings, "https://hooks.example.org/in/T0-secret", source="urn:a")
+    pages = {role: (await (await enter(role)).get("/webhooks")).html for role in ("viewer", "operator")}
+    assert "https://hooks.example.org<" in pages["viewer"]
+    assert "T0-secret" not in pages["viewer"]
+    assert "https://hooks.example.org/in/T0-secret" in pages["operator"]
+    await webhooks.remove(redis, made.endpoint.id)
 
 
 async def test_dead_notices_of_web_hooks_are_at_the_same_desk(enter: Callable[..., Any], client: Any) -> None:
