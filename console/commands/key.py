@@ -1,13 +1,14 @@
-"""`erni key add|list|remove`: the keys for publishing and reading over HTTP."""
+"""`erni key add|list|rotate|remove`: the keys for publishing and reading over HTTP."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from console import durations
-from console.arguments import describe, subcommands, words
+from console.arguments import checked, describe, subcommands, words
 from console.errors import CommandError
-from shared.operations.access_keys import ROLES, InvalidKeyError
+from shared.operations.access_keys import GRACE_SECONDS, ROLES, InvalidKeyError
 
 if TYPE_CHECKING:
     import argparse
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from console.output import Output
     from shared.operations.access_keys import AccessKey
+
+_NOBODY: Final = "there is no key {}: `erni key list` shows those there are"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +58,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "The keys there are, with their roles and sources.",
         "erni key list",
         run=list_,
+    )
+    rotating = add("rotate", "make a new key of the same name, and print it once")
+    describe(
+        rotating,
+        "Make a new key with the same name, role and source, and print it. The old one works for some time, "
+        "too, so that a system can be changed without a gap. If somebody else knows the old key, end it at "
+        "once: --grace 0s.",
+        "erni key rotate camera-app",
+        "erni key rotate camera-app --grace 0s",
+        run=rotate,
+    )
+    rotating.add_argument("name", metavar="NAME", type=words)
+    rotating.add_argument(
+        "--grace",
+        metavar="DURATION",
+        type=checked(durations.seconds),
+        default=GRACE_SECONDS,
+        help="how long the old key works, too (default: 24h, at most 90d; 0s: every old key ends at once)",
     )
     removing = add("remove", "a key stops working")
     describe(
@@ -111,6 +132,7 @@ async def list_(_options: argparse.Namespace, output: Output) -> int:
                     "needs_idempotency_key": key.needs_idempotency_key,
                     "created_at": key.created_at,
                     "last_used_at": used.get(key.name),
+                    "old_until": _old_until(key),
                 }
                 for key in keys
             ]
@@ -130,6 +152,36 @@ def _print(output: Output, keys: Sequence[AccessKey], used: Mapping[str, float])
         made = durations.clock(key.created_at)
         last = f"last used {durations.clock(used[key.name])}" if key.name in used else "never used"
         output.say(f"{key.name:<{wide}}  {key.role:<9}  made {made}  {last}  {key.source or '-'}")
+        if until := _old_until(key):
+            output.say(f"{'':<{wide}}  the key before it works until {durations.clock(until)}")
+
+
+def _old_until(key: AccessKey) -> float | None:
+    """Return until when the key before a rotation works; None if it does not."""
+    return key.old_until if key.old_until > time.time() else None
+
+
+async def rotate(options: argparse.Namespace, output: Output) -> int:
+    """Make a new key of the same name."""
+    from console import system
+    from console.person import person
+    from shared.operations import access_keys
+
+    async with system.changing() as (redis, _):
+        try:
+            key = await access_keys.rotate(redis, options.name, grace=options.grace, by=person())
+        except InvalidKeyError as error:
+            raise CommandError(str(error), code=2) from None
+    if key is None:
+        raise CommandError(_NOBODY.format(options.name))
+    until = time.time() + options.grace if options.grace else None
+    output.answer({"name": options.name, "key": key, "old_until": until})
+    if not output.as_json:
+        output.say(key)
+        output.warn("keep it now: it is not shown again. Send it as the header `Authorization: Bearer KEY`")
+        old = f"works until {durations.clock(until)}" if until else "stops working within 5 seconds"
+        output.warn(f"the old key {old}")
+    return 0
 
 
 async def remove(options: argparse.Namespace, output: Output) -> int:
@@ -141,7 +193,7 @@ async def remove(options: argparse.Namespace, output: Output) -> int:
     async with system.changing() as (redis, _):
         removed = await access_keys.remove(redis, options.name, by=person())
     if not removed:
-        raise CommandError(f"there is no key {options.name}: `erni key list` shows those there are")
+        raise CommandError(_NOBODY.format(options.name))
     output.answer({"name": options.name, "removed": True})
     if not output.as_json:
         output.say(f"{options.name} is removed; a running gateway refuses it within 5 seconds")

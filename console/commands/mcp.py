@@ -34,6 +34,7 @@ async def mcp(options: argparse.Namespace, _output: Output) -> int:
     from console.explain import redis_client
     from console.mcp import callers
     from console.mcp.server import serve
+    from shared.operations.access_keys import Uses
     from shared.telemetry.redact import remember_secrets, secrets_of
 
     if options.json:
@@ -50,6 +51,6 @@ async def mcp(options: argparse.Namespace, _output: Output) -> int:
     async with redis_client(settings) as redis:
         if key:
             # a wrong key is said now, where the client shows why a server did not start
-            await callers.caller_of(redis, key)
+            await callers.caller_of(redis, key, Uses(redis))
         await serve(redis, settings, key)
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 REMEMBERED_SECONDS: Final = 5.0
 """How long a key that Redis knew is taken without asking again: a removed key works no longer than that."""
-NOTED_SECONDS: Final = 60.0
-"""How often the use of a key is noted."""
 WINDOW_SECONDS: Final = 60
 READERS: Final[frozenset[Role]] = frozenset({"viewer", "publisher", "operator", "admin"})
 PUBLISHERS: Final[frozenset[Role]] = frozenset({"publisher", "operator", "admin"})
@@ -53,8 +50,7 @@ class Door:
         self._redis = redis
         self._per_minute = per_minute
         self._known: dict[bytes, tuple[AccessKey, float]] = {}
-        self._noted: dict[str, float] = {}
-        """By name of a key: until when its use is noted."""
+        self._uses = access_keys.Uses(redis)
         self._windows: dict[str, tuple[int, int]] = {}
         """By name of a key: the number of its window, and the requests in it."""
 
@@ -101,19 +97,10 @@ class Door:
                 "the key is not known: it is misspelt, or it was removed (erni key list shows all there are)",
                 headers={"WWW-Authenticate": 'Bearer realm="erni", error="invalid_token"'},
             )
-        await self._note_use(record.name)
+        await self._uses.note(record.name)
         self._known = {at: one for at, one in self._known.items() if one[1] > now}
         self._known[digest] = (record, now + REMEMBERED_SECONDS)
         return record
-
-    async def _note_use(self, name: str) -> None:
-        """Note that a key is used, once a minute. If Redis cannot write it, the request is answered."""
-        now = time.monotonic()
-        if now < self._noted.get(name, 0.0):
-            return
-        self._noted[name] = now + NOTED_SECONDS
-        with suppress(RedisError):
-            await access_keys.note_use(self._redis, name)
 
     def _count(self, key: AccessKey) -> dict[str, str]:
         """Count a request and return the headers about the limit. Raises Problem past the limit.

@@ -13,6 +13,8 @@ from shared.operations.access_keys import Role
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from shared.operations.access_keys import Uses
+
 ENVIRONMENT: Final = "ERNI_KEY"
 
 
@@ -33,10 +35,10 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         return self.sees_all or source == self.source
 
 
-async def caller_of(redis: Redis, key: str) -> Caller:
+async def caller_of(redis: Redis, key: str, uses: Uses) -> Caller:
     """Return who has a key; '' is a viewer. Raises CommandError for an unknown key, and what redis-py raises.
 
-    Asked at every call: a key that was removed opens nothing any more.
+    Asked at every call: a key that was removed opens nothing any more. `uses` notes that it is used.
     """
     if not key:
         return Caller()
@@ -46,4 +48,5 @@ async def caller_of(redis: Redis, key: str) -> Caller:
             f"the key in {ENVIRONMENT} is not known: it is misspelt, or it was removed (erni key list shows"
             " all there are)"
         )
+    await uses.note(record.name)
     return Caller(role=record.role, source=record.source)

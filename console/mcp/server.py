@@ -16,6 +16,7 @@ from console.mcp import inputs
 from console.mcp.answers import WARNING, TooLongError, plain
 from console.mcp.callers import caller_of
 from console.mcp.tools import Tools
+from shared.operations.access_keys import Uses
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
@@ -55,6 +56,7 @@ class _Served:
     def __init__(self, redis: Redis, settings: Settings, key: str) -> None:
         self._redis = redis
         self._key = key
+        self._uses = Uses(redis)
         self._tools = {tool.name: tool for tool in Tools(redis, settings).all()}
 
     async def list_tools(
@@ -83,7 +85,7 @@ class _Served:
         tool = self._tools.get(params.name)
         if tool is None:
             raise CommandError(f"there is no such tool: there are {', '.join(self._tools)}")
-        caller = await caller_of(self._redis, self._key)
+        caller = await caller_of(self._redis, self._key, self._uses)
         _check(tool, caller)
         return await tool.run(caller, inputs.read(params.arguments, tool.takes))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -10,7 +11,7 @@ from console.pages import rendering
 from console.pages.desk import VISIT
 from console.pages.guard import RefusedError, Route, form
 from shared.operations import access_keys
-from shared.operations.access_keys import ROLES, InvalidKeyError
+from shared.operations.access_keys import GRACE_SECONDS, ROLES, InvalidKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +56,7 @@ class KeysPage:
             keys=await access_keys.all_keys(self._desk.redis),
             used=await access_keys.last_uses(self._desk.redis),
             roles=ROLES,
+            now=time.time(),
             fresh=fresh,
             fresh_name=fresh_name,
             wrong=wrong,
@@ -77,12 +79,13 @@ class KeysPage:
         record = await access_keys.by_name(self._desk.redis, request.match_info["name"])
         if record is None:
             raise RefusedError("error.no_key", 404)
-        return await rendering.page(self._desk, request, "key", key=record)
+        return await rendering.page(self._desk, request, "key", key=record, now=time.time())
 
     async def _rotate(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
+        name, given = request.match_info["name"], await form(request)
+        grace = GRACE_SECONDS if given.get("grace") else 0.0
         try:
-            key = await access_keys.rotate(self._desk.redis, name, by=request[VISIT].person)
+            key = await access_keys.rotate(self._desk.redis, name, grace=grace, by=request[VISIT].person)
         except InvalidKeyError as error:
             return await self._list(request, wrong=str(error))
         if key is None:

@@ -11,12 +11,13 @@ import hmac
 import re
 import secrets
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
 from events import attributes
-from events.connection import call
+from events.connection import RedisError, call
 from shared.operations import activity, scripts
 
 if TYPE_CHECKING:
@@ -28,7 +29,12 @@ KEYS: Final = "erni:keys"
 """Hash: name → the record of a key (JSON)."""
 
 USED: Final = "erni:keys:used"
-"""Hash: name → when a gateway last saw the key, Unix time in seconds, to about a minute."""
+"""Hash: name → when a gateway or `erni mcp` last saw the key, Unix time in seconds, to about a minute."""
+NOTED_SECONDS: Final = 60.0
+"""How often the use of a key is noted."""
+GRACE_SECONDS: Final = 24 * 3600.0
+"""How long the old secret works after a rotation, if nobody says otherwise: time to change a publisher."""
+LONGEST_GRACE: Final = 90 * 24 * 3600.0
 
 Role: TypeAlias = Literal["viewer", "publisher", "operator", "admin"]
 ROLES: Final[tuple[Role, ...]] = ("viewer", "publisher", "operator", "admin")
@@ -54,6 +60,15 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Unix time in seconds."""
     sha256: str = ""
     """Of the key, as hex digits."""
+    old_sha256: str = ""
+    """Of the key before a rotation, which works until `old_until`."""
+    old_until: float = 0.0
+    """Unix time in seconds."""
+
+    def accepts(self, sha256: str) -> bool:
+        """Return whether a hash is that of the key, or of the one before while that still works."""
+        known = (self.sha256, self.old_sha256) if time.time() < self.old_until else (self.sha256,)
+        return any(hmac.compare_digest(one, sha256) for one in known)
 
 
 _RECORD: Final = msgspec.json.Decoder(AccessKey)
@@ -99,9 +114,7 @@ async def find(redis: Redis, key: str) -> AccessKey | None:
     if found is None:
         return None
     record = await by_name(redis, found["name"])
-    if record is None or not hmac.compare_digest(record.sha256, _hash(key)):
-        return None
-    return record
+    return record if record is not None and record.accepts(_hash(key)) else None
 
 
 async def by_name(redis: Redis, name: str) -> AccessKey | None:
@@ -109,18 +122,34 @@ async def by_name(redis: Redis, name: str) -> AccessKey | None:
     return _read(await call(redis, "HGET", KEYS, name))
 
 
-async def rotate(redis: Redis, name: str, *, by: Person | None = None) -> str | None:
-    """Give a key a new secret and return it; the old one stops working. None if there is no such key.
+async def rotate(redis: Redis, name: str, *, grace: float = 0.0, by: Person | None = None) -> str | None:
+    """Give a key a new secret and return it. None if there is no such key.
 
-    Raises InvalidKeyError if somebody else renews or removes it at the same moment: one secret can count.
+    `grace`: seconds for which the old secret works, too; 0: every earlier one stops working at once.
     `by`: who does it, for the list of activities; None: nobody is named there.
+    Raises InvalidKeyError if an earlier secret still works and would stop early, and if somebody else renews
+    or removes the key at the same moment: one secret can count.
     """
+    if not 0 <= grace <= LONGEST_GRACE:
+        raise InvalidKeyError(f"the old key can work for {LONGEST_GRACE / 86_400:.0f} days at most")
     before = await call(redis, "HGET", KEYS, name)
     record = _read(before)
     if record is None:
         return None
-    key = _fresh(name)
-    record = msgspec.structs.replace(record, sha256=_hash(key), created_at=time.time())
+    key, now = _fresh(name), time.time()
+    if grace and record.old_until > now:
+        raise InvalidKeyError(
+            f"{name} was renewed before, and the key before that still works for"
+            f" {(record.old_until - now) / 3600:.1f} h: renew it after that, or end both old keys at once"
+            " (--grace 0s)"
+        )
+    record = msgspec.structs.replace(
+        record,
+        sha256=_hash(key),
+        created_at=now,
+        old_sha256=record.sha256 if grace else "",
+        old_until=round(now + grace, 3) if grace else 0.0,
+    )
     if not await scripts.replaced(redis, KEYS, name, before, msgspec.json.encode(record)):
         raise InvalidKeyError(
             f"somebody else renewed or removed the key {name} at the same moment: this secret does not count."
@@ -140,6 +169,24 @@ async def all_keys(redis: Redis) -> list[AccessKey]:
 async def note_use(redis: Redis, name: str) -> None:
     """Note that a key was used now. Raises what redis-py raises."""
     await scripts.write(redis, "HSET", USED, name, int(time.time()))
+
+
+class Uses:
+    """Notes the uses of keys, each key once a minute."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._noted: dict[str, float] = {}
+        """By name of a key: until when its use is noted."""
+
+    async def note(self, name: str) -> None:
+        """Note that a key is used now. If Redis cannot write it, the caller goes on."""
+        now = time.monotonic()
+        if now < self._noted.get(name, 0.0):
+            return
+        self._noted[name] = now + NOTED_SECONDS
+        with suppress(RedisError):
+            await note_use(self._redis, name)
 
 
 async def last_uses(redis: Redis) -> dict[str, float]:

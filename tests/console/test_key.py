@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from shared.operations import access_keys
+from shared.operations import access_keys, sign_in
 from shared.operations.access_keys import InvalidKeyError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def test_a_key_is_printed_once_and_redis_holds_only_its_hash(erni: Callable[...,
     assert key not in listed.out
     document = erni("key", "list", "--json").document
     assert document["keys"][0].keys() == {
-        *("name", "role", "source", "needs_idempotency_key", "created_at", "last_used_at")
+        *("name", "role", "source", "needs_idempotency_key", "created_at", "last_used_at", "old_until")
     }
 
 
@@ -79,6 +79,86 @@ def test_a_removed_key_is_gone_and_an_unknown_one_is_named(erni: Callable[..., R
     assert ran.code == 1
     assert "there is no key camera-app" in ran.err
     assert "there is no key yet" in erni("key", "list").out
+
+
+def test_a_rotated_key_keeps_its_role_and_source_and_the_old_one_works_for_a_day(
+    erni: Callable[..., Ran], client: Redis
+) -> None:
+    old = erni(*ADD, "--require-idempotency-key").out.strip()
+    ran = erni("key", "rotate", "camera-app")
+    new = ran.out.strip()
+    assert new != old
+    assert re.fullmatch(r"erni_camera-app_[0-9a-f]{64}", new)
+    assert "the old key works until 20" in ran.err
+    stored = str(client.hgetall("erni:keys"))
+    assert not any(key.rpartition("_")[2] in stored for key in (old, new))
+    listed = erni("key", "list")
+    assert "the key before it works until 20" in listed.out
+    [shown] = erni("key", "list", "--json").document["keys"]
+    assert 86_000 < shown["old_until"] - time.time() <= 86_400
+    assert (shown["role"], shown["source"], shown["needs_idempotency_key"]) == (
+        "publisher",
+        "urn:camera-app",
+        True,
+    )
+    activity = client.xrevrange("erni:activity", count=1)[0][1]  # type: ignore[index]
+    assert (activity[b"action"], activity[b"what"]) == (b"key rotate", b"camera-app")
+    # a second rotation would end a key early that somebody may still use
+    again = erni("key", "rotate", "camera-app", "--grace", "1h")
+    assert again.code == 2
+    assert "the key before that still works for 24.0 h" in again.err
+    document = erni("key", "rotate", "camera-app", "--grace", "0s", "--json").document
+    assert document.keys() == {"name", "key", "old_until"}
+    assert document["old_until"] is None
+    assert erni("key", "list", "--json").document["keys"][0]["old_until"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (("nobody",), 1, "there is no key nobody"),
+        (("camera-app", "--grace", "91d"), 2, "for 90 days at most"),
+        (("camera-app", "--grace", "soon"), 2, "'soon' is no duration"),
+    ],
+)
+def test_a_rotation_that_cannot_be_changes_nothing(
+    erni: Callable[..., Ran], client: Redis, words: tuple[str, ...], code: int, sentence: str
+) -> None:
+    erni(*ADD)
+    before = client.hgetall("erni:keys")
+    ran = erni("key", "rotate", *words)
+    assert ran.code == code
+    assert sentence in ran.err
+    assert client.hgetall("erni:keys") == before
+
+
+async def test_an_old_key_opens_until_its_time_is_over(
+    redis: AsyncRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await access_keys.add(redis, "petra", "operator")
+    signed_in = await sign_in.with_key(redis, first)
+    assert signed_in
+    cookie = signed_in[1]
+    second = await access_keys.rotate(redis, "petra", grace=3600.0)
+    assert second
+    for key in (first, second):
+        assert await access_keys.find(redis, key)
+    assert await sign_in.who(redis, cookie)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3601)
+    assert await access_keys.find(redis, first) is None
+    assert await sign_in.who(redis, cookie) is None
+    assert await access_keys.find(redis, second)
+    third = await access_keys.rotate(redis, "petra", grace=3600.0)
+    assert third
+    assert await access_keys.find(redis, first) is None
+    fourth = await access_keys.rotate(redis, "petra")
+    assert fourth
+    assert [bool(await access_keys.find(redis, key)) for key in (second, third, fourth)] == [
+        False,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -190,12 +190,21 @@ async def test_the_use_of_a_key_is_noted_once_a_minute(
     found = await redis.info("commandstats")
     assert found["cmdstat_hset"]["calls"] == 1
     assert set(await access_keys.last_uses(redis)) == {"the-publisher"}
-    monkeypatch.setattr(access, "NOTED_SECONDS", 0.0)
+    monkeypatch.setattr(access_keys, "NOTED_SECONDS", 0.0)
     client.key = await key_of(redis, "viewer")
     for _ in range(2):
         await client.ask("GET", "/v1/photos/p-1")
     assert (await redis.info("commandstats"))["cmdstat_hset"]["calls"] == 3
     assert set(await access_keys.last_uses(redis)) == {"the-publisher", "the-viewer"}
+
+
+async def test_a_publisher_goes_on_with_its_old_key_while_that_works(client: Client, redis: Redis) -> None:
+    old = client.key
+    new = await access_keys.rotate(redis, "the-publisher", grace=3600.0)
+    assert new
+    for key in (old, new):
+        client.key = key
+        assert (await client.publish(event(key[-6:]))).status == 202
 
 
 async def test_a_full_redis_that_cannot_note_it_answers_all_the_same(client: Client, redis: Redis) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -298,6 +299,7 @@ async def test_an_operators_key_sees_all(redis: Redis, redis_url: str, tmp_path:
     async with assisted(redis_url, tmp_path, ERNI_KEY=key) as assistant:
         for name in TOOLS.keys() - {"session_show", "photo_show", "dead_letter_show"}:
             await assistant.ask(name, **TOOLS[name])
+    assert abs((await access_keys.last_uses(redis))["the-operator"] - time.time()) < 600
     assert key not in (tmp_path / "err").read_text()
 
 

@@ -24,6 +24,7 @@ from sandbox.redis_server import Valkey
 from shared.operations import sign_in
 from shared.settings import Settings
 from tests.console.pages import scene
+from tests.console.webhook_notices import POSTPONED, notice
 from tests.shared.reports.browser import chromium
 from tests.tools import ROOT
 
@@ -69,6 +70,7 @@ async def pages(redis: Any) -> dict[str, str]:
         "webhooks": "/webhooks",
         "webhook": f"/webhooks/{scene.HOOK}",
         "keys": "/keys",
+        "key": "/keys/camera-app",
         "search": "/search?q=IMG",
         "nothing": "/search?q=" + quote("nowhere.jpg"),
         "error": "/sessions/none",
@@ -93,6 +95,8 @@ async def take(folder: Path, every: Path | None, only: set[str]) -> None:
         )
         async with connect(server.url) as redis:
             await scene.play(client, redis, settings.photo_store_url)
+            await scene.keys(redis)
+            client.zadd(POSTPONED, {notice(scene.FAILING_HOOK): (time.time() + 1800) * 1000})
             gateway = Gateway(settings)
             await gateway.start()
             origin = f"http://127.0.0.1:{gateway.port}"

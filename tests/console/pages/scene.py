@@ -12,7 +12,7 @@ from events import codec, topology
 from events.identities import PhotoId, SessionId, StoreUrl
 from events.types import SessionReported, Step
 from shared.delivery.photo_record import record_fields
-from shared.operations import activity
+from shared.operations import access_keys, activity
 from shared.operations.activity import Person
 from shared.operations.bulk import Bulk
 from shared.operations.dead_letters import DeadFilter
@@ -105,6 +105,14 @@ async def _hooks(redis: Redis) -> None:
             await endpoints.delivered(redis, endpoint, time.time())
         else:
             await endpoints.failed(redis, endpoint, REFUSED, gone=state == "off")
+
+
+async def keys(redis: Redis) -> None:
+    """A key of each role; the publisher's was used."""
+    await access_keys.add(redis, "camera-app", "publisher", source="urn:camera-app")
+    await access_keys.add(redis, "status-board", "viewer")
+    await access_keys.add(redis, "petra", "operator")
+    await access_keys.note_use(redis, "camera-app")
 
 
 async def _sessions(client: PlainRedis, redis: Redis) -> None:

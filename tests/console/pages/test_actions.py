@@ -302,10 +302,17 @@ async def test_keys_are_added_renewed_and_removed(enter: Callable[..., Any], red
     renewed = await admin.post("/keys/petra/rotate")
     assert key not in renewed.html
     assert (await person.post("/login", {"key": key})).status == 403
+    key = renewed.html.partition('id="fresh">')[2].partition("<")[0]
+    renewed = await admin.post("/keys/petra/rotate", {"grace": "1"})
+    assert "The key before it works until" in renewed.text
+    assert (await person.post("/login", {"key": key})).status == 303
+    again = await admin.post("/keys/petra/rotate", {"grace": "1"})
+    assert again.status == 400
+    assert "the key before that still works" in again.text
     await admin.post("/keys/petra/remove")
     assert (await admin.get("/keys/petra")).status == 404
-    did = [one.action for one in await activity.newest(redis, most=4)]
-    assert did == ["key remove", "key rotate", "sign in", "key add"]
+    did = [one.action for one in await activity.newest(redis, most=6)]
+    assert did == ["key remove", "sign in", "key rotate", "key rotate", "sign in", "key add"]
 
 
 async def test_an_edited_letter_and_what_took_its_place_lead_to_each_other(
