@@ -163,7 +163,15 @@ def redis_trouble(error: Exception, settings: Settings) -> str:
         if isinstance(error, RedisTimeoutError):
             return _frozen(where, settings)
         return f"{where} does not answer ({cause_of(error)}). {_what_to_do(settings)}"
+    if trouble is Trouble.READ_ONLY and _is_set(settings.redis_url):
+        # the address names the set, and no server of it: the primary is found there when there is one
+        trouble = Trouble.LOADING
     return _ANSWERED[trouble].format(where=where, error=error)
+
+
+def _is_set(url: str) -> bool:
+    address = read_address(url)
+    return bool(address.sentinels or address.nodes)
 
 
 _ANSWERED = {

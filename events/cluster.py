@@ -149,7 +149,12 @@ class ClusterClient(Redis):
                 yield key
 
     async def primaries(self) -> list[Redis]:
-        """Return a plain client for each node that serves slots. Raises as `execute_command` does."""
+        """Return a plain client for each node that serves slots now. Raises as `execute_command` does.
+
+        Each call asks, and asks another node than the last one: what a node says may be out of date, and the
+        clients that it leads to do not come back here when they fail.
+        """
+        self._forget(self._known[0])
         await self._look()
         return [self._client(place) for place in dict.fromkeys(place for _, _, place in self._ranges)]
 
@@ -279,12 +284,16 @@ class ClusterClient(Redis):
         self._known = deque(dict.fromkeys([*known, *self._seeds]))
 
     def _forget(self, place: Place) -> None:
-        """Ask again where the slots are, this node last: it does not answer, or knows too little."""
+        """Ask again where the slots are, this node last: it does not answer, or knows too little.
+
+        The node that named it comes just before it: it may be cut off from the others.
+        """
         self._slots.clear()
         self._ranges = []
-        if place in self._known:
-            self._known.remove(place)
-            self._known.append(place)
+        for last in (self._known[0], place):
+            if last in self._known:
+                self._known.remove(last)
+                self._known.append(last)
 
 
 def slot_of(words: Sequence[Any]) -> int | None:

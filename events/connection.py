@@ -379,6 +379,11 @@ async def servers_of(redis: Redis) -> list[Redis]:
     return await redis.primaries() if isinstance(redis, ClusterClient) else [redis]
 
 
+def follows_primary(redis: Redis) -> bool:
+    """Return whether a client goes to another server by itself when that one becomes the primary."""
+    return isinstance(redis, ClusterClient) or "sentinels" in redis.connection_pool.connection_kwargs
+
+
 async def server_of(redis: Redis, key: str) -> Redis:
     """Return a plain client of the server that has a key now. Raises what redis-py raises."""
     return await redis.home_of(key) if isinstance(redis, ClusterClient) else redis
@@ -420,6 +425,7 @@ __all__ = [
     "call",
     "call_and_wait",
     "connect",
+    "follows_primary",
     "primary_of",
     "server_of",
     "servers_of",

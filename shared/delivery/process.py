@@ -17,6 +17,7 @@ from events import keys, topology
 from shared.delivery import startup
 from shared.delivery.dead_letter import VERSION
 from shared.delivery.heartbeat import ProcessInfo
+from shared.delivery.lane import ReconnectBackoff
 from shared.delivery.lane_worker import LaneWorker
 from shared.delivery.runtime import Runtime
 from shared.retry.call_times import slow_parts
@@ -133,6 +134,7 @@ class AgentProcess:
     async def _wait_for_redis(self) -> None:
         """Wait until Redis answers, then check that its settings can keep our promises."""
         settings, stopping = self.runtime.settings, self.runtime.stopping
+        backoff, away_since = ReconnectBackoff(), 0.0
         while not stopping.is_set():
             try:
                 await startup.require(
@@ -143,11 +145,15 @@ class AgentProcess:
                 # before the first entry ends, whose notices would be missing
                 await self.runtime.subscriptions.refresh(self.redis)
             except Exception as error:
-                if startup.is_passing(error):
+                if not startup.is_passing(error):
+                    raise
+                if not away_since:
+                    away_since = time.monotonic()
                     _log.warning("waiting for redis", error=str(error)[:300])
-                    await _either(asyncio.sleep(1.0), stopping.wait())
-                    continue
-                raise
+                await _either(asyncio.sleep(backoff.next()), stopping.wait())
+                continue
+            if away_since:
+                _log.info("redis is back", seconds=round(time.monotonic() - away_since, 3))
             return
 
     async def _work(self) -> None:

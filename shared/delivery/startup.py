@@ -6,11 +6,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from redis.exceptions import BusyLoadingError
+from redis.exceptions import BusyLoadingError, ReadOnlyError
 
 from events import keys
 from events.cluster import ClusterClient
-from events.connection import RedisError, Trouble, servers_of, trouble_of
+from events.connection import RedisError, Trouble, follows_primary, servers_of, trouble_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,7 +30,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def check_redis(redis: Redis, *, lanes: int, allow_volatile: bool) -> list[Finding]:
-    """Check each server. Raises what redis-py raises if one does not answer, or is loading."""
+    """Check each server.
+
+    Raises what redis-py raises if one does not answer, is loading, or is replaced by another one at this
+    moment.
+    """
     # an address for one server is no ClusterClient, whatever answers there
     cluster = redis if isinstance(redis, ClusterClient) else None
     findings: dict[Finding, None] = {}
@@ -39,6 +43,9 @@ async def check_redis(redis: Redis, *, lanes: int, allow_volatile: bool) -> list
         if info.get("loading") == "1":
             # INFO answers while loading, and reports until its end that there is no append-only file
             raise BusyLoadingError("Redis is loading its data")
+        if _is_replica(info) and follows_primary(redis):
+            # nobody named it: the sentinels or the cluster did, who have not heard of the fail-over yet
+            raise ReadOnlyError(f"a fail-over goes on: {_name(server)} is a replica of {_primary(info)}")
         found = [_version(info), _role(info), _cluster(info, lanes, cluster), _policy(info)]
         found.append(await _persistence(server, info, allow_volatile=allow_volatile))
         # what all nodes have in common is said once
@@ -81,11 +88,19 @@ def _version(info: dict[str, str]) -> Finding:
     return Finding(ok=True, sentence=f"{name} {version}")
 
 
+def _is_replica(info: dict[str, str]) -> bool:
+    return info.get("role") in ("slave", "replica")
+
+
+def _primary(info: dict[str, str]) -> str:
+    """Return the host and port that a replica copies."""
+    return f"{info.get('master_host')}:{info.get('master_port')}"
+
+
 def _role(info: dict[str, str]) -> Finding:
-    if info.get("role") in ("slave", "replica"):
-        master = f"{info.get('master_host')}:{info.get('master_port')}"
+    if _is_replica(info):
         return Finding(
-            ok=False, sentence=f"this server is a replica of {master}: set REDIS_URL to the primary"
+            ok=False, sentence=f"this server is a replica of {_primary(info)}: set REDIS_URL to the primary"
         )
     return Finding(ok=True, sentence="primary")
 
