@@ -32,7 +32,7 @@ from redis.utils import HIREDIS_AVAILABLE
 
 from . import redis_address
 from .cluster import ClusterClient, NotAClusterError
-from .sentinel import Sentinels, read_answer
+from .sentinel import PrimaryFinder, Sentinels, read_answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -211,7 +211,7 @@ class _OfSet(_Sending):
     host: str
     port: int
 
-    def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
+    def __init__(self, *, sentinels: PrimaryFinder, **options: Any) -> None:
         self._sentinels = sentinels
         super().__init__(**options)
 
@@ -227,7 +227,6 @@ class _OfSet(_Sending):
             # an old primary takes writes until the sentinels make a replica of it, and loses them then
             await self.disconnect()
         self.host, self.port = await self._sentinels.primary()
-        self._sentinels.watch()
         await super().connect_check_health(check_health, retry_socket_connect)
 
 
@@ -255,9 +254,9 @@ class _Pool(BlockingConnectionPool):
         await super().release(connection)
 
     async def aclose(self) -> None:
-        sentinels: Sentinels | None = self.connection_kwargs.get("sentinels")
+        sentinels: PrimaryFinder | None = self.connection_kwargs.get("sentinels")
         if sentinels is not None:
-            await sentinels.stop()
+            await sentinels.close()
         await super().aclose()
 
 
@@ -300,7 +299,7 @@ def connect(
         )
     plain, place = _place(address)
     if address.sentinels:
-        options["sentinels"] = Sentinels(address, partial(_sentinel, address))
+        options["sentinels"] = PrimaryFinder(address, partial(_sentinel, address))
     return _client(_OfSet if address.sentinels else _OfOne, plain, options | place)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import msgspec
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from .redis_address import RedisAddress
@@ -63,8 +64,47 @@ def read_answer(words: Sequence[bytes], address: Sequence[bytes] | None) -> Name
     )
 
 
+class PrimaryFinder:
+    """Lets one client ask for the primary, together with the other clients of the same address."""
+
+    def __init__(self, address: RedisAddress, session: Session) -> None:
+        """`session` opens a client of one sentinel, which can be asked again and again."""
+        self._address = address
+        self._session = session
+        self._shared: Sentinels | None = None
+
+    @property
+    def named(self) -> Place | None:
+        """Return the primary as it is known now. A connection to another place must not be used."""
+        return self._shared.named if self._shared else None
+
+    async def primary(self) -> Place:
+        """Ask now, and notice later changes until `close`. Raises as `Sentinels.primary` does."""
+        self._shared = shared = self._find()
+        shared.join(self)
+        place = await shared.primary()
+        shared.watch()
+        return place
+
+    def _find(self) -> Sentinels:
+        address = self._address
+        login = (address.sentinel_username, address.sentinel_password)
+        tls = (address.sentinel_tls, *sorted(address.tls.items()))
+        key = (asyncio.get_running_loop(), address.sentinels, address.master, login, tls)
+        found = _SHARED.get(key)
+        if found is None:
+            found = _SHARED[key] = Sentinels(address, self._session)
+        return found
+
+    async def close(self) -> None:
+        """Leave the others; the last one ends the questions. The next `primary` begins them again."""
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            await shared.leave(self)
+
+
 class Sentinels:
-    """Finds the primary of one set, and notices a new one. The connections of one pool share it."""
+    """Finds the primary of one set, and notices a new one."""
 
     def __init__(self, address: RedisAddress, session: Session) -> None:
         """`session` opens a client of one sentinel, which can be asked again and again."""
@@ -77,6 +117,7 @@ class Sentinels:
         self._heard: dict[Place, Named] = {}
         """The last answer of each sentinel that answers."""
         self._watch: asyncio.Task[Any] | None = None
+        self._finders: set[PrimaryFinder] = set()
 
     async def primary(self) -> Place:
         """Return host and port of the primary, as the sentinels say with the highest epoch.
@@ -147,17 +188,24 @@ class Sentinels:
         if newest.epoch >= self._epoch or len(self._heard) >= self._majority:
             self._epoch, self.named = newest.epoch, newest.place
 
+    def join(self, finder: PrimaryFinder) -> None:
+        """Keep what is known until this one leaves."""
+        self._finders.add(finder)
+
     def watch(self) -> None:
-        """Go on asking each sentinel, until `stop`."""
-        if self._watch is None or self._watch.done():
+        """Go on asking each sentinel until everybody who joined has left."""
+        if self._finders and (self._watch is None or self._watch.done()):
             self._watch = asyncio.create_task(self._follow_all(), name="sentinels")
 
-    async def stop(self) -> None:
-        """End the questions and their connections. The next `watch` begins them again."""
+    async def leave(self, finder: PrimaryFinder) -> None:
+        """End the questions and their connections if nobody else has joined."""
+        self._finders.discard(finder)
+        if self._finders:
+            return
         task, self._watch = self._watch, None
+        self._heard.clear()
         if task is not None:
             await _end([task])
-        self._heard.clear()
 
     async def _follow_all(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -201,6 +249,10 @@ class Sentinels:
                 " of the servers that they watch"
             )
         return self._away(failures)
+
+
+_SHARED: WeakValueDictionary[Hashable, Sentinels] = WeakValueDictionary()
+"""By event loop and address. A process has two clients for each lane, and all watch together."""
 
 
 def _said(failures: list[tuple[str, Exception]]) -> str:

@@ -17,6 +17,7 @@ from events.publisher import Publisher, PublishUnknownError
 from events.sentinel import WATCH_SECONDS
 from events.types import PhotoSubmitted
 from sandbox.redis_server import HOST, Valkey
+from tests.cluster.agent import READS, Agent
 from tests.cluster.load import Load
 from tests.sentinel.conftest import NAME, SentinelSet, wait_until
 from tests.shared.delivery.harness import entries, until
@@ -284,6 +285,35 @@ async def test_a_closed_client_leaves_no_task_and_no_connection_to_a_sentinel(wa
         await asyncio.to_thread(wait_until, lambda: connections() == len(watched.sentinels))
     assert asyncio.all_tasks() == before
     await asyncio.to_thread(wait_until, lambda: connections() == 0)
+
+
+async def test_clients_of_one_address_ask_the_sentinels_together(watched: SentinelSet) -> None:
+    def connections() -> list[int]:
+        return [_ours(sentinel.port) for sentinel in watched.sentinels]
+
+    async with connect(watched.url) as stays:
+        async with connect(watched.url) as goes:
+            assert await port_of(stays) == await port_of(goes)
+            await asyncio.to_thread(wait_until, lambda: connections() == [1, 1, 1])
+        # who stays is still led to a new primary, though it opens no connection
+        (new,) = watched.replicas
+        await asyncio.to_thread(watched.fail_over, "hand over", 0)
+        await until(lambda: _is_at(stays, new))
+        assert connections() == [1, 1, 1]
+    await asyncio.to_thread(wait_until, lambda: connections() == [0, 0, 0])
+
+
+async def test_a_process_has_one_connection_to_each_sentinel(watched: SentinelSet, tmp_path: Path) -> None:
+    async with Agent(tmp_path, watched.url, lanes=4) as agent:
+        await agent.says(READS)
+        counts: list[list[int]] = []
+
+        def is_calm() -> bool:
+            counts.append([_ours(sentinel.port) for sentinel in watched.sentinels])
+            return counts[-10:] == [[1, 1, 1]] * 10
+
+        # a new connection to Redis has one of its own for a moment
+        await asyncio.to_thread(wait_until, is_calm, 10.0)
 
 
 def _ours(port: int) -> int:
