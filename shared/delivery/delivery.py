@@ -65,7 +65,7 @@ class Delivery:
         self.cancelled = False
         """Its handler was cancelled: the process stops, or the entry is lost."""
         self.lost = False
-        """Another process took the entry over, so nothing is settled."""
+        """Another process took the entry over, or another entry has its id now: nothing is settled."""
         self.unknown: list[str] | None = None
         """Names in a submission that no field has; None for what is no submission."""
 
@@ -94,8 +94,15 @@ class InFlight:
         return len(self._held)
 
     def hold(self, delivery: Delivery) -> None:
-        """Add a delivery."""
-        self._held[delivery.stream, delivery.entry_id] = delivery
+        """Add a delivery. Another entry that had its id is lost: a fail-over took it away.
+
+        The new primary lacks the last entries of the old one, and may give their ids again.
+        """
+        key = (delivery.stream, delivery.entry_id)
+        earlier = self._held.get(key)
+        if earlier is not None and earlier.fields != delivery.fields:
+            _lose(earlier)
+        self._held[key] = delivery
         self._empty.clear()
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
@@ -122,8 +129,7 @@ class InFlight:
         delivery = self._held.get((stream, entry_id))
         if delivery is None or delivery.deliveries != deliveries or delivery.task is None:
             return False
-        delivery.lost = delivery.cancelled = True
-        delivery.task.cancel()
+        _lose(delivery)
         return True
 
     def cancel_handlers(self) -> None:
@@ -136,3 +142,10 @@ class InFlight:
     async def wait_empty(self) -> None:
         """Return when nothing is in flight."""
         await self._empty.wait()
+
+
+def _lose(delivery: Delivery) -> None:
+    delivery.lost = True
+    if delivery.task is not None:
+        delivery.cancelled = True
+        delivery.task.cancel()

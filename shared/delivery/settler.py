@@ -104,13 +104,14 @@ class Settler:
 
     async def _send(self, batch: list[Delivery]) -> None:
         self._batch += 1
-        keys, packed = self._pack(batch)
         again = False
         while True:
             if self._lane.away_since is not None:
                 # found by the reader or the heartbeat
                 self._stand_still(batch)
             await self._lane.wait_here()
+            # each time, because entries are lost meanwhile
+            keys, packed = self._pack(batch)
             try:
                 settled = await self._settle(batch, keys, packed, again=again)
             except (RedisError, OSError) as error:
@@ -127,7 +128,7 @@ class Settler:
                     _log.exception("a batch of settlements was refused; trying again", entries=len(batch))
                     await asyncio.sleep(_AGAIN_SECONDS)
                     continue
-                # sent again unchanged, same number: if it was applied, its marker returns the first answer
+                # sent again with the same number: if it was applied, its marker returns the first answer
                 await self._lane.trouble_with(error, "settling")
             else:
                 break
@@ -224,7 +225,9 @@ class Settler:
         entries = []
         for delivery in batch:
             outcome = delivery.outcome
-            entry: dict[str, Any] = {"id": delivery.entry_id, "n": delivery.deliveries, "what": outcome.what}
+            # no delivery has the number 0: whoever owns an entry of this id, it is another one
+            number = 0 if delivery.lost else delivery.deliveries
+            entry: dict[str, Any] = {"id": delivery.entry_id, "n": number, "what": outcome.what}
             if outcome.outputs:
                 entry["outputs"] = [(at(key), fields) for key, fields in outcome.outputs]
             if outcome.what == "dead":
