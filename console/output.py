@@ -86,7 +86,7 @@ class Output:
             _json(text + "\n")
             sys.stdout.flush()
 
-    def answer_in_pieces(self, pieces: Iterable[bytes]) -> None:
+    def answer_in_pieces(self, pieces: Iterable[bytes | bytearray]) -> None:
         """The JSON document in pieces, where it may be too large for one."""
         if self.as_json and not self._answered:
             self._answered = True

@@ -192,20 +192,18 @@ async def list_(options: argparse.Namespace, output: Output) -> int:
     return 0
 
 
-async def _document(found: AsyncIterator[DeadLetter]) -> Iterator[bytes]:
+async def _document(found: AsyncIterator[DeadLetter]) -> Iterator[bytes | bytearray]:
     """Return the JSON of `erni dead list` in pieces; the letters as objects would take far more memory."""
     import msgspec
 
-    encode = msgspec.json.Encoder().encode
+    encode_into = msgspec.json.Encoder().encode_into
     groups: dict[str, _Encoded] = {}
-    total = 0
     async for letter in found:
-        total += 1
-        group = groups.setdefault(letter.fingerprint, _Encoded(letter))
-        group.last = letter
-        group.last_failed_at = max(group.last_failed_at, letter.failed_at)
-        group.letters.append(encode(letter))
-    return _pieces(total, sorted(groups.items(), key=lambda group: -len(group[1].letters)))
+        group = groups.get(letter.fingerprint)
+        if group is None:
+            group = groups[letter.fingerprint] = _Encoded(letter)
+        encode_into(letter, group.next_piece(letter), -1)
+    return _pieces(sorted(groups.items(), key=lambda group: -group[1].count))
 
 
 class _Encoded:
@@ -214,17 +212,31 @@ class _Encoded:
     def __init__(self, first: DeadLetter) -> None:
         self.last = first
         self.last_failed_at = first.failed_at
-        self.letters: list[bytes] = []
+        self.count = 0
+        self.pieces: list[bytearray] = []
+
+    def next_piece(self, letter: DeadLetter) -> bytearray:
+        """Count a dead letter; return where its JSON belongs."""
+        self.last = letter
+        self.last_failed_at = max(self.last_failed_at, letter.failed_at)
+        if self.count % _PIECE:
+            piece = self.pieces[-1]
+            piece += b",\n      "
+        else:
+            piece = bytearray(b",\n      " if self.count else b"      ")
+            self.pieces.append(piece)
+        self.count += 1
+        return piece
 
 
-def _pieces(total: int, groups: Sequence[tuple[str, _Encoded]]) -> Iterator[bytes]:
+def _pieces(groups: Sequence[tuple[str, _Encoded]]) -> Iterator[bytes | bytearray]:
     import msgspec
 
-    yield b'{\n  "total": %d,\n  "groups": [' % total
+    yield b'{\n  "total": %d,\n  "groups": [' % sum(group.count for _, group in groups)
     for place, (fingerprint, group) in enumerate(groups):
         head = {
             "fingerprint": fingerprint,
-            "count": len(group.letters),
+            "count": group.count,
             "agent": group.last.agent,
             "reason": group.last.reason,
             "error_type": group.last.error_type,
@@ -233,9 +245,7 @@ def _pieces(total: int, groups: Sequence[tuple[str, _Encoded]]) -> Iterator[byte
         }
         yield b",\n" if place else b"\n"
         yield b"    " + msgspec.json.encode(head)[:-1] + b',\n    "letters": [\n'
-        for start in range(0, len(group.letters), _PIECE):
-            yield b",\n      " if start else b"      "
-            yield b",\n      ".join(group.letters[start : start + _PIECE])
+        yield from group.pieces
         yield b"\n    ]}"
     yield b"\n  ]\n}\n" if groups else b"]\n}\n"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
@@ -12,8 +12,9 @@ from events import keys, topology
 from events.connection import call
 from events.publisher import SESSION_TTL, SESSION_TTL_IN_FLIGHT
 from shared.delivery import packing
-from shared.delivery.dead_letter import DeadLetter, Row, letter_of, read_letter
+from shared.delivery.dead_letter import DeadLetter, letter_of, read_letter
 from shared.operations import causes, scripts
+from shared.operations.letter_pages import letter_pages, sort_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from events.keys import Keys
     from shared.operations.letter_index import LetterIndex
 
-_PAGE: Final = 500
 _AT_FIRST: Final = 8
 _AT_ONCE: Final = 128
 """Dead letters of known ids that are read in one round trip: few at first, as often one is asked for."""
@@ -111,7 +111,10 @@ class DeadLetters:
         session_ttl: int = SESSION_TTL,
         index: LetterIndex | None = None,
     ) -> None:
-        """`index`: of a process that stays, for which it makes looking for a session, photo or cause fast."""
+        """`redis`: of `events.connection.connect`, whose replies come as the server sent them.
+
+        `index`: of a process that stays, for which it makes looking for a session, photo or cause fast.
+        """
         self._redis = redis
         self._index = index
         self._lanes = keys.all_lanes(lanes)
@@ -133,13 +136,14 @@ class DeadLetters:
         the moment that ages count from: with them a selection stays the same over time.
         """
         found, now = 0, time.time() if now is None else now
+        all_of_them = wanted == DeadFilter(agent=wanted.agent, limit=wanted.limit)
         last = await self.bounds(wanted, archived=archived) if upto is None else upto
         for agent, lane in self._places(wanted):
-            place = place_of(agent, lane)
+            where = place_of(agent, lane)
             stream = lane.archive(agent) if archived else lane.dead(agent)
-            begin, end = f"({after[place]}" if after and place in after else "-", last.get(place, "")
+            begin, end = f"({after[where]}" if after and where in after else "-", last.get(where, "")
             if wanted.id is not None and end and begin == "-":
-                begin, end = wanted.id, min(wanted.id, end, key=_place)
+                begin, end = wanted.id, min(wanted.id, end, key=sort_key)
             ids = None
             if self._index is not None and not archived and wanted.id is None and end:
                 ids = await self._index.ids(wanted, agent, lane)
@@ -150,7 +154,7 @@ class DeadLetters:
             )
             async for page in pages:
                 for letter in page:
-                    if not wanted.matches(letter, now):
+                    if not all_of_them and not wanted.matches(letter, now):
                         continue
                     if wanted.limit is not None and found >= wanted.limit:
                         return
@@ -248,29 +252,12 @@ class DeadLetters:
     async def _pages(
         self, agent: str, lane: Keys, stream: str, begin: str, newest: str
     ) -> AsyncIterator[Iterator[DeadLetter]]:
-        """Yield the dead letters of one stream up to an id ('': none), one page for each round trip.
-
-        Redis looks for the next page while this one is read.
-        """
+        """Yield the dead letters of one stream up to an id ('': none), page by page."""
         if not newest:
             return
-        last = _place(newest)
-        asked = self._ask(stream, begin)
-        try:
-            ended = False
-            while not ended:
-                page = await asked
-                ended = len(page) < _PAGE or _place(page[-1].id) >= last
-                if ended:
-                    page = [row for row in page if _place(row.id) <= last]
-                else:
-                    asked = self._ask(stream, "(" + page[-1].id)
-                    # the task sends its question now
-                    await asyncio.sleep(0)
-                yield (letter_of(row, agent=agent, lane=lane.lane) for row in page)
-        finally:
-            asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
+        async with aclosing(letter_pages(self._redis, stream, begin, newest)) as pages:
+            async for rows in pages:
+                yield (letter_of(row, agent=agent, lane=lane.lane) for row in rows)
 
     async def _known(self, agent: str, lane: Keys, ids: Sequence[str]) -> AsyncIterator[Iterator[DeadLetter]]:
         """Yield the dead letters of some ids that are still there."""
@@ -279,9 +266,6 @@ class DeadLetters:
             rows = await scripts.letters_at(self._redis, lane.dead(agent), ids[start : start + many])
             yield (letter_of(row, agent=agent, lane=lane.lane) for row in rows)
             start, many = start + many, _AT_ONCE
-
-    def _ask(self, stream: str, start: str) -> asyncio.Task[list[Row]]:
-        return asyncio.create_task(scripts.letters(self._redis, stream, start, _PAGE))
 
     async def get(
         self, dead_id: str, *, agent: str | None = None, archived: bool = False
@@ -413,14 +397,8 @@ def _conditions(wanted: DeadFilter) -> list[str]:
 
 def _between(ids: Sequence[str], after: str, upto: str) -> list[str]:
     """Return the ids behind one ('': none) up to another."""
-    first, last = _place(after) if after else (-1, -1), _place(upto)
-    return [dead_id for dead_id in ids if first < _place(dead_id) <= last]
-
-
-def _place(dead_id: str) -> tuple[int, int]:
-    """Return an entry id as the two numbers it sorts by."""
-    millis, _, sequence = dead_id.partition("-")
-    return int(millis), int(sequence)
+    first, last = sort_key(after) if after else (-1, -1), sort_key(upto)
+    return [dead_id for dead_id in ids if first < sort_key(dead_id) <= last]
 
 
 async def dead_of_session(redis: Redis, session_id: str, lanes: int = 1) -> list[DeadLetter]:

@@ -8,11 +8,12 @@ that it names, and those that are gone are not there.
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from events import keys, topology
 from events.connection import call
-from shared.operations import scripts
+from shared.operations.letter_pages import letter_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from shared.delivery.dead_letter import Row
     from shared.operations.dead_letters import DeadFilter
 
-_PAGE: Final = 500
 _FIRST: Final = 3
 _SPARE: Final = 50_000
 """Ids of letters that are gone may stay up to this number before they are counted."""
@@ -74,12 +74,12 @@ class LetterIndex:
             if place.noted > _SPARE and place.noted > 2 * await call(self._redis, "XLEN", stream):
                 # most of what it names is gone
                 place.clear()
-            while page := await scripts.letters(
-                self._redis, stream, f"({place.last}" if place.last else "-", _PAGE
-            ):
-                for row in page:
-                    place.note(row)
-                place.last = page[-1].id
+            start = f"({place.last}" if place.last else "-"
+            async with aclosing(letter_pages(self._redis, stream, start)) as pages:
+                async for page in pages:
+                    for row in page:
+                        place.note(row)
+                        place.last = row.id
 
 
 class _Place:

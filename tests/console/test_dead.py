@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.operations.dead_letters import _PAGE, DeadFilter, DeadLetters, dead_of_session
+from events.connection import connect
+from shared.operations.dead_letters import DeadFilter, DeadLetters, dead_of_session
+from shared.operations.letter_pages import AT_FIRST
 from tests.console.pipeline import KEYS, TRACEPARENT, dies
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from redis import Redis
-    from redis.asyncio import Redis as AsyncRedis
 
     from tests.console.conftest import Ran
 
@@ -106,16 +107,17 @@ def test_more_deliveries_than_attempts_are_explained(erni: Callable[..., Ran], c
     assert "at delivery 1\n" in erni("dead", "show", once).out
 
 
-async def test_what_dies_while_they_are_read_is_not_among_them(redis: AsyncRedis, client: Redis) -> None:
-    first = {dies(client, *_FETCHER) for _ in range(_PAGE)}
+async def test_what_dies_while_they_are_read_is_not_among_them(redis_url: str, client: Redis) -> None:
+    first = {dies(client, *_FETCHER) for _ in range(3 * AT_FIRST)}  # two full pages
     found: list[str] = []
-    async for letter in DeadLetters(redis).find(DeadFilter()):
-        if not found:
-            # somebody replayed it, and it died again, in the stream that is read and in a later one
-            dies(client, *_FETCHER)
-            dies(client, *_UPLOADER)
-        found.append(letter.id)
-    assert len(found) == _PAGE
+    async with connect(redis_url) as redis:
+        async for letter in DeadLetters(redis).find(DeadFilter()):
+            if not found:
+                # somebody replayed it, and it died again, in the stream that is read and in a later one
+                dies(client, *_FETCHER)
+                dies(client, *_UPLOADER)
+            found.append(letter.id)
+    assert len(found) == 3 * AT_FIRST
     assert set(found) == first
 
 
@@ -296,7 +298,7 @@ def test_what_is_not_there_is_said(erni: Callable[..., Ran]) -> None:
 
 
 async def test_a_report_that_failed_is_named_by_its_session_and_is_no_dead_photo(
-    erni: Callable[..., Ran], client: Redis, redis: AsyncRedis
+    erni: Callable[..., Ran], client: Redis, redis_url: str
 ) -> None:
     dead_id = dies(
         client, "validation_reporter", "session.completed", session="s1", photo=None, file_name=None
@@ -306,7 +308,8 @@ async def test_a_report_that_failed_is_named_by_its_session_and_is_no_dead_photo
         shown = await asyncio.to_thread(erni, "dead", *words)
         assert "report of s1" in shown.out
         assert "(unreadable)" not in shown.out
-    assert [letter.agent for letter in await dead_of_session(redis, "s1")] == ["photo_fetcher"]
+    async with connect(redis_url) as redis:
+        assert [letter.agent for letter in await dead_of_session(redis, "s1")] == ["photo_fetcher"]
 
 
 def test_what_a_model_answered_is_shown(erni: Callable[..., Ran], client: Redis) -> None:

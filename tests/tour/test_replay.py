@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from events.connection import connect
 from events.publisher import Publisher
 from events.types import PhotoSubmitted, SchemaExtracted
 from shared.operations.dead_letters import DeadFilter, DeadLetters
@@ -23,7 +24,9 @@ async def test_a_replayed_dead_letter_is_handled(redis: Redis, redis_url: str) -
     await Publisher(redis).publish(PhotoSubmitted(source_url="https://example.org/a.jpg"))
     async with running(settings_for(redis_url), handle):
         await until(lambda: redis.xlen("erni:dead:schema_extractor"))
-        repaired, dead = True, DeadLetters(redis)
-        assert [(await dead.replay(one)).outcome async for one in dead.find(DeadFilter())] == ["replayed"]
+        repaired = True
+        async with connect(redis_url) as operator:
+            dead = DeadLetters(operator)
+            assert [(await dead.replay(one)).outcome async for one in dead.find(DeadFilter())] == ["replayed"]
         await until(lambda: redis.xlen("erni:schema.extracted"))
     assert await redis.xlen("erni:dead:schema_extractor") == 0
