@@ -475,7 +475,8 @@ async def test_what_can_never_get_through_is_not_to_be_replayed(store: BlobStore
     assert "erni dead replay" not in page.text("gescheitert")
     assert "Bei 2 Fotos hilft keine Wiederholung" in page.text("gescheitert")
     page, _ = await _page(store, SessionFacts(session_id=SESSION), [file, outage])
-    assert f"schickt erni dead replay --session {SESSION} das eine noch einmal" in page.text("gescheitert")
+    said = f"schickt erni dead replay --session {SESSION} das eine noch einmal auf den Weg. Bei 1 Foto hilft"
+    assert said in page.text("gescheitert")
     page, _ = await _page(store, SessionFacts(session_id=SESSION), [outage])
     assert "keine Wiederholung" not in page.text("gescheitert")
 
