@@ -135,6 +135,8 @@ def card(agent: AgentStatus, snapshot: Snapshot, says: Spoken) -> Card:
     """Return what the picture shows of an agent."""
     judged = judge(agent, _OLD_SECONDS, snapshot.up, says)
     behind = agent.depth.oldest_seconds > _OLD_SECONDS and judged.word in ("ok", "slow")
+    # entries that are postponed come back by themselves: no alarm
+    passes = judged.word == "waiting" and not judged.problems
     # the card has the agent's name above
     name = f"{agent.agent}: "
     points = snapshot.charts[agent.agent]
@@ -142,7 +144,7 @@ def card(agent: AgentStatus, snapshot: Snapshot, says: Spoken) -> Card:
     return Card(
         status=agent,
         word=judged.word,
-        look="old" if behind else judged.word,
+        look="old" if behind else "slow" if passes else judged.word,
         problems=tuple(one.removeprefix(name) for one in judged.problems),
         notes=tuple(one.removeprefix(name) for one in judged.notes),
         rate=snapshot.rates[agent.agent],

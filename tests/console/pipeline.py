@@ -80,7 +80,15 @@ def dies(
         error_type="HttpStatusError",
         message=message,
         answer=answer,
-        attempts=[Attempt(at=1.0, error_type="HttpStatusError", message=message, wait=0.0)] * attempts,
+        attempts=[
+            Attempt(
+                at=time.time() - 60 * (attempts - one),
+                error_type="HttpStatusError",
+                message=message,
+                wait=0.0,
+            )
+            for one in range(attempts)
+        ],
         deliveries=deliveries,
         photo_id=photo,
         session_id=session,

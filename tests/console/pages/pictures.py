@@ -1,14 +1,16 @@
-"""Makes the pictures of docs/console.md: each page light, dark and on a phone, in both languages.
+"""Makes the pictures of the console and of a report in docs/images.
 
     python -m tests.console.pages.pictures [--all FOLDER]
 
-Without `--all` it writes the few that the page shows, to docs/images.
+With `--all` it writes every page, whole, into a folder: light and dark, on a desk and on a phone, in both
+languages, so that somebody can look at them.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import sys
 import tempfile
 import time
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from PIL import Image
 from redis import Redis as PlainRedis
 
 from console.gateway.server import Gateway
@@ -35,11 +38,37 @@ if TYPE_CHECKING:
 
 IMAGES: Final = ROOT / "docs" / "images"
 SHOWN: Final = {
-    ("pipeline", "light", "wide", "en"): "console-pipeline.png",
-    ("dead", "light", "wide", "en"): "console-dead-letters.png",
-    ("photo", "dark", "wide", "en"): "console-photo.png",
-    ("dead", "dark", "phone", "de"): "console-phone.png",
+    ("pipeline", "light", "wide", "en"): "console-pipeline.webp",
+    ("pipeline", "dark", "phone", "de"): "console-pipeline-phone.webp",
+    ("sessions", "light", "wide", "de"): "console-sessions.webp",
+    ("session", "dark", "wide", "en"): "console-session.webp",
+    ("session", "light", "phone", "de"): "console-session-phone.webp",
+    ("forget", "light", "phone", "en"): "console-forget.webp",
+    ("photo", "dark", "wide", "en"): "console-photo.webp",
+    ("photo", "light", "phone", "de"): "console-photo-phone.webp",
+    ("dead", "light", "wide", "en"): "console-dead-letters.webp",
+    ("dead", "dark", "phone", "de"): "console-dead-letters-phone.webp",
+    ("dead-list", "dark", "wide", "de"): "console-dead-letters-list.webp",
+    ("letter", "light", "wide", "en"): "console-dead-letter.webp",
+    ("ask", "light", "phone", "en"): "console-replay.webp",
+    ("ask-discard", "dark", "phone", "de"): "console-discard.webp",
+    ("archive", "light", "wide", "de"): "console-archive.webp",
+    ("archived", "dark", "phone", "en"): "console-archived.webp",
+    ("activity", "light", "wide", "en"): "console-activity.webp",
+    ("operation", "dark", "phone", "de"): "console-operation.webp",
+    ("webhooks", "light", "wide", "en"): "console-webhooks.webp",
+    ("webhook", "dark", "phone", "de"): "console-webhook.webp",
+    ("keys", "dark", "wide", "de"): "console-keys.webp",
+    ("key", "light", "phone", "en"): "console-key.webp",
+    ("search", "light", "wide", "de"): "console-search.webp",
+    ("nothing", "dark", "phone", "en"): "console-search-nothing.webp",
+    ("error", "light", "phone", "de"): "console-error.webp",
+    ("login", "light", "phone", "en"): "console-sign-in.webp",
+    ("report", "light", "wide", "de"): "report.png",
 }
+_LOWEST: Final = {"wide": 380, "phone": 560}
+_HIGHEST: Final = {"wide": 1000, "phone": 900}
+"""Of the pictures in docs: the beginning of a long page is enough there."""
 _WORK_SECONDS: Final = 60.0
 """How long the system works before the pictures: charts need a past."""
 _SIZES: Final = {"wide": (1366, 900), "phone": (390, 844)}
@@ -96,6 +125,7 @@ async def take(folder: Path, every: Path | None, only: set[str]) -> None:
         async with connect(server.url) as redis:
             await scene.play(client, redis, settings.photo_store_url)
             await scene.keys(redis)
+            await scene.report(settings.photo_store_url)
             client.zadd(POSTPONED, {notice(scene.FAILING_HOOK): (time.time() + 1800) * 1000})
             gateway = Gateway(settings)
             await gateway.start()
@@ -104,11 +134,13 @@ async def take(folder: Path, every: Path | None, only: set[str]) -> None:
                 async with chromium(folder / "profile") as tab:
                     ticket = await sign_in.make_ticket(redis, "petra", "admin")
                     await tab.open(f"{origin}/login")
-                    if every:
-                        await _picture(tab, every / "login-light-wide-en.png")
                     await tab.open(f"{origin}/login?x=1#{ticket}")
                     await _until(tab, "document.querySelector('.me')")
-                    found, began = await pages(redis), time.monotonic()
+                    found = await pages(redis) | {
+                        "login": "/login",
+                        "report": f"/sessions/{scene.OTHER}/report",
+                    }
+                    began = time.monotonic()
                     while time.monotonic() - began < _WORK_SECONDS:
                         scene.work(client, time.monotonic() - began)
                         await asyncio.sleep(1)
@@ -121,8 +153,10 @@ async def take(folder: Path, every: Path | None, only: set[str]) -> None:
                             scene.work(client, time.monotonic() - began)
                             await tab.open(origin + path, width=_SIZES[size][0], height=_SIZES[size][1])
                             if every is not None:
+                                await _whole(tab, size, 5000)
                                 await _picture(tab, every / f"{'-'.join(key)}.png")
-                            if key in SHOWN and not only:
+                            if key in SHOWN and every is None:
+                                await _whole(tab, size, _HIGHEST[size])
                                 await _picture(tab, IMAGES / SHOWN[key])
                     sys.stderr.write("".join(f"{one}\n" for one in tab.complaints))
             finally:
@@ -142,13 +176,35 @@ async def _until(tab: Tab, script: str) -> None:
             await asyncio.sleep(0.05)
 
 
+async def _whole(tab: Tab, size: str, highest: int) -> None:
+    """Make the window as high as the page, so far as that is in the bounds, and wait for its images."""
+    width, _ = _SIZES[size]
+    end = "Math.ceil((document.querySelector('main') ?? document.body).getBoundingClientRect().bottom) + 24"
+    height = min(max(await tab.run(end), _LOWEST[size]), highest)
+    await tab.call("Emulation.setScrollbarsHidden", hidden=True)
+    await tab.call(
+        "Emulation.setDeviceMetricsOverride",
+        width=width,
+        height=height,
+        deviceScaleFactor=1,
+        mobile=size == "phone",
+    )
+    seen = "[...document.images].filter(one => one.getBoundingClientRect().top < innerHeight)"
+    await tab.run(f"Promise.all({seen}.map(one => one.decode()))")
+
+
 async def _picture(tab: Tab, path: Path) -> None:
     _write(path, await tab.picture())
 
 
 def _write(path: Path, picture: bytes) -> None:
+    """Write a picture as small as its kind allows, so that the repository stays small."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(picture)
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    if path.suffix == ".webp":
+        image.save(path, quality=80, method=6)
+    else:
+        image.quantize(256).save(path, optimize=True)
 
 
 def main() -> int:

@@ -18,10 +18,12 @@ from shared.operations.bulk import Bulk
 from shared.operations.dead_letters import DeadFilter
 from shared.photo_store import BlobStore
 from shared.reports.photo_report import write_photo_report
+from shared.reports.session_report import write_session_report
 from shared.sessions.store import SessionStore
 from shared.webhooks import endpoints, signature
 from shared.webhooks.endpoints import Endpoint
 from tests.console.pipeline import KEYS, TRACEPARENT, beats, dies, pairs
+from tests.shared.reports import sample
 from tests.shared.reports.sample import photo_report, picture
 
 if TYPE_CHECKING:
@@ -113,6 +115,13 @@ async def keys(redis: Redis) -> None:
     await access_keys.add(redis, "status-board", "viewer")
     await access_keys.add(redis, "petra", "operator")
     await access_keys.note_use(redis, "camera-app")
+
+
+async def report(store_url: str) -> None:
+    """The report of the session that is over."""
+    store = BlobStore(store_url)
+    facts = await sample.fill(store, 30, OTHER)
+    await write_session_report(store, facts, sample.letters())
 
 
 async def _sessions(client: PlainRedis, redis: Redis) -> None:

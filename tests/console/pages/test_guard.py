@@ -112,6 +112,7 @@ async def test_a_viewer_has_no_button(
     enter: Callable[..., Any], redis: Redis, client: PlainRedis, settings: Settings
 ) -> None:
     await scene.play(client, redis, settings.photo_store_url)
+    await scene.keys(redis)
     viewer = await enter("viewer")
     for name, path in (await pictures.pages(redis)).items():
         seen = await viewer.get(path)

@@ -118,6 +118,7 @@ async def test_every_sentence_of_a_page_is_in_its_language(
     enter: Callable[..., Any], redis: Redis, client: PlainRedis, settings: Settings, language: str
 ) -> None:
     await scene.play(client, redis, settings.photo_store_url)
+    await scene.keys(redis)
     beats(client, "photo_fetcher", ago=-120, unwell="the photo store is full: make room for it")
     paths = [*(await pictures.pages(redis)).values(), *await _photos(client, settings)]
     person = await enter("admin", language)

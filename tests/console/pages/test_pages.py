@@ -22,6 +22,7 @@ async def test_every_page_is_shown(
     enter: Callable[..., Any], redis: Redis, client: PlainRedis, settings: Settings, language: str
 ) -> None:
     await scene.play(client, redis, settings.photo_store_url)
+    await scene.keys(redis)
     person = await enter("admin", language)
     for name, path in (await pictures.pages(redis)).items():
         seen = await person.get(path)
