@@ -101,7 +101,8 @@ def test_a_rotated_key_keeps_its_role_and_source_and_the_old_one_works_for_a_day
         "urn:camera-app",
         True,
     )
-    activity = client.xrevrange("erni:activity", count=1)[0][1]  # type: ignore[index]
+    entries: Any = client.xrevrange("erni:activity", count=1)
+    [(_, activity)] = entries
     assert (activity[b"action"], activity[b"what"]) == (b"key rotate", b"camera-app")
     # a second rotation would end a key early that somebody may still use
     again = erni("key", "rotate", "camera-app", "--grace", "1h")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -96,7 +96,10 @@ def test_a_web_hook_that_fails_says_since_when_and_why(erni: Callable[..., Ran],
 def test_the_next_try_of_each_web_hook_that_fails_is_said(erni: Callable[..., Ran], client: Redis) -> None:
     [first, second, healthy] = [erni(*ADD).out.split()[0] for _ in range(3)]
     for name in (first, second):
-        failing = {"failing_since": "1780000000.000", "error": "the endpoint answered 500"}
+        failing: dict[Any, Any] = {
+            "failing_since": "1780000000.000",
+            "error": "the endpoint answered 500",
+        }
         client.hset(f"erni:{{webhooks}}:{name}", mapping=failing)
     client.zadd(POSTPONED, {"foreign": 1.0})
     waiting = {notice(first, number=number): 1_780_000_100_000 + number for number in range(250)}
