@@ -315,6 +315,7 @@ FORBIDDEN = {
          f"EVALSHA {PUBLISH_ALL} 3 erni:schema.extracted erni:refused erni:published:urn%3Aupstream:e 1 1 0",
          f"EVALSHA {OPEN_SESSION} 2 erni:session:s1 erni:session.completed s1 1",
          "XADD erni:session.completed * data {}", "HSET erni:session:s1 expected 1",
+         "DEL erni:session:s1:first",
          "HGETALL erni:session:s1", "ZADD erni:session:open 1 s1", "XRANGE erni:photo.submitted - +",
          "XREAD STREAMS erni:photo.submitted 0",
          "XRANGE erni:dead:photo_fetcher - +", "XREAD STREAMS erni:dead:photo_fetcher 0",
@@ -325,6 +326,7 @@ FORBIDDEN = {
     "trusted systems": (
         ("trusted", "upstream", "scaler"),
         ["DEL erni:photo.submitted", "HGETALL erni:keys", "HSET erni:keys admin x",
+         "SET erni:session:s1:source urn:upstream",
          "SET erni:photo.submitted x", "XDEL erni:photo.submitted 1-1",
          "XTRIM erni:photo.submitted MAXLEN 0", "XADD erni:photo.validated * data {}",
          "DEL erni:photo.validated",
