@@ -32,6 +32,7 @@ from shared.delivery.startup import RedisUnfitError
 from shared.operations import background, joining
 from shared.photo_store import StoreUnhealthyError
 from shared.process_exit import leave
+from shared.retry.errors import PermanentError
 from shared.settings import Settings, SettingsError
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.manager import TelemetryManager
@@ -137,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{given.agent}: {error}\n")
         return WRONG_USAGE
-    except (RedisUnfitError, StoreUnhealthyError, joining.OtherSystemError) as error:
+    except (RedisUnfitError, StoreUnhealthyError, PermanentError, joining.OtherSystemError) as error:
         sys.stderr.write(f"{given.agent} does not start: {error}\n")
         return FAILED
     except RedisError as error:

@@ -66,7 +66,30 @@ class StoreUnhealthyError(OSError, StoreError):
 
 _SECRET: Final = re.compile(r"(?<=//)[^/@\s]+(?=@)|\?\S+")
 """What may be secret in an address: userinfo and query."""
-_UNREADABLE: Final = re.compile(r'failed to parse "([^"]*)"')
+_UNREADABLE: Final = re.compile(
+    r'failed to parse "([^"]*)"|parse source url\. Url: (.*), Error: |service account file from (.*): '
+)
+"""A value of a variable that the store's client cannot use."""
+_MISSING: Final = {
+    "Account must be specified": "AZURE_STORAGE_ACCOUNT_NAME",
+    "Missing AccessKeyId": "AWS_ACCESS_KEY_ID",
+    "Missing SecretAccessKey": "AWS_SECRET_ACCESS_KEY",
+}
+"""By the words of the store's client (object_store, `azure/builder.rs` and `aws/builder.rs`)."""
+_WRONG: Final = {
+    "Invalid Access Key": (
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "AZURE_STORAGE_ACCESS_KEY",
+        "AZURE_STORAGE_MASTER_KEY",
+    ),
+    "service account file": (
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_SERVICE_ACCOUNT",
+        "GOOGLE_SERVICE_ACCOUNT_KEY",
+        "GOOGLE_SERVICE_ACCOUNT_PATH",
+    ),
+}
+"""The variables that its words may be about."""
 _PROVIDERS: Final = ("AWS_", "AZURE_", "GOOGLE_")
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 _REMEDIES: Final = {
@@ -97,6 +120,10 @@ def _unhealthy(error: Exception, url: str) -> StoreUnhealthyError:
     number = int(found[1]) if (found := _OS_ERROR.search(text)) else 0
     if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) and not number:
         cause, remedy = "it does not let us in", "check its credentials and their rights"
+    elif variable := next((name for words, name in _MISSING.items() if words in text), ""):
+        cause, remedy = f"{variable} is missing", "set it"
+    elif number and (variables := _wrong_variables(text)):
+        cause, remedy = os.strerror(number).lower(), f"check {variables}"
     elif number:
         cause = os.strerror(number).lower()
         remedy = _REMEDIES.get(number, "check PHOTO_STORE_URL and its disk")
@@ -111,15 +138,17 @@ def _unhealthy(error: Exception, url: str) -> StoreUnhealthyError:
 
 
 def _wrong_variables(text: str) -> str:
-    """Return the provider's variables that hold the value which a sentence calls unreadable; '' if none does.
+    """Return the provider's variables that a sentence of the store's client is about; '' if it names none.
 
-    The store's client reads AWS_*, AZURE_* and GOOGLE_* itself, and names the value but not the variable.
+    The client reads AWS_*, AZURE_* and GOOGLE_* itself, and names the value but not the variable.
     """
-    value = _UNREADABLE.search(text)
+    found = _UNREADABLE.search(text)
+    values = [value for value in found.groups() if value is not None] if found else []
+    about = [name for words, names in _WRONG.items() if words in text for name in names]
     names = [
         name
         for name in sorted(os.environ)
-        if name.startswith(_PROVIDERS) and value and os.environ[name] == value[1]
+        if name.startswith(_PROVIDERS) and (os.environ[name] in values or (not values and name in about))
     ]
     return ", ".join(names)
 

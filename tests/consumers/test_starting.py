@@ -67,6 +67,25 @@ def test_a_store_that_cannot_be_opened_is_one_sentence(url: str) -> None:
     assert classify(raised.value) is Kind.UNHEALTHY
 
 
+@pytest.mark.parametrize(
+    ("agent", "variables", "said"),
+    [
+        ("photo_fetcher", {"PHOTO_STORE_URL": "azure://photos"}, "AZURE_STORAGE_ACCOUNT_NAME"),
+        ("sharepoint_uploader", {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c"}, "AZURE_CLIENT_SECRET"),
+        ("schema_extractor", {"AZURE_CREDENTIAL": "workload"}, "AZURE_TENANT_ID and AZURE_CLIENT_ID"),
+    ],
+)
+def test_a_setting_that_is_missing_is_one_sentence_that_names_it(
+    agent: str, variables: dict[str, str], said: str, redis_url: str, tmp_path: Path
+) -> None:
+    there = {"PHOTO_STORE_URL": str(tmp_path / "store"), "REDIS_URL": redis_url, "ENABLE_TRACING": "false"}
+    ended = run("consumers", agent, **{"LOG_LEVEL": "error"} | there | variables)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"{agent} does not start: ")
+    assert said in line
+
+
 def test_a_user_without_a_home_is_told_to_name_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(_: int) -> None:
         raise KeyError("getpwuid(): uid not found")

@@ -251,7 +251,37 @@ async def test_each_error_of_a_store_has_its_cause_and_its_remedy(
     assert "geheim" not in str(raised.value)
 
 
-def test_a_variable_that_the_stores_client_cannot_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "maybe")
-    with pytest.raises(StoreUnhealthyError, match=r'"maybe" as boolean\): check AWS_ALLOW_HTTP\.'):
-        BlobStore("s3://bucket/photos")
+@pytest.mark.parametrize(
+    ("url", "variables", "said"),
+    [
+        ("s3://bucket/photos", {"AWS_ALLOW_HTTP": "maybe"}, r'"maybe" as boolean\): check AWS_ALLOW_HTTP\.'),
+        ("azure://photos", {}, r"\(AZURE_STORAGE_ACCOUNT_NAME is missing\): set it\."),
+        ("s3://b", {"AWS_ACCESS_KEY_ID": "x"}, r"\(AWS_SECRET_ACCESS_KEY is missing\): set it\."),
+        ("s3://b", {"AWS_SECRET_ACCESS_KEY": "x"}, r"\(AWS_ACCESS_KEY_ID is missing\): set it\."),
+        (
+            "az://c",
+            {"AZURE_STORAGE_ACCOUNT_NAME": "a", "AZURE_STORAGE_ACCOUNT_KEY": "no base64"},
+            r"check AZURE_STORAGE_ACCOUNT_KEY\.",
+        ),
+        (
+            "az://c",
+            {"AZURE_STORAGE_ACCOUNT_NAME": "a", "AZURE_STORAGE_ENDPOINT": "no address, this"},
+            r"check AZURE_STORAGE_ENDPOINT\.",
+        ),
+        (
+            "gs://b",
+            {"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere: not there.json"},
+            r"\(no such file or directory\): check GOOGLE_APPLICATION_CREDENTIALS\.",
+        ),
+        ("gs://b", {"GOOGLE_SERVICE_ACCOUNT_KEY": "{}"}, r"check GOOGLE_SERVICE_ACCOUNT_KEY\."),
+    ],
+)
+def test_a_variable_that_the_stores_client_lacks_or_cannot_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, url: str, variables: dict[str, str], said: str
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_"))]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreUnhealthyError, match=said):
+        BlobStore(url)
