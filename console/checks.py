@@ -16,7 +16,7 @@ from redis.exceptions import NoPermissionError
 
 from console.addresses import bare
 from console.agent_state import judge
-from console.disk_state import disks_of
+from console.disk_state import disks_of, is_full, stand_in_folder, store_folder
 from console.durations import short
 from console.errors import CommandError
 from console.explain import (
@@ -101,6 +101,11 @@ def _ok(part: str, sentence: str) -> Check:
 
 def _failed(part: str, sentence: str) -> Check:
     return Check(part=part, state="failed", sentence=sentence)
+
+
+def _without_room(part: str, what: str) -> Check:
+    """Say that a part was not looked at, as the check of the disks says what is wrong and what to do."""
+    return Check(part=part, state="skipped", sentence=f"not checked: the disk on which {what} is full")
 
 
 async def _replicas(redis: Redis, settings: Settings) -> Check:
@@ -238,7 +243,12 @@ async def _sharepoint(settings: Settings) -> list[Check]:
             async for sentence in walk.steps():
                 checks.append(_ok("sharepoint", sentence))  # noqa: PERF401  # those before a failure count
     except CommandError as error:
-        checks.append(_failed("sharepoint", str(error)))
+        folder = stand_in_folder(settings)
+        # it answers, so that it lacks nothing but room
+        if checks and folder is not None and await asyncio.to_thread(is_full, folder):
+            checks.append(_without_room("sharepoint", "the local stand-in keeps its files"))
+        else:
+            checks.append(_failed("sharepoint", str(error)))
     except TimeoutError:
         checks.append(_failed("sharepoint", walk.late))
     else:
@@ -253,8 +263,12 @@ async def _other_libraries(settings: Settings, main: asyncio.Task[list[Check]]) 
 
     found = await asyncio.shield(main)
     signed_in = found and found[0].state == "ok"
-    # where SharePoint is slow for one library, or does not answer, it is so for all
-    if not signed_in or any(word in found[-1].sentence for word in (SLOW, SILENT)):
+    # where SharePoint is slow for one library, does not answer or has no room, it is so for all
+    if (
+        not signed_in
+        or found[-1].state == "skipped"
+        or any(word in found[-1].sentence for word in (SLOW, SILENT))
+    ):
         return []
     try:
         others = await other_libraries(settings, require_store(settings))
@@ -330,6 +344,9 @@ async def _store(settings: Settings) -> list[Check]:
     except CommandError as error:
         return [_failed("store", str(error))]
     except (StoreError, OSError) as error:
+        folder = store_folder(settings)
+        if folder is not None and await asyncio.to_thread(is_full, folder):
+            return [_without_room("store", "it keeps its files")]
         return [_failed("store", store_trouble(error, settings))]
     if not same:
         return [_failed("store", f"{where} returned other bytes than were written")]

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
+
 from console.up_state import erni_of, process_troubles
 from shared.operations.disks import Disk, read_disks
 
@@ -46,3 +48,20 @@ def full_disk(erni: Path, settings: Settings | None = None) -> str:
     there = erni if erni.is_dir() else erni.absolute().parent
     disks = read_disks([there.absolute(), (erni / "redis").absolute(), *([store] if store else [])])
     return next((disk.trouble for disk in disks if disk.full), "")
+
+
+def is_full(folder: Path) -> bool:
+    """Return whether the disk of a folder is full."""
+    return any(disk.full for disk in read_disks([folder]))
+
+
+def stand_in_folder(settings: Settings) -> Path | None:
+    """Return the `.erni` in which the local stand-in for SharePoint keeps its files; None: there is no such.
+
+    `erni up` writes its address there only where it starts one.
+    """
+    erni = erni_of(settings)
+    if erni is None:
+        return None
+    given = dotenv_values(erni / "env", interpolate=False)
+    return erni if given.get("GRAPH_URL") == settings.graph_url else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import time
 from typing import TYPE_CHECKING
@@ -120,3 +121,60 @@ def test_a_slow_sharepoint_is_named_within_ten_seconds_and_delays_no_other_part(
     assert re.search(named, late)
     parts = [check["part"] for check in checks]
     assert parts.index("store") < len(parts) - 1 - parts[::-1].index("sharepoint")
+
+
+def test_a_full_disk_is_said_once_and_not_of_the_stand_in_that_has_no_room(
+    erni: Callable[..., Ran],
+    emulator: Emulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    nearly_no_room: Callable[[int], None],
+    redis_url: str,
+) -> None:
+    (tmp_path / ".erni").mkdir()
+    (tmp_path / ".erni" / "env").write_text(f"GRAPH_URL={emulator.ready.url}\nREDIS_URL={redis_url}\n")
+    monkeypatch.chdir(tmp_path)
+    asyncio.run(emulator.fault(kind="507", method="POST", match="createUploadSession"))
+
+    def sharepoint() -> list[tuple[str, str]]:
+        checks = erni("doctor", "--json").document["checks"]
+        return [
+            (one["state"], one["sentence"])
+            for one in checks
+            if one["part"] == "sharepoint" and one["state"] != "ok"
+        ]
+
+    [(state, said)] = sharepoint()
+    assert state == "failed"
+    assert "storage quota" in said
+    nearly_no_room(0)
+    assert sharepoint() == [
+        ("skipped", "not checked: the disk on which the local stand-in keeps its files is full")
+    ]
+    # another SharePoint has no room for a reason of its own
+    (tmp_path / ".erni" / "env").write_text(f"REDIS_URL={redis_url}\n")
+    assert [state for state, _ in sharepoint()] == ["failed"]
+
+
+def test_a_store_on_a_full_disk_is_said_once(
+    erni: Callable[..., Ran],
+    tmp_path: Path,
+    nearly_no_room: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refused(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(BlobStore, "put", refused)
+    (tmp_path / "store").mkdir()
+
+    def store() -> dict[str, str]:
+        [one] = [one for one in erni("doctor", "--json").document["checks"] if one["part"] == "store"]
+        return {"state": one["state"], "sentence": one["sentence"]}
+
+    assert store()["state"] == "failed"
+    nearly_no_room(0)
+    assert store() == {
+        "state": "skipped",
+        "sentence": "not checked: the disk on which it keeps its files is full",
+    }
