@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 from collections import Counter, defaultdict
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from events import topology
-from shared.retry.policy import ATTEMPTS, LONGEST_WAIT, SHORTEST_WAIT
-from tests.chaos import hooks
+from tests.chaos import hooks, process_checks
 from tests.chaos.check import Check
 from tests.chaos.figures import Figures, measure
-from tests.chaos.light_agents import DIED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from tests.chaos.evidence import Buried, Evidence, Line
-    from tests.chaos.herd import Process
+    from tests.chaos.evidence import Buried, Evidence
     from tests.chaos.submitter import Photo
 
-_DEATHS: Final = 6
-"""How many processes one photo may kill: one per delivery, and one more that died before it was counted."""
-_REAL_LEASE: Final = 5.0
-"""Seconds from which on a lease is long enough to hold somebody to the time limit of a take-over."""
 TAIL: Final = 1.0
 """Seconds before a fail-over in which acknowledged photos may be lost without WAIT_REPLICAS."""
 LEFT: Final = 2.0
 """Seconds after it within which everybody has left the old primary; what it took until then may be lost."""
-_NO_ALARMS: Final = ("breaker open",)
-"""Errors in the log that the nemesis provokes; it explains no other."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,14 +62,14 @@ def check(evidence: Evidence) -> Verdict:
         book.sessions,
         book.completions,
         book.traces,
-        book.retries,
-        book.secrets,
-        book.keys,
-        book.consumers,
-        book.living,
-        book.exits,
-        book.alarms,
-        book.take_over_in_time,
+        partial(process_checks.retries, evidence),
+        partial(process_checks.secrets, evidence),
+        partial(process_checks.keys, evidence),
+        partial(process_checks.consumers, evidence),
+        partial(process_checks.living, evidence),
+        partial(process_checks.exits, evidence),
+        partial(process_checks.alarms, evidence),
+        partial(process_checks.take_over_in_time, evidence),
     ]
     if evidence.plan.topology:
         # the files of one server say how often an entry was added; here a hand-off twice shows as two ends
@@ -365,152 +354,3 @@ class _Book:
         ]
         spans = f", {len(self.e.traced)} traces" if self.e.traced else ""
         return Check(name="one trace", looked_at=f"{len(seen)} ends{spans}", problems=problems)
-
-    def retries(self) -> Check:
-        problems, waits = [], 0
-        for logged in self.e.logs:
-            for line in logged.lines:
-                if line.event == "retrying":
-                    waits += 1
-                    if not SHORTEST_WAIT <= round(line.wait, 2) <= LONGEST_WAIT or line.attempt >= ATTEMPTS:
-                        problems.append(f"waited {line.wait} s after attempt {line.attempt}")
-                elif line.event == "delivery" and line.attempts > ATTEMPTS:
-                    problems.append(f"{line.attempts} attempts")
-        for buried in self.e.buried:
-            attempts = buried.letter.attempts
-            waited = [attempt.wait for attempt in attempts[:-1]]
-            apart = [b.at - a.at for a, b in itertools.pairwise(attempts)]
-            if buried.letter.reason == "permanent" and any(
-                attempt.error_type == buried.letter.error_type for attempt in attempts[:-1]
-            ):
-                problems.append(f"{buried.letter.photo_id}: a permanent error was tried again")
-            if len(attempts) > ATTEMPTS or any(
-                wait is None or not SHORTEST_WAIT <= wait <= LONGEST_WAIT or gap < wait - 0.1
-                for wait, gap in zip(waited, apart, strict=True)
-            ):
-                problems.append(f"{buried.letter.photo_id}: waits {waited}, in truth {apart}")
-        return Check(name="retries", looked_at=f"{waits} waits", problems=problems)
-
-    def secrets(self) -> Check:
-        problems = [
-            f"{logged.process.log.name}: {logged.secret_lines} lines"
-            for logged in self.e.logs
-            if logged.secret_lines
-        ]
-        problems += [
-            f"the dead letter {buried.letter.id} of {buried.letter.agent}"
-            for buried in self.e.buried
-            if b"planted" in buried.beside
-        ]
-        problems += [f"trace {trace.trace_id}" for trace in self.e.traced if trace.secrets]
-        lines = sum(len(logged.lines) for logged in self.e.logs)
-        return Check(
-            name="planted secret nowhere",
-            looked_at=f"{lines} log lines, {len(self.e.buried)} dead letters",
-            problems=problems,
-        )
-
-    def keys(self) -> Check:
-        return Check(name="no key stays for ever", looked_at="all keys", problems=self.e.leaks)
-
-    def consumers(self) -> Check:
-        return Check(
-            name="no consumer of the dead",
-            looked_at="before and after the end",
-            problems=[*self.e.strangers, *self.e.stayed],
-        )
-
-    def living(self) -> Check:
-        """Nobody takes over from a process that lived.
-
-        Where a strike or a starved machine may have silenced it, nothing is said.
-        """
-        problems, looked = [], 0
-        lease = self.e.plan.lease
-        by_pid = {f"-{process.pid}-": process for process in self.e.herd}
-        # a struck connection may be silent until its time limit; a starved machine only while it starves
-        doubts = [
-            (i.start, i.end + lease + (10.0 if i.what == "strike" else 1.0))
-            for i in self.e.intervals
-            if i.what in ("strike", "starved")
-        ]
-        for logged in self.e.logs:
-            for line in logged.lines:
-                if line.event != "took over from a dead process":
-                    continue
-                at = datetime.fromisoformat(line.timestamp).timestamp() - self.e.wall
-                victim = next((p for mark, p in by_pid.items() if mark in line.consumer), None)
-                if victim is None or any(start < at < end for start, end in doubts):
-                    continue
-                looked += 1
-                if not _silent(victim, at, lease):
-                    problems.append(f"{logged.process.log.name} took over from {line.consumer}, which lived")
-        return Check(name="the living keep theirs", looked_at=f"{looked} take-overs", problems=problems)
-
-    def exits(self) -> Check:
-        problems = list(self.e.late)
-        deaths = 0
-        idle = {logged.process.log.name: _idle(logged.lines) for logged in self.e.logs}
-        for process in self.e.herd:
-            killed = any(number == signal.SIGKILL for _, number in process.signals)
-            if process.code in (0, None) or (process.code == -signal.SIGKILL and killed):
-                continue
-            if process.code == DIED:
-                deaths += 1
-                continue
-            if process.code == -signal.SIGTERM and idle[process.log.name]:
-                continue
-            problems.append(f"{process.log.name} ended with {process.code}")
-        killers = sum(photo.way == "die" for photo in self.e.photos.values())
-        if deaths > killers * _DEATHS:
-            problems.append(f"{killers} photos killed {deaths} processes")
-        for logged in self.e.logs:
-            problems += [f"{logged.process.log.name}: {line[:200]}" for line in logged.not_json[:3]]
-        return Check(name="no error exit", looked_at=f"{len(self.e.herd)} processes", problems=problems)
-
-    def alarms(self) -> Check:
-        found: Counter[str] = Counter()
-        example: dict[str, str] = {}
-        for logged in self.e.logs:
-            for line in logged.lines:
-                if line.level in ("error", "critical") and line.event not in _NO_ALARMS:
-                    found[line.event] += 1
-                    example.setdefault(line.event, f"{line.error[:150]} {line.exception[-300:]}".strip())
-        return Check(
-            name="no alarm",
-            looked_at="logs",
-            problems=[f"{count} times: {event} ({example[event]})" for event, count in found.items()],
-        )
-
-    def take_over_in_time(self) -> Check:
-        limit = self.e.plan.lease + 4.0
-        late = [t for t in self.e.take_overs if t.seconds > limit]
-        allowed = len(self.e.take_overs) // 100
-        problems = [f"{t.agent}: {t.seconds:.1f} s for {t.entries} entries" for t in late]
-        return Check(
-            name="take-over p99 in time",
-            looked_at=f"{len(self.e.take_overs)} kills, within {limit:g} s",
-            # with leases of a second or two a busy machine makes the watchers begin anew again and again
-            problems=problems if len(late) > allowed and self.e.plan.lease >= _REAL_LEASE else [],
-        )
-
-
-def _idle(lines: Sequence[Line]) -> bool:
-    """Whether a process had not begun to read yet, or had stopped: a signal ends it then at once."""
-    events = {line.event for line in lines}
-    return "stopped" in events or "agent reads" not in events
-
-
-def _silent(process: Process, at: float, lease: float) -> bool:
-    """Whether a process may have looked dead to others at that time."""
-    if process.ended is not None and process.ended <= at + 0.5:
-        return True
-    stopped: float | None = None
-    for when, number in process.signals:
-        if number == signal.SIGSTOP:
-            stopped = when
-        elif number == signal.SIGCONT and stopped is not None:
-            if stopped < at and when > at - lease - 3.0:
-                return True
-            stopped = None
-    return stopped is not None and stopped < at
