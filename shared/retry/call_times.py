@@ -9,7 +9,8 @@ last three calls were late, of whatever methods, and some were for four seconds:
 calls late, too. A call that still runs counts as soon as it is late; one that runs for four times that long
 is enough. What is slow for an hour becomes the usual.
 
-A part does not answer when it has answered no call for five seconds while calls waited.
+A part does not answer when it has answered no call for five seconds while calls waited. That holds between
+the attempts of an entry, too, but not longer: after the longest pause nobody waits for the part.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ _WEIGHT: Final = 0.01
 """Weight of a new call in the usual duration: about the last hundred calls."""
 _FRESH_SECONDS: Final = 20.0
 """How long a call that has ended says something about now."""
+_NEXT_ATTEMPT_SECONDS: Final = 11.0
+"""The longest pause before the next attempt (`shared.retry.policy.LONGEST_WAIT`), and a second more."""
 _USUAL_AFTER_SECONDS: Final = 3600.0
 
 
@@ -163,6 +166,9 @@ class CallTimes:
         self._late_since = now if self._late_since is None else self._late_since
         worst = max(late, key=lambda call: call.times_usual)
         if self._unanswered_since is not None and now - self._unanswered_since >= _SILENT_SECONDS:
+            if not self._running and now - self._last_end > _NEXT_ATTEMPT_SECONDS:
+                self._late_since = self._slow_since = None
+                return None
             return _found(worst.method, now - self._unanswered_since, answers=False)
         if len(late) >= _MANY and now - self._late_since >= _BURST_SECONDS:
             self._slow_since = now if self._slow_since is None else self._slow_since

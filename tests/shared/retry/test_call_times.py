@@ -10,6 +10,7 @@ from aiohttp import web
 
 from shared.retry import call_times
 from shared.retry.call_times import CallTimes
+from shared.retry.policy import LONGEST_WAIT
 
 
 class _Calls:
@@ -88,6 +89,28 @@ def test_a_part_that_answers_nobody_is_not_called_slow() -> None:
     assert not silent.answers
     calls.make(3, 0.05)
     assert calls.times.slow() is None
+
+
+def test_a_part_is_silent_until_the_last_attempt_could_have_begun_and_no_longer() -> None:
+    calls = _Calls()
+    calls.make(20, 0.05)
+    for _ in range(2):
+        hanging = calls.times.start("GET")
+        calls.wait(10.0)
+        calls.times.end(hanging, answered=False)
+        calls.wait(LONGEST_WAIT)
+        silent = calls.times.slow()
+        assert silent is not None
+        assert not silent.answers
+    calls.wait(1.5)
+    # neither silent nor slow: nobody asks it
+    assert calls.times.slow() is None
+    # the next call that waits is one of the same silence
+    calls.times.start("GET")
+    calls.wait(1.0)
+    silent = calls.times.slow()
+    assert silent is not None
+    assert not silent.answers
 
 
 def test_an_outage_of_some_time_ago_is_no_silence_of_now() -> None:
