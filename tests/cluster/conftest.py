@@ -209,7 +209,7 @@ def repeated(step: Callable[[], object], seconds: float = 30.0) -> None:
     """Repeat a step of a move until it is done, as a tool does, because a busy machine refuses some.
 
     A replica that does not confirm SETSLOT within 2 s makes Valkey 8 answer NOREPLICAS, and MIGRATE answers
-    IOERR after its time limit, or CLUSTERDOWN of the other node while that waits for the answers of most nodes.
+    IOERR after its time limit, or CLUSTERDOWN while the other node waits for the answers of most nodes.
     The slot then stays half moved, and its keys are refused (TRYAGAIN).
     """
     deadline = time.monotonic() + seconds
