@@ -379,7 +379,9 @@ def test_an_interrupted_publish_says_how_far_it_came_and_leaves_no_session_waiti
         said,
     )
     with Redis.from_url(redis_server.url) as client:
-        assert not client.keys("erni:session:*")
+        # the note of the first event opens no session
+        left = [key for key in client.keys("erni:session:*") if not key.endswith(b":first")]
+        assert left == []
 
 
 def test_interrupted_with_events_under_way_it_says_what_is_certain(

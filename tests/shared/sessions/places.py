@@ -65,7 +65,7 @@ async def hashes(redis: Redis, place: Place) -> set[str]:
         prefix = lane.session("")
         names = {name.decode() async for name in redis.scan_iter(match=prefix + "*", count=1000)}
         names -= {lane.session_open, lane.session_lru, lane.session_stats}
-        found |= {name.removeprefix(prefix) for name in names if not name.endswith(":photos")}
+        found |= {name.removeprefix(prefix) for name in names if not name.endswith((":photos", ":first"))}
     return found
 
 
