@@ -112,11 +112,12 @@ async def _replicas(redis: Redis, settings: Settings) -> Check:
     """Whether each server has as many replicas as WAIT_REPLICAS waits for."""
     found: list[dict[str, Any]] = [await server.info("replication") for server in await servers_of(redis)]
     have = min(int(info.get("connected_slaves", 0)) for info in found)
+    replicas = f"{have} replica" if have == 1 else f"{have} replicas"
     if have >= settings.wait_replicas:
-        return _ok("redis", f"{have} replicas, WAIT_REPLICAS={settings.wait_replicas} of them are waited for")
+        return _ok("redis", f"{replicas}, WAIT_REPLICAS={settings.wait_replicas} of them are waited for")
     return _failed(
         "redis",
-        f"{have} replicas, fewer than WAIT_REPLICAS={settings.wait_replicas}: nothing is acknowledged until"
+        f"{replicas}, fewer than WAIT_REPLICAS={settings.wait_replicas}: nothing is acknowledged until"
         " there are as many. Start replicas, or set WAIT_REPLICAS lower",
     )
 

@@ -250,6 +250,11 @@ def _what_to_do(settings: Settings) -> str:
         return (
             f"It was the one of an `erni up` in {erni.parent} that was killed: start `erni up` there again."
         )
+    if _is_set(settings.redis_url):
+        return (
+            "Try again in a moment: a replica may be about to take the place of a primary. If that does not"
+            " help, start its servers, or set REDIS_URL to those that run."
+        )
     return "Start everything on this machine with `erni up`, or set REDIS_URL to a server that runs."
 
 
@@ -258,7 +263,9 @@ def _frozen(where: str, settings: Settings) -> str:
     what = f"{where} takes connections and does not answer within {PATIENCE:.0f} s"
     safe = "No photo is lost; agents go on when it answers."
     address = read_address(settings.redis_url)
-    found = listening_process(address.port) if is_here(address.host) else None
+    # an address of a set does not say which of its servers it is
+    here = not _is_set(settings.redis_url) and is_here(address.host)
+    found = listening_process(address.port) if here else None
     if found and found.stopped:
         return (
             f"{what}: its process {found.pid} is stopped (SIGSTOP, or a debugger). Let it go on: kill -CONT"

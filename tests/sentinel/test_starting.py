@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from redis import Redis as PlainRedis
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from console.explain import redis_trouble
 from sandbox.redis_server import HOST
@@ -53,14 +55,24 @@ async def test_an_agent_waits_while_the_sentinels_name_a_server_that_is_a_replic
     await asyncio.to_thread(wait_until, watched.is_settled)
 
 
+SETS: Final = (f"redis+sentinel://{HOST}/{NAME}", f"redis+cluster://{HOST}")
+
+
 @pytest.mark.parametrize(
-    ("url", "advice"),
-    [
-        (f"redis+sentinel://{HOST}/{NAME}", "Try again in a moment"),
-        (f"redis+cluster://{HOST}", "Try again in a moment"),
-        (f"redis://{HOST}", "Set REDIS_URL to the primary"),
-    ],
+    "error", [ReadOnlyError("this server is a replica"), RedisConnectionError("refused")]
 )
-def test_commands_advise_to_wait_where_the_address_is_not_of_one_server(url: str, advice: str) -> None:
-    said = redis_trouble(ReadOnlyError("this server is a replica"), Settings(redis_url=url))
-    assert advice in said
+def test_commands_advise_to_wait_where_another_server_may_take_over(error: RedisError) -> None:
+    for url in SETS:
+        said = redis_trouble(error, Settings(redis_url=url))
+        assert ("Try again in a moment" in said, "erni up" in said) == (True, False), said
+    assert "Try again" not in redis_trouble(error, Settings(redis_url=f"redis://{HOST}"))
+
+
+@pytest.mark.parametrize("url", SETS)
+def test_a_set_that_hangs_is_not_taken_for_the_server_at_the_default_port(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("console.explain.listening_process", lambda _: pytest.fail("it asked for a process"))
+    said = redis_trouble(RedisTimeoutError("no answer"), Settings(redis_url=url))
+    assert "takes connections and does not answer" in said
+    assert "Try again in a moment" in said
