@@ -154,8 +154,8 @@ class ClusterClient(Redis):
         Each call asks, and asks another node than the last one: what a node says may be out of date, and the
         clients that it leads to do not come back here when they fail.
         """
-        self._forget(self._known[0])
-        await self._look()
+        self._ask_last(self._known[0])
+        await self._look(again=True)
         return [self._client(place) for place in dict.fromkeys(place for _, _, place in self._ranges)]
 
     async def home_of(self, key: str) -> Redis:
@@ -253,10 +253,12 @@ class ClusterClient(Redis):
             place = self._slots[slot] = next(served, self._known[0])
         return place
 
-    async def _look(self) -> None:
-        """Ask which primary serves which slots, unless that is known."""
+    async def _look(self, *, again: bool = False) -> None:
+        """Ask which primary serves which slots, unless that is known; `again`: in any case."""
+        if self._ranges and not again:
+            return
         async with self._looking:
-            if self._ranges:
+            if self._ranges and not again:
                 return
             failures: list[tuple[Place, Exception]] = []
             for place in tuple(self._known):
@@ -276,7 +278,7 @@ class ClusterClient(Redis):
 
     def _learn(self, asked: Place, rows: Sequence[Any]) -> None:
         """Note the answer to CLUSTER SLOTS: first slot, last slot, the primary, its replicas."""
-        known = [asked]
+        known, self._ranges = [asked], []
         for first, last, *nodes in rows:
             places = [((host or b"").decode() or asked[0], int(port)) for host, port, *_ in nodes]
             self._ranges.append((first, last, places[0]))
@@ -290,10 +292,13 @@ class ClusterClient(Redis):
         """
         self._slots.clear()
         self._ranges = []
-        for last in (self._known[0], place):
-            if last in self._known:
-                self._known.remove(last)
-                self._known.append(last)
+        self._ask_last(self._known[0])
+        self._ask_last(place)
+
+    def _ask_last(self, place: Place) -> None:
+        if place in self._known:
+            self._known.remove(place)
+            self._known.append(place)
 
 
 def slot_of(words: Sequence[Any]) -> int | None:
