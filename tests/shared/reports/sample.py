@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import random
 from io import BytesIO
@@ -78,6 +79,7 @@ _AGENTS = (
 )
 
 
+@functools.cache
 def picture(seed: int, size: tuple[int, int] = (1024, 768)) -> bytes:
     """A timber house in a landscape, with the grain of a real photo, as JPEG. Another one for each seed."""
     rnd = random.Random(seed)
