@@ -3,6 +3,7 @@
 --   k.hash, k.open, k.lru, k.stats   the session, the two indexes (score: last access), what became of all sessions
 --   k.photos, k.completed            the session's photo ids, the stream session.completed (each where it is needed)
 --   k.source                         no key: the source of one of its photos, which the session keeps as its own
+--   k.first                          the note of the session's first event, whose source counts more (where it is needed)
 --
 -- The hash: session_id, created_at, last_accessed (ms, server), access_count, site, library, expected, status (open |
 -- completed), completion, received, <agent>…, validated, dead, postponed, traceparent, source. A value that is no session
@@ -181,7 +182,11 @@ local function session_move(k, id, deltas, create, expected, now, ttl, long_ttl)
     fields[#fields + 1] = expected
   end
   redis.call('HSET', k.hash, unpack(fields))
-  if k.source then redis.call('HSETNX', k.hash, 'source', k.source) end
+  if k.source and redis.call('HEXISTS', k.hash, 'source') == 0 then
+    local noted = k.first and redis.pcall('GET', k.first)
+    local first = type(noted) == 'string' and string.match(noted, '^%S+ (.+)$')
+    redis.call('HSET', k.hash, 'source', first or k.source)
+  end
   session_file(k, id, s, now, ttl, long_ttl)
   told.completed = session_complete(k, id, now, s)
   return told

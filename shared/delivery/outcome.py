@@ -60,6 +60,8 @@ class SessionMove(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     photo_id: str = ""
     source: bytes = b""
     """The source of the photo; b'' where the session has one already."""
+    first_key: str = ""
+    """Where the first event of the session was noted, whose source counts more than this photo's."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -299,6 +301,7 @@ class Outcomes:
                 photos_key=self._keys.session_photos(envelope.session_id) if self._first else "",
                 photo_id=envelope.photo_id if self._first else "",
                 source=envelope.origin if self._first else b"",
+                first_key=self._keys.session_first(envelope.session_id),
             )
         return Outcome(
             what="postponed",
@@ -359,6 +362,7 @@ class Outcomes:
             photos_key=self._keys.session_photos(session_id),
             photo_id=envelope.photo_id,
             source=envelope.origin,
+            first_key=self._keys.session_first(session_id),
         )
 
     def _counted_dead(
@@ -379,6 +383,7 @@ class Outcomes:
             photos_key=self._keys.session_photos(session_id) if photo else "",
             photo_id=photo or "",
             source=envelope.origin if envelope and self._first else b"",
+            first_key=self._keys.session_first(session_id),
         )
 
     def _photo(

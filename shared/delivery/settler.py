@@ -261,7 +261,7 @@ def _packed(move: SessionMove, at: Callable[[str], int]) -> dict[str, object]:
         "photo": move.photo_id,
     }
     if move.source:
-        packed["source"] = move.source
+        packed["source"], packed["first"] = move.source, at(move.first_key)
     return packed
 
 

@@ -15,7 +15,7 @@
 --                      postponed  delayed: key, wait (ms), held          the delayed set; held: it was not tried
 --                      released                                         to the consumer `returned`
 --                      and if there is one: photo: key, record: fields of the photo record; session}
---           session = {key, id, deltas {counter → change}, create, expected, photos: key or 0, photo: id, source}
+--           session = {key, id, deltas {counter → change}, create, expected, photos: key or 0, photo: id, source, first: key}
 --   ->    {{place in the batch, FENCED | GONE | the error…} of each entry that was not settled,
 --          {side writes failed, sessions missing, corrupt, created, sessions with photos in flight, other sessions (both
 --          -1: no session was touched)}}
@@ -148,7 +148,7 @@ for i, e in ipairs(a.entries) do
         end
         for counter, change in pairs(s.deltas) do sum.deltas[counter] = (sum.deltas[counter] or 0) + change end
         sum.create = sum.create or s.create
-        sum.source = sum.source or s.source
+        if s.source and not sum.source then sum.source, sum.first = s.source, KEYS[s.first] end
         if sum.expected == 0 then sum.expected = s.expected end
         if s.photos > 0 then
           sum.photos[#sum.photos + 1] = now
@@ -170,7 +170,7 @@ local count, open, lru = { missing = 0, corrupt = 0, created = 0 }, -1, -1
 for _, at in ipairs(order) do
   local sum = sessions[at]
   local k = { hash = KEYS[at], open = KEYS[3], lru = KEYS[4], completed = KEYS[5], stats = KEYS[6],
-    photos = sum.photos_key, source = sum.source }
+    photos = sum.photos_key, source = sum.source, first = sum.first }
   local result = side(session_move, k, sum.id, sum.deltas, sum.create, sum.expected, now, a.session_ttl,
     a.in_flight_ttl)
   for what in pairs(count) do

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -96,6 +97,28 @@ async def test_each_end_is_queued_for_the_web_hooks_of_its_source(
         assert end.origin == SOURCE.encode()
         [notice] = [one for one in found if one.event_id == end.event_id and _for(one, everything)]
         assert notice.traceparent == end.traceparent
+
+
+async def test_the_end_of_a_session_is_told_to_the_source_that_published_first(
+    redis: Redis, redis_url: str
+) -> None:
+    later_is_settled = asyncio.Event()
+
+    async def first_ends_last(event: PhotoSubmitted) -> SchemaExtracted:
+        if event.source_url.endswith("first"):
+            await later_is_settled.wait()
+        raise PermanentError("no picture")
+
+    first = PhotoSubmitted(source_url="https://a.invalid/first", session_id="s-1", expected=2)  # type: ignore[arg-type]
+    later = PhotoSubmitted(source_url="https://a.invalid/later", session_id="s-1")  # type: ignore[arg-type]
+    await publish(redis_url, first)
+    await publish(redis_url, later, source="urn:later")
+    async with running(settings_for(redis_url), first_ends_last):
+        await until(lambda: redis.xlen(FAILED))
+        later_is_settled.set()
+        await until(lambda: redis.xlen("erni:session.completed"))
+    [fields] = await entries(redis, "erni:session.completed")
+    assert codec.decode(topology.COMPLETED, "1-1", fields).origin == SOURCE.encode()
 
 
 def _for(envelope: Envelope, endpoint: str) -> bool:
