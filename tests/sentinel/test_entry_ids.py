@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import pytest
 
-from events import codec
 from events.connection import connect
 from events.types import PhotoSubmitted
 from sandbox.redis_server import Valkey
@@ -39,7 +38,8 @@ async def add(redis: Redis, name: str) -> None:
 
 async def handed_on(redis: Redis) -> list[str]:
     found = await entries(redis, EXTRACTED)
-    return [codec.decode("schema.extracted", "1-0", fields).event.source_url for fields in found]
+    events = [msgspec.json.decode(fields[1::2][fields[::2].index(b"data")]) for fields in found]
+    return [str(event["source_url"]) for event in events]
 
 
 class Held:

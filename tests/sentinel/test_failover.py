@@ -79,11 +79,12 @@ async def test_without_its_replica_nothing_is_acknowledged_and_nothing_is_lost(w
     load = load_for(watched, wait_replicas=1)
     (replica,) = watched.replicas
     async with load.running():
+        handled = load.handled
         watched.freeze(replica)
         try:
             # settlements on their way when the replica froze
             await asyncio.sleep(0.1)
-            acknowledged, done, handled = len(load.acknowledged), load.done, load.handled
+            acknowledged, done = len(load.acknowledged), load.done
             event = PhotoSubmitted(source_url="store:unknown")
             for _ in range(2):
                 # the second time the event is there already, and has to be waited for all the same
