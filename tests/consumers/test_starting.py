@@ -79,7 +79,7 @@ def test_a_setting_that_is_missing_is_one_sentence_that_names_it(
     agent: str, variables: dict[str, str], said: str, redis_url: str, tmp_path: Path
 ) -> None:
     there = {"PHOTO_STORE_URL": str(tmp_path / "store"), "REDIS_URL": redis_url, "ENABLE_TRACING": "false"}
-    ended = run("consumers", agent, **{"LOG_LEVEL": "error"} | there | variables)
+    ended = run("consumers", agent, folder=ROOT, **{"LOG_LEVEL": "error"} | there | variables)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"{agent} does not start: ")
