@@ -156,6 +156,9 @@ class ClusterClient(Redis):
         """
         self._ask_last(self._known[0])
         await self._look(again=True)
+        return self._primaries()
+
+    def _primaries(self) -> list[Redis]:
         return [self._client(place) for place in dict.fromkeys(place for _, _, place in self._ranges)]
 
     async def home_of(self, key: str) -> Redis:
@@ -228,11 +231,15 @@ class ClusterClient(Redis):
 
     async def _everywhere(self, args: Sequence[Any], options: dict[str, Any]) -> Any:
         """Send a command to every primary; one that does not answer gets the script from whoever needs it."""
-        nodes = await self.primaries()
+        await self._look()
+        nodes = self._primaries()
         sent = (_call(node, *args, **options) for node in nodes)
         replies = await asyncio.gather(*sent, return_exceptions=True)
         failed = [reply for reply in replies if isinstance(reply, BaseException)]
         answers = [reply for reply in replies if not isinstance(reply, BaseException)]
+        if failed:
+            # ask again the next time: its replica may have taken its place
+            self._ranges = []
         for error in failed:
             if not answers or not isinstance(error, (RedisConnectionError, OSError)):
                 raise error

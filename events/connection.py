@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import enum
 from contextlib import asynccontextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from redis import DriverInfo
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.connection import AbstractConnection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
@@ -289,6 +290,7 @@ def connect(
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
+        "driver_info": _driver(),
         # more tasks than connections wait for each other, each wait bounded by the socket's time limit
         "timeout": None,
     }
@@ -301,6 +303,12 @@ def connect(
     if address.sentinels:
         options["sentinels"] = PrimaryFinder(address, partial(_sentinel, address))
     return _client(_OfSet if address.sentinels else _OfOne, plain, options | place)
+
+
+@cache
+def _driver() -> DriverInfo:
+    """Return how the client names itself. Without it, each connection reads its version from files again."""
+    return DriverInfo()
 
 
 def _client(kind: type[Any], plain: type[AbstractConnection], options: dict[str, Any]) -> Redis:
@@ -342,6 +350,7 @@ async def _sentinel(
         socket_connect_timeout=ASK_TIMEOUT,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
+        driver_info=_driver(),
         **(address.tls if address.sentinel_tls else {}),
     )
     questions = ("SENTINEL MASTER", "SENTINEL GET-MASTER-ADDR-BY-NAME")
