@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Final, get_args
 
 import msgspec
 
+from console import sessions
+from console.errors import CommandError
 from console.pages import exports, rendering
 from console.pages.desk import FOR_ADMINS, VISIT
 from console.pages.filters import described, query_of
 from console.pages.guard import RefusedError, Route
-from shared.operations import activity
+from events import identities
+from events.identities import InvalidIdError
+from shared.operations import activity, affected
 from shared.operations.activity import Activity
 from shared.operations.bulk import Kind, Operation, Progress, UnknownOperationError
 
@@ -21,7 +25,9 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from console.pages.desk import Desk
+    from console.sessions import SessionView
     from shared.operations.access_keys import Role
+    from shared.operations.affected import Fate
     from shared.operations.bulk import Bulk
 
 _PAGE: Final = 50
@@ -82,6 +88,8 @@ class ActivityPage:
         except UnknownOperationError:
             raise RefusedError("error.no_operation", 404) from None
         needed: Role = "admin" if operation.kind in FOR_ADMINS else "operator"
+        wanted = operation.selection.filter
+        only = operation.affected[0] if operation.selection.count == len(operation.affected) == 1 else None
         return await rendering.page(
             self._desk,
             request,
@@ -89,9 +97,36 @@ class ActivityPage:
             operation=operation,
             progress=progress,
             may_change=request[VISIT].may(needed),
-            conditions=described(request[VISIT].texts, operation.selection.filter),
-            query=query_of(operation.selection.filter),
+            # those that say more than their names do stand apart
+            conditions=described(
+                request[VISIT].texts,
+                msgspec.structs.replace(wanted, session=None, id=None if only else wanted.id),
+            ),
+            query=query_of(wanted),
+            only=only,
+            days=self._desk.settings.archive_days,
+            archive=_archive_query(operation),
+            fates=await self._fates(operation, progress),
+            session=await self._session(operation, progress),
         )
+
+    async def _fates(self, operation: Operation, progress: Progress) -> list[Fate]:
+        """Return where the photos of a replay are, if it names them."""
+        if operation.kind != "replay" or not progress.handled:
+            return []
+        refused = {one.partition(":")[0] for one in progress.refusals}
+        return await affected.fates(
+            self._desk.redis, operation.affected, handled=progress.handled, refused=refused
+        )
+
+    async def _session(self, operation: Operation, progress: Progress) -> SessionView | None:
+        """Return how far the session is that a large replay is about."""
+        if operation.kind != "replay" or not progress.handled or operation.affected or not operation.session:
+            return None
+        with contextlib.suppress(InvalidIdError, CommandError):
+            session_id = identities.session_id(operation.session)
+            return await sessions.read(self._desk.redis, session_id, self._desk.settings)
+        return None
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
         columns = ("at", "who", "role", "action", "what", "operation")
@@ -104,3 +139,17 @@ class ActivityPage:
                 before = found[-1].id
 
         return await exports.send(request, "activity", columns, rows())
+
+
+def _archive_query(operation: Operation) -> dict[str, object]:
+    """Return the filter that finds in the archive what an operation has discarded.
+
+    There it has new ids, and its age is that of another moment.
+    """
+    wanted = msgspec.structs.replace(
+        operation.selection.filter, id=None, older_than=None, newer_than=None, limit=None
+    )
+    query = query_of(wanted)
+    if len(operation.affected) == 1:
+        query["photo"] = operation.affected[0].photo_id
+    return query

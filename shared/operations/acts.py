@@ -9,7 +9,9 @@ import msgspec
 from events import keys
 from events.connection import call
 from shared.operations import activity
+from shared.operations.affected import Affected
 from shared.operations.bulk import OPERATION, RUNNING
+from shared.operations.scripts import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -38,9 +40,10 @@ class _Selected(msgspec.Struct):
 
 
 class _Order(msgspec.Struct):
-    """The part of an operation that names a session or a photo."""
+    """The parts of an operation that name a session or a photo."""
 
     selection: _Selected = msgspec.field(default_factory=_Selected)
+    affected: list[Affected] = []
 
 
 async def forget(redis: Redis, session: str, photos: Collection[str], *, lanes: int) -> None:
@@ -50,6 +53,7 @@ async def forget(redis: Redis, session: str, photos: Collection[str], *, lanes: 
     """
     async for key in redis.scan_iter(match=f"{OPERATION}*", count=_PAGE, _type="hash"):
         order = await call(redis, "HGET", key, "order")
+        await _unname(redis, key, order, session, photos)
         if _names(_decoded(order, _Order).selection.filter, session, photos):
             operation_id = key.decode().removeprefix(OPERATION)
             await call(redis, "SREM", RUNNING, operation_id)
@@ -62,6 +66,19 @@ async def forget(redis: Redis, session: str, photos: Collection[str], *, lanes: 
         gone = [one.id for one in page if one.action != _PROOF and _is_about(one.what, session, photos)]
         if gone:
             await call(redis, "XDEL", activity.ACTIVITY, *gone)
+
+
+async def _unname(
+    redis: Redis, key: bytes, order: bytes | None, session: str, photos: Collection[str]
+) -> None:
+    """Take the photos of a session out of an operation that is about others too."""
+    named = _decoded(order, _Order).affected
+    kept = [one for one in named if one.session_id != session and one.photo_id not in photos]
+    if order and len(kept) < len(named):
+        changed = msgspec.json.decode(order, type=dict[str, msgspec.Raw]) | {
+            "affected": msgspec.Raw(msgspec.json.encode(kept))
+        }
+        await replaced(redis, key.decode(), "order", order, msgspec.json.encode(changed))
 
 
 def _is_about(what: str, session: str, photos: Collection[str]) -> bool:

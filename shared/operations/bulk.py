@@ -21,6 +21,7 @@ from events.connection import call
 from events.publisher import SESSION_TTL
 from shared.operations import activity
 from shared.operations.activity import Person
+from shared.operations.affected import MOST, Affected, affected
 from shared.operations.dead_letters import Bounds, DeadFilter, DeadLetters, Replayed, place_of
 from shared.operations.scripts import EDITED, Mark, passed, write
 
@@ -42,6 +43,8 @@ _REFUSALS: Final = 20
 """Sentences about refused letters that are kept."""
 _LOOK_SECONDS: Final = 0.5
 """How often a driver asks whether somebody stopped the operation."""
+
+_NAMING_SECONDS: Final = 1.0
 
 _EDITED: Final = "it was edited and replayed, so its photo is on its way again; it stays in the archive"
 
@@ -78,6 +81,14 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """A command drives its own operation; what it leaves unfinished can be resumed by a gateway."""
     for_good: bool = False
     """A discard deletes, and keeps nothing in the archive."""
+    affected: list[Affected] = []
+    """Its dead letters in the order in which it acts on them, if they are no more than `affected.MOST`."""
+
+    @property
+    def session(self) -> str:
+        """Return the session that it is about; '' if there are several, or if that is not known."""
+        named = {one.session_id for one in self.affected}
+        return self.selection.filter.session or (named.pop() if len(named) == 1 else "")
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +167,7 @@ class Bulk:
             rate=rate,
             driver=driver,
             for_good=for_good,
+            affected=await self._affected(kind, selection),
         )
         name = _key(operation.id)
         await write(self._redis, "HSET", name, "order", msgspec.json.encode(operation), "state", "running")
@@ -165,6 +177,19 @@ class Bulk:
         # last: a gateway that sees it finds all of it
         await write(self._redis, "SADD", RUNNING, operation.id)
         return operation
+
+    async def _affected(self, kind: Kind, selection: Selection) -> list[Affected]:
+        """Return what a small selection is about; none if it takes long to find them among many others."""
+        if not 0 < selection.count <= MOST:
+            return []
+        letters = self.letters.find(
+            selection.filter, archived=kind in OF_ARCHIVE, upto=selection.upto, now=selection.at
+        )
+        try:
+            async with asyncio.timeout(_NAMING_SECONDS):
+                return [affected(letter) async for letter in letters][:MOST]
+        except TimeoutError:
+            return []
 
     async def get(self, operation_id: str) -> Operation:
         """Return an operation. Raises UnknownOperationError."""

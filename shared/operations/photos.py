@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,7 +12,7 @@ from events.connection import call, server_of
 from shared.delivery.photo_record import AgentPart, PhotoRecord, Submitted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from redis.asyncio import Redis
 
@@ -27,6 +28,22 @@ async def show(redis: Redis, photo_id: str, *, lanes: int = 1) -> PhotoRecord | 
         if record is not None:
             return record
     return None
+
+
+async def of_ids(redis: Redis, wanted: Iterable[tuple[int | None, str]]) -> dict[str, PhotoRecord]:
+    """Return the records that there are of some photos, by id; `wanted`: the lane and the id of each."""
+    by_lane: dict[int | None, list[str]] = defaultdict(list)
+    for number, photo_id in wanted:
+        by_lane[number].append(photo_id)
+    found: dict[str, PhotoRecord] = {}
+    for number, ids in by_lane.items():
+        lane = keys.Keys(number)
+        async with redis.pipeline(transaction=False) as pipe:
+            for photo_id in ids:
+                pipe.hgetall(lane.photo(photo_id))
+            raws: list[dict[bytes, bytes]] = await pipe.execute()
+        found |= {photo_id: _record(raw, photo_id) for photo_id, raw in zip(ids, raws, strict=True) if raw}
+    return found
 
 
 async def by_file_name(redis: Redis, file_name: str, *, lanes: int = 1, most: int = 20) -> list[PhotoRecord]:
