@@ -80,6 +80,12 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of an entry over the size limit, of which only the beginning of each field is kept; else 0."""
     cause: str = ""
     """The code of what was to blame (`shared.retry.errors.because`); '' if nothing was named."""
+    discarded_by: str = ""
+    """Who moved it into the archive; '' while it is not there."""
+    dead_id: str = ""
+    """The id that it had before it was moved there."""
+    edited_as: str = ""
+    """The entry id of the edited event that took its place; '' if it was only discarded."""
 
 
 def fingerprint(
@@ -221,6 +227,9 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     answer: str | None = None
     cause: str | None = None
     cut: str | None = None
+    discarded_by: str | None = None
+    dead_id: str | None = None
+    edited_as: str | None = None
 
 
 FIELDS: Final = Row.__struct_fields__[1:]
@@ -266,6 +275,9 @@ def letter_of(row: Row, *, agent: str, lane: int | None) -> DeadLetter:
         answer=row.answer or "",
         cause=row.cause or "",
         cut=_SMALL[row.cut] if row.cut in _SMALL else _number(row.cut),
+        discarded_by=row.discarded_by or "",
+        dead_id=row.dead_id or "",
+        edited_as=row.edited_as or "",
     )
 
 
