@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,7 +15,7 @@ from console.pages.guard import RefusedError, Route, form
 from events import keys, topology
 from shared.delivery.dead_letter import REASONS, DeadLetter
 from shared.operations import editing
-from shared.operations.dead_letters import Bounds, place_of
+from shared.operations.dead_letters import Bounds, archived_at, place_of
 from shared.operations.editing import InvalidEditError
 from shared.telemetry.redact import scrub
 
@@ -73,6 +74,8 @@ class DeadPage:
             days=self._desk.settings.archive_days,
             cause_text=lambda letter: cause_text(request[VISIT].texts, letter),
             one_of=one_of,
+            archived_at=archived_at,
+            now=time.time(),
         )
 
     async def _list(self, request: web.Request) -> web.Response:
@@ -101,8 +104,17 @@ class DeadPage:
         )
 
     async def _show(self, request: web.Request) -> web.Response:
-        letter = await self._letter(request)
-        return await self._one(request, letter)
+        letter = await self._found(request)
+        if letter is not None:
+            return await self._one(request, letter)
+        agent, letter_id, archived = request.match_info["agent"], request.match_info["id"], _archived(request)
+        moved = "" if archived else await self._letters.archived_as(letter_id, agent)
+        if moved:
+            where = rendering.address("archive", agent, moved)
+            return web.Response(status=303, headers={"Location": where})
+        return await rendering.page(
+            self._desk, request, "gone", status=404, archived=archived, letter_id=letter_id
+        )
 
     async def _one(
         self, request: web.Request, letter: DeadLetter, *, edited: str | None = None, wrong: str = ""
@@ -126,17 +138,21 @@ class DeadPage:
             trace_link=self._desk.trace_link(trace),
             cause=cause_text(request[VISIT].texts, letter),
             one=one_of(letter),
+            archived_at=archived_at,
             days=self._desk.settings.archive_days,
         )
 
     async def _letter(self, request: web.Request) -> DeadLetter:
-        agent, letter_id = request.match_info["agent"], exports.entry_id(request.match_info["id"])
-        if agent not in topology.CONSUMERS:
-            raise RefusedError("error.no_page", 404)
-        letter = await self._letters.get(letter_id, agent=agent, archived=_archived(request))
+        letter = await self._found(request)
         if letter is None:
             raise RefusedError("error.no_letter", 404)
         return letter
+
+    async def _found(self, request: web.Request) -> DeadLetter | None:
+        agent, letter_id = request.match_info["agent"], exports.entry_id(request.match_info["id"])
+        if agent not in topology.CONSUMERS:
+            raise RefusedError("error.no_page", 404)
+        return await self._letters.get(letter_id, agent=agent, archived=_archived(request))
 
     async def _edit(self, request: web.Request) -> web.Response:
         letter = await self._letter(request)

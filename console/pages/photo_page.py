@@ -19,7 +19,7 @@ from events import identities, topology
 from events.identities import InvalidIdError, PhotoId, SessionId
 from shared.delivery.photo_record import AgentPart
 from shared.operations import photos
-from shared.operations.dead_letters import DeadFilter
+from shared.operations.dead_letters import DeadFilter, archived_at
 from shared.operations.search import Search
 from shared.photo_store import SCHEME, BlobMissingError
 from shared.reports.photo_report import photo_key, read_photo_report
@@ -71,11 +71,13 @@ class PhotoPage:
         photo_id = _id(request)
         record = await photos.show(self._desk.redis, photo_id, lanes=self._desk.settings.lanes)
         letters = await self._letters(photo_id)
-        if record is None and not letters:
+        archived = await self._archived(photo_id, record, letters)
+        if record is None and not letters and not archived:
             hours = f"{self._desk.settings.photo_record_hours:g}"
             raise RefusedError("error.no_photo", 404, hours=hours)
         report = await self._report(record)
-        trace = record.trace_id if record else letters[-1].traceparent[3:35]
+        last = (letters or archived or [None])[-1]
+        trace = record.trace_id if record else last.traceparent[3:35] if last else ""
         texts = request[VISIT].texts
         return await rendering.page(
             self._desk,
@@ -83,15 +85,18 @@ class PhotoPage:
             "photo",
             photo_id=photo_id,
             record=record,
-            name=(record.file_name if record else letters[-1].file_name) or photo_id,
-            session=(record.session_id if record else letters[-1].session_id) or "",
+            name=(record.file_name if record else last.file_name if last else "") or photo_id,
+            session=(record.session_id if record else last.session_id if last else "") or "",
             rows=timeline(record.parts if record else ()),
             need_text=lambda need: need_text(texts, need),
             letters=[(letter, cause_text(texts, letter)) for letter in letters],
+            archived=[(letter, cause_text(texts, letter)) for letter in archived],
+            archived_at=archived_at,
+            days=self._desk.settings.archive_days,
             one_of=one_of,
             report=report,
             undescribed=report is not None and is_undescribed(report),
-            has_preview=bool(await self._preview_ref(letters, report)),
+            has_preview=bool(await self._preview_ref(letters, archived, report)),
             trace=trace,
             trace_link=self._desk.trace_link(trace),
         )
@@ -101,6 +106,18 @@ class PhotoPage:
         groups = await self._desk.bulk.letters.groups(DeadFilter(photo=photo_id))
         letters = [letter for group in groups for letter in group.newest]
         return sorted(letters, key=lambda letter: letter.failed_at)
+
+    async def _archived(
+        self, photo_id: str, record: PhotoRecord | None, letters: Sequence[DeadLetter]
+    ) -> list[DeadLetter]:
+        """Return the letter in the archive that was discarded last of a photo that went no further."""
+        if letters or (record is not None and record.status != "dead"):
+            return []
+        wanted = DeadFilter(photo=photo_id)
+        found = [
+            one async for one in self._desk.bulk.letters.find(wanted, archived=True) if not one.edited_as
+        ]
+        return sorted(found, key=archived_at)[-1:]
 
     async def _report(self, record: PhotoRecord | None) -> PhotoReport | None:
         if record is None:
@@ -113,11 +130,13 @@ class PhotoPage:
             # the record is what the page is about; what the store has is an addition
             return None
 
-    async def _preview_ref(self, letters: Sequence[DeadLetter], report: PhotoReport | None) -> str:
+    async def _preview_ref(
+        self, letters: Sequence[DeadLetter], archived: Sequence[DeadLetter], report: PhotoReport | None
+    ) -> str:
         if report is not None:
             return report.preview_ref
-        for letter in reversed(letters):
-            fields = await self._desk.bulk.letters.original(letter)
+        for letter in reversed(letters or archived):
+            fields = await self._desk.bulk.letters.original(letter, archived=not letters)
             for field in fields:
                 if found := _PREVIEW.search(field.decode("utf-8", "replace")):
                     return found.group().replace("\\", "")
@@ -128,7 +147,8 @@ class PhotoPage:
         record = await photos.show(self._desk.redis, photo_id, lanes=self._desk.settings.lanes)
         report = await self._report(record)
         letters = await self._letters(photo_id) if report is None else []
-        reference = await self._preview_ref(letters, report)
+        archived = await self._archived(photo_id, record, letters) if report is None else []
+        reference = await self._preview_ref(letters, archived, report)
         try:
             picture = await self._desk.store.get(reference) if reference else b""
         except (BlobMissingError, ValueError):

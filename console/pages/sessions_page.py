@@ -28,6 +28,8 @@ _PAGE: Final = 50
 _PHOTOS: Final = 500
 _READ: Final = 5000
 """Records that are read to show those first that need somebody."""
+_DISCARDED: Final = 1000
+"""Discarded letters of a session that are counted at most."""
 _MOST: Final = 100_000
 _REPORT_POLICY: Final = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
@@ -95,8 +97,15 @@ class SessionsPage:
             photos=records[:most],
             hidden=max(0, total - most),
             more=most + 5000,
+            discarded=await self._discarded(view),
             report=self._desk.live.reports.of(session_id),
         )
+
+    async def _discarded(self, view: SessionView) -> int:
+        """Return how many of the session's dead photos were discarded: nobody is asked to replay them."""
+        if not view.dead:
+            return 0
+        return min(await self._desk.bulk.letters.discarded(view.session_id, most=_DISCARDED), view.dead)
 
     async def _view(self, session_id: SessionId) -> SessionView:
         view = await sessions.read(self._desk.redis, session_id, self._desk.settings)

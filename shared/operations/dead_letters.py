@@ -145,12 +145,12 @@ class DeadLetters:
             if wanted.id is not None and end and begin == "-":
                 begin, end = wanted.id, min(wanted.id, end, key=sort_key)
             ids = None
-            if self._index is not None and not archived and wanted.id is None and end:
-                ids = await self._index.ids(wanted, agent, lane)
+            if self._index is not None and wanted.id is None and end:
+                ids = await self._index.ids(wanted, agent, lane, archived=archived)
             pages = (
                 self._pages(agent, lane, stream, begin, end)
                 if ids is None
-                else self._known(agent, lane, _between(ids, begin[1:], end))
+                else self._known(agent, lane, stream, _between(ids, begin[1:], end))
             )
             async for page in pages:
                 for letter in page:
@@ -259,11 +259,13 @@ class DeadLetters:
             async for rows in pages:
                 yield (letter_of(row, agent=agent, lane=lane.lane) for row in rows)
 
-    async def _known(self, agent: str, lane: Keys, ids: Sequence[str]) -> AsyncIterator[Iterator[DeadLetter]]:
+    async def _known(
+        self, agent: str, lane: Keys, stream: str, ids: Sequence[str]
+    ) -> AsyncIterator[Iterator[DeadLetter]]:
         """Yield the dead letters of some ids that are still there."""
         start, many = 0, _AT_FIRST
         while start < len(ids):
-            rows = await scripts.letters_at(self._redis, lane.dead(agent), ids[start : start + many])
+            rows = await scripts.letters_at(self._redis, stream, ids[start : start + many])
             yield (letter_of(row, agent=agent, lane=lane.lane) for row in rows)
             start, many = start + many, _AT_ONCE
 
@@ -273,6 +275,21 @@ class DeadLetters:
         """Return one dead letter by its id; ids of two agents may be equal, then `agent` says which."""
         found = await self._raw(dead_id, agent, archived=archived)
         return read_letter(found[2], found[3], agent=found[0], lane=found[1].lane) if found else None
+
+    async def archived_as(self, dead_id: str, agent: str) -> str:
+        """Return the id in the archive of a letter that was discarded; '' if it is not there, or no index."""
+        found = await self._index.archived_as(dead_id, agent) if self._index is not None else ""
+        return found if found and await self._raw(found, agent, archived=True) else ""
+
+    async def discarded(self, session_id: str, *, most: int) -> int:
+        """Count the photos' letters of a session that are in the archive, up to `most`.
+
+        Those that were edited and replayed do not count: their photos went on.
+        """
+        count, wanted = 0, DeadFilter(session=session_id, limit=most)
+        async for letter in self.find(wanted, archived=True):
+            count += not letter.edited_as and letter.stream != topology.COMPLETED
+        return count
 
     async def original(self, letter: DeadLetter, *, archived: bool = False) -> list[bytes]:
         """Return the fields of the entry as they came: name, value, … Empty if the dead letter is gone."""
@@ -366,6 +383,11 @@ class DeadLetters:
 def place_of(agent: str, lane: Keys) -> str:
     """Return the name of an agent's dead letters in a lane: ``photo_fetcher`` or ``photo_fetcher/2``."""
     return agent if lane.lane is None else f"{agent}/{lane.lane}"
+
+
+def archived_at(letter: DeadLetter) -> float:
+    """Return when a letter of the archive was moved there, in Unix seconds: its id there says so."""
+    return int(letter.id.partition("-")[0]) / 1000
 
 
 def stream_of(letter: DeadLetter) -> str:

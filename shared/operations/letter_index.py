@@ -35,19 +35,23 @@ class LetterIndex:
     def __init__(self, redis: Redis, *, lanes: int = 1) -> None:
         self._redis = redis
         self._places = {
-            (agent, lane.lane): _Place() for agent in topology.CONSUMERS for lane in keys.all_lanes(lanes)
+            (agent, lane.lane, archived): _Place()
+            for agent in topology.CONSUMERS
+            for lane in keys.all_lanes(lanes)
+            for archived in (False, True)
         }
         self._lock = asyncio.Lock()
 
-    async def ids(self, wanted: DeadFilter, agent: str, lane: Keys) -> list[str] | None:
+    async def ids(
+        self, wanted: DeadFilter, agent: str, lane: Keys, *, archived: bool = False
+    ) -> list[str] | None:
         """Return ids of an agent's letters, among them all that a filter selects, oldest first.
 
         None: the index does not help with this filter.
         """
         if wanted.session is None and wanted.photo is None and wanted.fingerprint is None:
             return None
-        place = self._places[agent, lane.lane]
-        await self._refresh(place, lane.dead(agent))
+        place = await self._place(agent, lane, archived=archived)
         found: list[list[str]] = []
         if wanted.session is not None:
             found.append(place.sessions.get(wanted.session, []))
@@ -60,14 +64,31 @@ class LetterIndex:
 
     async def firsts(self, causes: Iterable[str], agent: str, lane: Keys) -> dict[str, list[str]]:
         """Return the first few ids of each cause of an agent; some of them may be gone."""
-        place = self._places[agent, lane.lane]
-        await self._refresh(place, lane.dead(agent))
+        place = await self._place(agent, lane, archived=False)
         return {cause: place.causes.get(cause, [])[:_FIRST] for cause in causes}
 
+    async def archived_as(self, dead_id: str, agent: str) -> str:
+        """Return the id that a discarded letter got in the archive; '' if none. It may be gone since."""
+        for name, lane, archived in self._places:
+            if archived and name == agent:
+                place = await self._place(agent, keys.Keys(lane), archived=True)
+                if dead_id in place.moved:
+                    return place.moved[dead_id]
+        return ""
+
     async def refresh(self) -> None:
-        """Read what is new, so that the next question is answered at once."""
-        for (agent, lane), place in self._places.items():
-            await self._refresh(place, keys.Keys(lane).dead(agent))
+        """Read what is new, so that the next question is answered at once.
+
+        The archive is read when somebody asks for something in it: it is large, and few look there.
+        """
+        for agent, lane, archived in self._places:
+            if not archived:
+                await self._place(agent, keys.Keys(lane), archived=False)
+
+    async def _place(self, agent: str, lane: Keys, *, archived: bool) -> _Place:
+        place = self._places[agent, lane.lane, archived]
+        await self._refresh(place, lane.archive(agent) if archived else lane.dead(agent))
+        return place
 
     async def _refresh(self, place: _Place, stream: str) -> None:
         async with self._lock:
@@ -92,11 +113,13 @@ class _Place:
         self.causes: dict[str, list[str]] = {}
         self.names: dict[str, str] = {}
         """Photo id or file name → ids with spaces between: most have one, for which a list is large."""
+        self.moved: dict[str, str] = {}
+        """Of the archive: the id that a letter had before → its id there."""
 
     def clear(self) -> None:
         """Forget everything."""
         self.noted, self.last = 0, ""
-        for known in (self.sessions, self.causes, self.names):
+        for known in (self.sessions, self.causes, self.names, self.moved):
             known.clear()
 
     def note(self, row: Row) -> None:
@@ -105,6 +128,8 @@ class _Place:
         if row.session:
             self.sessions.setdefault(row.session, []).append(row.id)
         self.causes.setdefault(row.fingerprint or "", []).append(row.id)
+        if row.dead_id:
+            self.moved[row.dead_id] = row.id
         for name in {row.photo, row.file_name} - {None, ""}:
             before = self.names.get(name or "")
             self.names[name or ""] = f"{before} {row.id}" if before else row.id

@@ -14,7 +14,8 @@ from shared.delivery.photo_record import record_fields
 from shared.operations import acts
 from shared.operations.activity import Person
 from shared.operations.bulk import Bulk
-from shared.operations.dead_letters import DeadFilter
+from shared.operations.dead_letters import DeadFilter, DeadLetters
+from shared.operations.letter_index import LetterIndex
 from shared.sessions.store import SessionStore
 from tests.console.pipeline import KEYS, TRACEPARENT, dies, pairs
 
@@ -133,3 +134,57 @@ async def test_a_forgotten_session_is_named_by_no_operation_that_was_about_other
     assert after.selection == before.selection
     async for _ in bulk.run(after):
         pass
+
+
+async def test_a_discarded_photo_says_so_on_its_pages_and_can_be_restored_from_them(
+    enter: Callable[..., Any], client: Any, redis: Redis
+) -> None:
+    dead_ids = die(client, 3)
+    sessions = SessionStore(redis)
+    await sessions.set(SessionId(SESSION), library="Referenzfotos", site="/sites/Bau", expected=3)
+    await sessions.aclose()
+    client.hset(KEYS.session(SESSION), mapping={"received": 3, "dead": 3})
+    admin = await enter("admin")
+    await done(admin, await admin.order("discard", f"agent={AGENT}&id={dead_ids[0]}"))
+    [(entry, fields)] = client.xrange(KEYS.archive(AGENT))
+    archived, who = entry.decode(), fields[b"discarded_by"].decode()
+    seen = await admin.get(f"/sessions/{SESSION}")
+    assert "2 photos did not get through." in seen.text
+    assert "1 photo that did not get through was discarded." in seen.text
+    assert f'href="/archive?session={SESSION}"' in seen.html
+    seen = await admin.get("/photos/p-0")
+    assert f"Discarded by {who}, " in seen.text
+    assert "It can be restored until " in seen.text
+    assert f'href="/archive/{AGENT}/{archived}"' in seen.html
+    assert f"/ask/restore?back=%2Fphotos%2Fp-0&amp;agent={AGENT}&amp;id={archived}" in seen.html
+    moved = await admin.get(f"/dead/{AGENT}/{dead_ids[0]}")
+    assert (moved.status, moved.headers["Location"]) == (303, f"/archive/{AGENT}/{archived}")
+    assert f"Discarded by {who}, " in (await admin.get(moved.headers["Location"])).text
+    await done(admin, await admin.order("restore", f"agent={AGENT}&id={archived}"))
+    for path in (f"/dead/{AGENT}/{dead_ids[0]}", f"/archive/{AGENT}/{archived}"):
+        gone = await admin.get(path)
+        assert gone.status == 404
+        assert 'href="/activity"' in gone.html.partition("<main")[2]
+    assert "discarded" not in (await admin.get(f"/sessions/{SESSION}")).text
+
+
+async def test_a_photo_whose_letter_was_replayed_says_that_it_waits_for_its_agent(
+    enter: Callable[..., Any], client: Any
+) -> None:
+    die(client, 1)
+    operator = await enter("operator")
+    await done(operator, await operator.order("replay", f"session={SESSION}"))
+    assert "it was replayed and waits for its agent" in (await operator.get("/photos/p-0")).text
+
+
+async def test_what_was_edited_and_replayed_does_not_count_as_discarded(redis: Redis, client: Any) -> None:
+    die(client, 2)
+    letters = DeadLetters(redis, index=LetterIndex(redis))
+    [first, second] = [letter async for letter in letters.find(DeadFilter())]
+    await letters.replay(first, edited=[b"id", b"e2", b"data", b"{}"], who="petra")
+    await letters.discard(second, who="petra")
+    assert await letters.discarded(SESSION, most=10) == 1
+    [edited, _] = [letter async for letter in letters.find(DeadFilter(session=SESSION), archived=True)]
+    assert (edited.dead_id, edited.discarded_by, bool(edited.edited_as)) == (first.id, "petra", True)
+    # read again by what is new only
+    assert [one.photo_id async for one in letters.find(DeadFilter(photo="p-1"), archived=True)] == ["p-1"]
