@@ -76,8 +76,8 @@ class PhotoPage:
             hours = f"{self._desk.settings.photo_record_hours:g}"
             raise RefusedError("error.no_photo", 404, hours=hours)
         report = await self._report(record)
-        last = (letters or archived or [None])[-1]
-        trace = record.trace_id if record else last.traceparent[3:35] if last else ""
+        about = record or (letters or archived)[-1]
+        trace = record.trace_id if record else (letters or archived)[-1].traceparent[3:35]
         texts = request[VISIT].texts
         return await rendering.page(
             self._desk,
@@ -85,8 +85,8 @@ class PhotoPage:
             "photo",
             photo_id=photo_id,
             record=record,
-            name=(record.file_name if record else last.file_name if last else "") or photo_id,
-            session=(record.session_id if record else last.session_id if last else "") or "",
+            name=about.file_name or photo_id,
+            session=about.session_id or "",
             rows=timeline(record.parts if record else ()),
             need_text=lambda need: need_text(texts, need),
             letters=[(letter, cause_text(texts, letter)) for letter in letters],
