@@ -22,6 +22,7 @@ from shared.operations import photos
 from shared.operations.dead_letters import DeadFilter, archived_at
 from shared.operations.search import Search
 from shared.photo_store import SCHEME, BlobMissingError
+from shared.reports.cards import undecided
 from shared.reports.photo_report import photo_key, read_photo_report
 from shared.reports.totals import is_undescribed
 
@@ -96,6 +97,7 @@ class PhotoPage:
             one_of=one_of,
             report=report,
             undescribed=report is not None and is_undescribed(report),
+            undecided=undecided(report) if report is not None else [],
             has_preview=bool(await self._preview_ref(letters, archived, report)),
             trace=trace,
             trace_link=self._desk.trace_link(trace),

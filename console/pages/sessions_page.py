@@ -89,6 +89,12 @@ class SessionsPage:
         order = {"dead": 0, "postponed": 1}
         records.sort(key=lambda one: (one.status == "validated", order.get(one.status, 2)))
         await self._desk.live.now()
+        report = self._desk.live.reports.of(session_id)
+        people = {photo.photo_id for photo in report.needs_person} if report else set()
+        only = request.query.get("only") == "people" and bool(people)
+        if only:
+            records = [one for one in records if one.photo_id in people]
+            total = len(records)
         return await rendering.page(
             self._desk,
             request,
@@ -97,8 +103,10 @@ class SessionsPage:
             photos=records[:most],
             hidden=max(0, total - most),
             more=most + 5000,
+            people=people,
+            only=only,
             discarded=await self._discarded(view),
-            report=self._desk.live.reports.of(session_id),
+            report=report,
         )
 
     async def _discarded(self, view: SessionView) -> int:

@@ -98,14 +98,10 @@ def card(
     fields = [_field(field, by_column.get(field.display_name, []), where) for field in report.fields]
     shown = {field.name for field in fields}
     differences = sum(not field.same for field in report.fields) + (report.file_same is False)
-    undecided = [
-        (field.display_name, word)
-        for field in report.fields
-        if (word := _open(field)) and field.display_name not in by_column
-    ]
-    for column, word in undecided:
+    left_open = undecided(report)
+    for column, word in left_open:
         by_text[_UNDECIDED.format(word=word)].append(column)
-    needed = report.verdict == "needs_person" or bool(undecided)
+    needed = report.verdict == "needs_person" or bool(left_open)
     state: State = "check" if needed else "diff" if differences else "ok"
     return Card(
         anchor=f"p{place}",
@@ -119,12 +115,25 @@ def card(
             for column, texts in by_column.items()
             if column not in shown
         ],
-        open=undecided,
+        open=left_open,
         differences=differences,
         item_url=link(report.item.web_url),
         trace_url=link(f"{jaeger_url.rstrip('/')}/trace/{report.trace_id}") if report.trace_id else "",
         facts=_facts(report, where, mixed=mixed),
     )
+
+
+def undecided(report: PhotoReport) -> list[tuple[str, str]]:
+    """Return the columns whose stored value says that nobody knows yet, and that value's word.
+
+    A column about which a person is asked anyway does not count a second time.
+    """
+    asked = {need.column for need in report.needs_person}
+    return [
+        (field.display_name, word)
+        for field in report.fields
+        if (word := _open(field)) and field.display_name not in asked
+    ]
 
 
 def link(url: str) -> str:

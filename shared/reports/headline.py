@@ -91,7 +91,7 @@ def figures(
         Figure(
             label="Bitte prüfen",
             value=german.number(counts["check"]),
-            note=_fields(sum(len(asked(one)) for one in cards)),
+            note=_to_do(sum(map(len, map(needed, cards))), sum(len(one.open) for one in cards)),
             tone="check",
         ),
         Figure(label="Gescheitert", value=german.number(dead), tone="dead"),
@@ -117,6 +117,39 @@ def figures(
 def asked(one: Card) -> set[str]:
     """Return the columns of a card that need a person."""
     return {name for reason in one.reasons for name in reason.columns} if one.state == "check" else set()
+
+
+def needed(one: Card) -> set[str]:
+    """Return the columns for which a photo has the verdict that it needs a person."""
+    return asked(one) - {name for name, _ in one.open}
+
+
+def to_check(cards: Sequence[Card]) -> str:
+    """Return how many photos need a person, and how many only have columns that are still open."""
+    people = [columns for one in cards if (columns := needed(one))]
+    left_open = [one.open for one in cards if one.open]
+    found = []
+    if people:
+        verb = "braucht" if len(people) == 1 else "brauchen"
+        found.append(f"Einen Menschen {verb} {_photos(len(people))} ({_fields(sum(map(len, people)))}).")
+    if left_open:
+        count = sum(map(len, left_open))
+        words = sorted({f"«{word}»" for these in left_open for _, word in these})
+        verb = "steht" if count == 1 else "stehen"
+        found.append(
+            f"Noch auf {' oder '.join(words)} {verb} {_fields(count)} von {_photos(len(left_open))}."
+        )
+    return " ".join(found)
+
+
+def _to_do(people: int, left_open: int) -> str:
+    """Return how many fields need a person, and how many are open."""
+    still = f"{german.number(left_open)} noch offen" if left_open else ""
+    return ", ".join(filter(None, (_fields(people), still)))
+
+
+def _photos(count: int) -> str:
+    return "1 Foto" if count == 1 else f"{german.number(count)} Fotos"
 
 
 def _fields(count: int) -> str:

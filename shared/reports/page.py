@@ -98,6 +98,8 @@ class Page(Record, frozen=True, kw_only=True):
     figures: list[Figure]
     slices: list[Slice]
     needs: list[Card]
+    to_check: str
+    """How many photos need a person and how many are only open, in a sentence."""
     columns: list[tuple[str, int]]
     """Which columns need a person, in how many photos."""
     dead: list[DeadView]

@@ -128,6 +128,7 @@ def _build(
             figures=headline.figures(facts, reports, cards, len(dead), pending),
             slices=headline.slices(cards, len(dead), pending),
             needs=needs,
+            to_check=headline.to_check(needs),
             columns=columns.most_common(),
             dead=[_dead(letter, where) for letter in dead],
             bars=_bars(reports),

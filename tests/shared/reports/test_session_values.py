@@ -104,14 +104,30 @@ async def test_columns_that_say_nobody_knows_need_a_person_and_stand_in_the_one_
     await write_photo_report(store, fine(3))
     page, written = await page_of(store, SessionFacts(session_id=SESSION))
     assert not written.needs_person, "what a photo must have it has"
-    assert "Bitte prüfen23 Felder" in page.text()
-    assert "Braucht einen Menschen 2" in page.text("pruefen")
+    assert "Bitte prüfen23 noch offen" in page.text()
+    assert "Bitte prüfen 2" in page.text("pruefen")
+    assert "Noch auf «Prüfen» stehen 3 Felder von 2 Fotos." in page.text("pruefen")
+    assert "Einen Menschen" not in page.text("pruefen")
     assert page.text("pruefen").count("Steht auf «Prüfen»") == 2
     assert [chip["data-column"] for chip in page.all("button") if "data-column" in chip] == [
         "Holzart",
         "Bauteil",
     ]
     assert sorted(article["data-state"] for article in page.all("article")) == ["check", "check", "ok"]
+
+
+async def test_what_needs_a_person_and_what_is_only_open_are_counted_apart(store: BlobStore) -> None:
+    need = NeedsPerson(column="Bauprojekt", reason="Pflichtfeld ohne Wert.", code="missing")
+    for seed in (1, 2):
+        report = undecided(seed, Holzart="Prüfen", Bauteil=["Prüfen"])
+        asked = msgspec.structs.replace(report, needs_person=[need], verdict="needs_person")
+        await write_photo_report(store, asked)
+    page, written = await page_of(store, SessionFacts(session_id=SESSION))
+    assert len(written.needs_person) == 2
+    assert "Bitte prüfen22 Felder, 4 noch offen" in page.text()
+    assert "Einen Menschen brauchen 2 Fotos (2 Felder). Noch auf «Prüfen» stehen 4 Felder" in page.text(
+        "pruefen"
+    )
 
 
 async def test_what_a_person_decided_is_not_undecided_any_more(store: BlobStore) -> None:
