@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+from markupsafe import Markup
 
 from console import sessions
 from console.pages import exports, rendering
@@ -122,12 +123,17 @@ class SessionsPage:
         return view
 
     async def _report(self, request: web.Request) -> web.Response:
+        session_id, texts = _id(request), request[VISIT].texts
         try:
-            html = await self._desk.store.get(SCHEME + report_key(_id(request)))
+            html = await self._desk.store.get(SCHEME + report_key(session_id))
         except BlobMissingError:
             raise RefusedError("error.no_report", 404) from None
+        # the file in the store knows no console: it is also sent by mail
+        back = Markup('<p class="wrap back" lang="{}"><a href="{}">{}</a></p>').format(
+            texts.language, rendering.address("sessions", session_id), texts("sessions.back", name=session_id)
+        )
         return web.Response(
-            body=html,
+            body=html.replace(b"<body>", b"<body>\n" + back.encode(), 1),
             content_type="text/html",
             charset="utf-8",
             headers={"Content-Security-Policy": _REPORT_POLICY, "Cache-Control": "private, no-cache"},

@@ -169,7 +169,7 @@ def _field(field: FieldReport, reasons: Sequence[str], where: tzinfo) -> FieldVi
     return FieldView(
         name=field.display_name,
         values=values,
-        caution=_caution(field) if values and not persons else "",
+        caution=_caution(field) if values and not persons and not _open(field) else "",
         required=field.required,
         source=source,
         source_word="SharePoint" if persons else german.SOURCES.get(source, ""),

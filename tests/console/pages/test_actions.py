@@ -156,6 +156,15 @@ async def test_a_report_is_served_where_it_can_do_no_harm(
     assert "allow-same-origin" not in policy
 
 
+async def test_a_report_leads_back_to_its_session(enter: Callable[..., Any], settings: Settings) -> None:
+    await scene.report(settings.photo_store_url)
+    for language, words in (("en", "Back to the session"), ("de", "Zurück zur Sitzung")):
+        seen = await (await enter("viewer", language)).get(f"/sessions/{scene.OTHER}/report")
+        assert f'<a href="/sessions/{scene.OTHER}">{words} {scene.OTHER}' in seen.html
+        # what stands in front of the page's own content is on the screen, not on paper
+        assert seen.html.index("<body>") < seen.html.index('class="wrap back"') < seen.html.index("<h1>")
+
+
 @pytest.mark.usefixtures("played")
 @pytest.mark.parametrize(
     ("text", "leads_to"),

@@ -39,6 +39,23 @@ async def test_a_value_about_people_is_marked_as_a_hint_wherever_it_came_from(
     assert page.text("fotos").count("Hinweis, keine Prüfung") == 1
 
 
+async def test_a_value_that_says_nobody_knows_is_no_hint(store: BlobStore) -> None:
+    people = FieldReport(
+        column="Personen",
+        display_name="Personen erkennbar",
+        kind="choice",
+        value="Prüfen",
+        source="vision",
+        confidence=0.0,
+        sent="Prüfen",
+        stored="Prüfen",
+    )
+    await write_photo_report(store, fine(1, fields=[people]))
+    page, _ = await page_of(store, SessionFacts(session_id=SESSION))
+    assert "Personen erkennbar Prüfen" in page.text("fotos")
+    assert "Hinweis, keine Prüfung" not in page.text("fotos")
+
+
 async def test_what_a_person_said_about_people_is_no_hint_and_neither_is_nothing(store: BlobStore) -> None:
     empty = FieldReport(column="Personen", display_name="Personen erkennbar", kind="boolean")
     edited = msgspec.structs.replace(
