@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -188,3 +189,35 @@ async def test_what_was_edited_and_replayed_does_not_count_as_discarded(redis: R
     assert (edited.dead_id, edited.discarded_by, bool(edited.edited_as)) == (first.id, "petra", True)
     # read again by what is new only
     assert [one.photo_id async for one in letters.find(DeadFilter(photo="p-1"), archived=True)] == ["p-1"]
+
+
+async def test_the_archive_says_when_and_by_whom_and_how_long_it_can_be_restored(
+    enter: Callable[..., Any], client: Any
+) -> None:
+    dead_ids = die(client, 2)
+    admin = await enter("admin")
+    await done(admin, await admin.order("discard", f"session={SESSION}"))
+    who = client.xrange(KEYS.archive(AGENT))[0][1][b"discarded_by"].decode()
+    page = await admin.get("/archive")
+    assert re.search(
+        rf"discarded \d+ s ago by {who}; can be restored for another (90 d|89 d 23 h)", page.text
+    )
+    assert len(dead_ids) == 2
+
+
+async def test_one_group_of_letters_has_its_buttons_once(enter: Callable[..., Any], client: Any) -> None:
+    die(client, 3)
+    admin = await enter("admin")
+    page = await admin.get("/dead")
+    assert "Replay all 3" in page.text
+    assert "Discard all 3" in page.text
+    assert "Show all 3" in page.text
+    assert "these 3" not in page.text
+    dies(client, AGENT, STREAM, message="another cause", photo="p-9", session=SESSION)
+    page = await admin.get("/dead")
+    assert "Replay all 4" in page.text
+    assert "Replay these 3" in page.text
+    await done(admin, await admin.order("discard", f"session={SESSION}&photo=p-9"))
+    page = await admin.get("/archive")
+    assert "Restore 1" in page.text
+    assert page.html.count("/ask/restore") == 1
