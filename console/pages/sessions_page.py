@@ -20,10 +20,11 @@ from shared.photo_store import SCHEME, BlobMissingError
 from shared.reports.session_report import report_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Container, Sequence
 
     from console.pages.desk import Desk
     from console.sessions import SessionView
+    from shared.delivery.photo_record import PhotoRecord
 
 _PAGE: Final = 50
 _PHOTOS: Final = 500
@@ -87,11 +88,10 @@ class SessionsPage:
         redis, lanes = self._desk.redis, self._desk.settings.lanes
         records = await photos.of_session(redis, session_id, lanes=lanes, most=max(most, _READ))
         total = await photos.count_of_session(redis, session_id, lanes=lanes)
-        order = {"dead": 0, "postponed": 1}
-        records.sort(key=lambda one: (one.status == "validated", order.get(one.status, 2)))
         await self._desk.live.now()
         report = self._desk.live.reports.of(session_id)
         people = {photo.photo_id for photo in report.needs_person} if report else set()
+        records.sort(key=lambda one: (_urgency(one, people), one.file_name or one.photo_id))
         only = request.query.get("only") == "people" and bool(people)
         if only:
             records = [one for one in records if one.photo_id in people]
@@ -212,6 +212,13 @@ def _id(request: web.Request) -> SessionId:
         return identities.session_id(request.match_info["id"])
     except InvalidIdError:
         raise RefusedError("error.no_session", 404) from None
+
+
+def _urgency(record: PhotoRecord, people: Container[str | None]) -> int:
+    """Return where a photo stands among its session's: those first that somebody has to look at."""
+    if record.status == "validated":
+        return 3 if record.photo_id in people else 4
+    return {"dead": 0, "postponed": 1}.get(record.status, 2)
 
 
 def _number(request: web.Request, name: str, otherwise: int) -> int:

@@ -221,3 +221,17 @@ async def test_one_group_of_letters_has_its_buttons_once(enter: Callable[..., An
     page = await admin.get("/archive")
     assert "Restore 1" in page.text
     assert page.html.count("/ask/restore") == 1
+
+
+async def test_the_activities_name_the_photo_or_the_session(enter: Callable[..., Any], client: Any) -> None:
+    dead_ids = die(client, 3)
+    operator = await enter("operator")
+    await done(operator, await operator.order("replay", f"agent={AGENT}&id={dead_ids[1]}"))
+    await done(operator, await operator.order("replay", f"agent={AGENT}"))
+    page = await operator.get("/activity")
+    assert f"1 dead letter: b_001.jpg {SESSION}" in page.text
+    assert f"2 dead letters {SESSION}" in page.text
+    dies(client, AGENT, STREAM, session="one")
+    dies(client, AGENT, STREAM, session="another")
+    await done(operator, await operator.order("replay", f"agent={AGENT}"))
+    assert "2 dead letters File in SharePoint" in (await operator.get("/activity")).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -96,3 +97,23 @@ async def test_a_photo_says_how_many_columns_are_still_open_as_the_report_does(
     page = await (await enter("viewer")).get("/photos/p-1")
     assert "1 needs a person 2 still open" in page.text
     assert "Holzart, Bauteil «Prüfen» means that the analysis saw nothing certain" in page.text
+
+
+async def test_photos_stand_in_the_order_of_their_names_those_first_that_somebody_must_see(
+    enter: Callable[..., Any], redis: Redis, client: Any
+) -> None:
+    await session(redis, client, photos=5, dead=1)
+    for number, name in enumerate(("c.jpg", "e.jpg", "a.jpg", "d.jpg", "b.jpg")):
+        for agent in topology.AGENTS:
+            went(client, agent, "dead" if name == "d.jpg" else "done", photo=f"p-{number}", session=SESSION)
+        client.hset(KEYS.photo(f"p-{number}"), "file_name", name)
+    page = await (await enter("viewer")).get(f"/sessions/{SESSION}")
+    assert re.findall(r"<bdi>(.)\.jpg</bdi>", page.html) == ["d", "a", "b", "c", "e"]
+
+
+async def test_found_photos_have_the_same_badge_as_elsewhere(enter: Callable[..., Any], client: Any) -> None:
+    for agent in topology.AGENTS:
+        for photo in ("p-1", "p-2"):
+            went(client, agent, photo=photo, session=SESSION)
+    page = await (await enter("viewer")).get("/search?q=a.jp")
+    assert page.html.count('<span class="tag t-validated">validated</span>') == 2

@@ -90,6 +90,18 @@ async def test_a_failing_agent_is_failing_here_too(enter: Callable[..., Any], cl
     assert 'w-failing">failing<' in page.html
 
 
+async def test_dead_letters_of_an_agent_that_works_again_are_left_to_a_person(
+    enter: Callable[..., Any], client: PlainRedis
+) -> None:
+    for agent in topology.AGENTS:
+        beats(client, agent)
+    dies(client, "photo_fetcher", "schema.extracted")
+    page = await (await enter("viewer")).get("/")
+    assert 'w-ok">ok<' in page.html
+    assert "The agent works. 1 dead letter is left from before: replay or discard it." in page.text
+    assert page.text.count("The agent works.") == 1
+
+
 async def test_a_paused_agent_says_since_when_in_which_zone(
     enter: Callable[..., Any], client: PlainRedis
 ) -> None:
