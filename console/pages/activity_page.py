@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Final, get_args
 
 import msgspec
@@ -115,8 +116,13 @@ class ActivityPage:
         if operation.kind != "replay" or not progress.handled:
             return []
         refused = {one.partition(":")[0] for one in progress.refusals}
+        kept = 3600 * self._desk.settings.photo_record_hours
         return await affected.fates(
-            self._desk.redis, operation.affected, handled=progress.handled, refused=refused
+            self._desk.redis,
+            operation.affected,
+            handled=progress.handled,
+            refused=refused,
+            fresh=time.time() - operation.started_at < kept,
         )
 
     async def _session(self, operation: Operation, progress: Progress) -> SessionView | None:

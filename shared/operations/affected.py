@@ -66,12 +66,13 @@ def affected(letter: DeadLetter) -> Affected:
 
 
 async def fates(
-    redis: Redis, named: Sequence[Affected], *, handled: int, refused: Collection[str]
+    redis: Redis, named: Sequence[Affected], *, handled: int, refused: Collection[str], fresh: bool
 ) -> list[Fate]:
     """Return where the photos of a replay are: one round trip for each lane.
 
     `handled`: how many of them the operation has dealt with, in their order; `refused`: ids of those that
-    it could not replay. Raises what redis-py raises.
+    it could not replay; `fresh`: no record that was written since can be gone yet. Raises what redis-py
+    raises.
     """
     records = await photos.of_ids(redis, [(one.lane, one.photo_id) for one in named if one.photo_id])
     return [
@@ -79,21 +80,22 @@ async def fates(
             affected=one,
             status="dead"
             if place >= handled or one.id in refused
-            else _status(one, records.get(one.photo_id)),
+            else _status(one, records.get(one.photo_id), fresh=fresh),
         )
         for place, one in enumerate(named)
     ]
 
 
-def _status(one: Affected, record: PhotoRecord | None) -> str:
+def _status(one: Affected, record: PhotoRecord | None, *, fresh: bool) -> str:
     """Return where a photo is whose dead letter went back to its agent.
 
     Its record keeps the failure until the agent has tried again: an attempt that began before the failure
     was written is the old one.
     """
-    if record is None or one.agent not in topology.AGENTS:
+    if one.agent not in topology.AGENTS or not one.photo_id or (record is None and not fresh):
         return "unknown"
-    part = next((part for part in record.parts if part.agent == one.agent), None)
-    if part is None or (part.outcome == "dead" and part.started <= one.failed_at):
+    parts = record.parts if record else []
+    part = next((part for part in parts if part.agent == one.agent), None)
+    if record is None or part is None or (part.outcome == "dead" and part.started <= one.failed_at):
         return f"on its way to {one.agent}"
     return record.status

@@ -7,6 +7,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from events.identities import SessionId
@@ -235,3 +236,17 @@ async def test_the_activities_name_the_photo_or_the_session(enter: Callable[...,
     dies(client, AGENT, STREAM, session="another")
     await done(operator, await operator.order("replay", f"agent={AGENT}"))
     assert "2 dead letters File in SharePoint" in (await operator.get("/activity")).text
+
+
+async def test_a_replayed_photo_without_a_record_is_on_its_way_while_one_would_be_kept(
+    enter: Callable[..., Any], client: Any
+) -> None:
+    die(client, 2)
+    client.delete(KEYS.photo("p-0"))
+    operator = await enter("operator")
+    path = await operator.order("replay", f"session={SESSION}")
+    assert "on their way 2" in (await done(operator, path)).text
+    name = f"erni:operation:{path.rpartition('/')[2]}"
+    order = msgspec.json.decode(client.hget(name, "order"))
+    client.hset(name, "order", msgspec.json.encode(order | {"started_at": time.time() - 30 * 24 * 3600}))
+    assert "on their way 1 not known any more 1" in (await operator.get(path)).text
