@@ -10,6 +10,8 @@ from shared.operations import sign_in
 from shared.operations.activity import Person
 from shared.operations.bulk import Bulk
 from shared.operations.dead_letters import DeadFilter
+from shared.sessions.store import SessionStore
+from tests.console.pages import scene
 from tests.console.pipeline import KEYS, TRACEPARENT, dies, went
 from tests.shared.delivery.harness import until
 from tests.shared.reports.browser import chromium
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from shared.operations.access_keys import Role
+    from shared.settings import Settings
     from tests.shared.reports.browser import Tab
 
 pytestmark = pytest.mark.needs("chromium")
@@ -199,3 +202,17 @@ async def test_a_paused_page_stays_as_it_is_and_a_phone_scrolls_one_way(screen: 
             "(it) => !(it.labels?.length || it.textContent.trim() || it.getAttribute('aria-label'))).length"
         )
         assert unnamed == 0, path
+
+
+async def test_a_report_leads_back_into_the_console_without_signing_in_again(
+    screen: Screen, redis: Redis, settings: Settings
+) -> None:
+    await scene.report(settings.photo_store_url)
+    store = SessionStore(redis)
+    await store.set(scene.OTHER, library="Referenzfotos", site="/sites/Bau", expected=30)
+    await store.aclose()
+    await screen.sign_in("viewer")
+    await screen.open(f"/sessions/{scene.OTHER}/report")
+    await screen.click(f"Back to the session {scene.OTHER} in the console")
+    await screen.see("Photos in all")
+    await screen.see("petra-viewer")
