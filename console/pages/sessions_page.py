@@ -16,6 +16,7 @@ from events.identities import InvalidIdError, SessionId
 from events.publisher import InvalidEventError, Publisher, PublishRefusedError
 from events.types import MAX_EXPECTED
 from shared.operations import activity, forgetting, photos
+from shared.operations.discarded import Discarded
 from shared.photo_store import SCHEME, BlobMissingError
 from shared.reports.session_report import report_key
 
@@ -30,8 +31,6 @@ _PAGE: Final = 50
 _PHOTOS: Final = 500
 _READ: Final = 5000
 """Records that are read to show those first that need somebody."""
-_DISCARDED: Final = 1000
-"""Discarded letters of a session that are counted at most."""
 _MOST: Final = 100_000
 _REPORT_POLICY: Final = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
@@ -51,6 +50,7 @@ class SessionsPage:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._discards = Discarded(desk.redis, desk.bulk.letters, lanes=desk.settings.lanes)
 
     @property
     def routes(self) -> list[Route]:
@@ -114,7 +114,7 @@ class SessionsPage:
         """Return how many of the session's dead photos were discarded: nobody is asked to replay them."""
         if not view.dead:
             return 0
-        return min(await self._desk.bulk.letters.discarded(view.session_id, most=_DISCARDED), view.dead)
+        return min(await self._discards.of(view.session_id), view.dead)
 
     async def _view(self, session_id: SessionId) -> SessionView:
         view = await sessions.read(self._desk.redis, session_id, self._desk.settings)

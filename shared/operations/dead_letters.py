@@ -281,16 +281,6 @@ class DeadLetters:
         found = await self._index.archived_as(dead_id, agent) if self._index is not None else ""
         return found if found and await self._raw(found, agent, archived=True) else ""
 
-    async def discarded(self, session_id: str, *, most: int) -> int:
-        """Count the photos' letters of a session that are in the archive, up to `most`.
-
-        Those that were edited and replayed do not count: their photos went on.
-        """
-        count, wanted = 0, DeadFilter(session=session_id, limit=most)
-        async for letter in self.find(wanted, archived=True):
-            count += not letter.edited_as and letter.stream != topology.COMPLETED
-        return count
-
     async def original(self, letter: DeadLetter, *, archived: bool = False) -> list[bytes]:
         """Return the fields of the entry as they came: name, value, … Empty if the dead letter is gone."""
         found = await self._raw(letter.id, letter.agent, archived=archived)

@@ -17,6 +17,7 @@ from shared.operations import acts
 from shared.operations.activity import Person
 from shared.operations.bulk import Bulk
 from shared.operations.dead_letters import DeadFilter, DeadLetters
+from shared.operations.discarded import Discarded
 from shared.operations.letter_index import LetterIndex
 from shared.sessions.store import SessionStore
 from tests.console.pipeline import KEYS, TRACEPARENT, dies, pairs
@@ -185,10 +186,20 @@ async def test_what_was_edited_and_replayed_does_not_count_as_discarded(redis: R
     [first, second] = [letter async for letter in letters.find(DeadFilter())]
     await letters.replay(first, edited=[b"id", b"e2", b"data", b"{}"], who="petra")
     await letters.discard(second, who="petra")
-    assert await letters.discarded(SESSION, most=10) == 1
+    discards = Discarded(redis, letters, lanes=1)
+    assert await discards.of(SESSION) == 1
     [edited, _] = [letter async for letter in letters.find(DeadFilter(session=SESSION), archived=True)]
     assert (edited.dead_id, edited.discarded_by, bool(edited.edited_as)) == (first.id, "petra", True)
-    # read again by what is new only
+    # read once, and again when one came or went
+    reads = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    assert await discards.of(SESSION) == 1
+    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == reads
+    dies(client, AGENT, STREAM, photo="p-7", session=SESSION)
+    [third] = [letter async for letter in letters.find(DeadFilter())]
+    await letters.discard(third, who="petra")
+    assert await discards.of(SESSION) == 2
+    await letters.restore(await letters.get(await letters.archived_as(third.id, AGENT), archived=True))
+    assert await discards.of(SESSION) == 1
     assert [one.photo_id async for one in letters.find(DeadFilter(photo="p-1"), archived=True)] == ["p-1"]
 
 
