@@ -198,7 +198,9 @@ async def test_what_was_edited_and_replayed_does_not_count_as_discarded(redis: R
     [third] = [letter async for letter in letters.find(DeadFilter())]
     await letters.discard(third, who="petra")
     assert await discards.of(SESSION) == 2
-    await letters.restore(await letters.get(await letters.archived_as(third.id, AGENT), archived=True))
+    moved = await letters.get(await letters.archived_as(third.id, AGENT), archived=True)
+    assert moved is not None
+    await letters.restore(moved)
     assert await discards.of(SESSION) == 1
     assert [one.photo_id async for one in letters.find(DeadFilter(photo="p-1"), archived=True)] == ["p-1"]
 
