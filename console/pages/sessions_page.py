@@ -128,7 +128,7 @@ class SessionsPage:
             html = await self._desk.store.get(SCHEME + report_key(session_id))
         except BlobMissingError:
             raise RefusedError("error.no_report", 404) from None
-        # the file in the store knows no console: it is also sent by mail
+        # the file in the store knows no console: people also send it by mail
         back = Markup('<p class="wrap back" lang="{}"><a href="{}">{}</a></p>').format(
             texts.language, rendering.address("sessions", session_id), texts("sessions.back", name=session_id)
         )
