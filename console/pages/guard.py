@@ -17,7 +17,7 @@ from console.gateway import bodies
 from console.gateway.problems import Problem
 from console.pages import rendering
 from console.pages.desk import RANKS, VISIT, Visit
-from console.pages.texts import Quoted, Texts, chosen
+from console.pages.texts import Quoted, Texts, chosen, is_language
 from events.connection import RedisError
 from shared.operations import sign_in
 from shared.operations.access_keys import Role
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from shared.operations.sign_in import SignedIn
 
 COOKIE: Final = "erni_console"
+LANGUAGE_COOKIE: Final = "erni_language"
+"""Holds the language that a person chose; without it the browser's own counts."""
 FORM_BYTES: Final = 2_000_000
 """The largest form is an event to edit."""
 _REMEMBERED_SECONDS: Final = 2.0
@@ -203,7 +205,8 @@ def back_to(target: str, otherwise: str = "/") -> str:
 
 
 def _texts(request: web.Request) -> Texts:
-    return Texts(chosen(request.headers.get("Accept-Language", "")))
+    wanted = request.cookies.get(LANGUAGE_COOKIE, "")
+    return Texts(wanted if is_language(wanted) else chosen(request.headers.get("Accept-Language", "")))
 
 
 def _to_login(request: web.Request) -> web.Response:

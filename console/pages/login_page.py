@@ -1,14 +1,15 @@
-"""The page to sign in: with a key, or with a link that works once."""
+"""The page to sign in: with a key, or with a link that works once; and the language of the pages."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from console.pages import rendering
 from console.pages.desk import RANKS
-from console.pages.guard import COOKIE, Route, back_to, form
+from console.pages.guard import COOKIE, LANGUAGE_COOKIE, RefusedError, Route, back_to, form
+from console.pages.texts import is_language
 from shared.operations import access_keys, activity, sign_in
 from shared.operations.activity import Person
 
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from console.pages.desk import Desk
 
 
+_LANGUAGE_SECONDS: Final = 365 * 24 * 3600
+"""How long a browser remembers the chosen language."""
+
+
 class LoginPage:
-    """Signs in and out."""
+    """Signs in and out, and changes the language, which needs no key."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -33,6 +38,7 @@ class LoginPage:
             Route("GET", "/login", None, self._show),
             Route("POST", "/login", None, self._enter),
             Route("POST", "/logout", None, self._leave),
+            Route("POST", "/language", None, self._speak),
         ]
 
     async def _show(self, request: web.Request) -> web.Response:
@@ -80,4 +86,21 @@ class LoginPage:
             self.forget(token)
         answer = web.Response(status=303, headers={"Location": "/login"})
         answer.del_cookie(COOKIE, path="/")
+        return answer
+
+    async def _speak(self, request: web.Request) -> web.Response:
+        given = await form(request)
+        language = given.get("language", "")
+        if not is_language(language):
+            raise RefusedError("error.address")
+        answer = web.Response(status=303, headers={"Location": back_to(given.get("back", ""))})
+        answer.set_cookie(
+            LANGUAGE_COOKIE,
+            language,
+            max_age=_LANGUAGE_SECONDS,
+            httponly=True,
+            samesite="Lax",
+            secure=request.headers.get("Origin", "").startswith("https:"),
+            path="/",
+        )
         return answer

@@ -7,7 +7,7 @@ import time
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 from aiohttp import web
@@ -17,6 +17,7 @@ from markupsafe import Markup
 from console.pages import formats
 from console.pages.desk import VISIT
 from console.pages.saying import Spoken
+from console.pages.texts import LANGUAGES
 from events import topology
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ async def page(
             environment=desk.settings.environment,
             path=request.path,
             here=request.path_qs,
+            shown_at=_shown_at(request),
+            languages=LANGUAGES,
             running=running,
             versions=msgspec.json.encode(versions).decode(),
             agents=topology.CONSUMERS,
@@ -91,6 +94,14 @@ async def page(
         content_type="text/html",
         headers={"Cache-Control": "no-store", "Vary": "Accept-Language, Cookie"},
     )
+
+
+def _shown_at(request: web.Request) -> str:
+    """Return where a person can see this page again: the answer to a form has no address of its own."""
+    if request.method in ("GET", "HEAD"):
+        return request.path_qs
+    form = urlsplit(request.headers.get("Referer", ""))
+    return urlunsplit(("", "", form.path, form.query, ""))
 
 
 def spoken(desk: Desk, request: web.Request) -> Spoken:

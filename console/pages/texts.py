@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeGuard
 
 import msgspec
 
@@ -58,6 +58,11 @@ def has(key: str) -> bool:
 def catalogue() -> Mapping[str, Mapping[str, str]]:
     """Return all sentences: key → language → text."""
     return msgspec.json.decode(_FILE.read_bytes(), type=dict[str, dict[str, str]])
+
+
+def is_language(text: str) -> TypeGuard[Language]:
+    """Return whether a text names one of our languages."""
+    return text in LANGUAGES
 
 
 def chosen(accept_language: str) -> Language:

@@ -130,7 +130,7 @@ async def test_photos_that_are_missing_are_found_and_brought(
         assert await _handed_to_the_uploader(redis) - before == PHOTOS, "each once"
         await screen.open("/sessions/console")
         await screen.see("complete", 90)
-        await screen.click("Open report")
+        await screen.click("Open report (in German)")
         await screen.see("Bericht zur Sitzung", 60)
         # while the gateway was away, the page that stood there could not reach it
         assert not [one for one in tab.complaints if "net::ERR_" not in one]

@@ -136,3 +136,45 @@ def test_a_sentence_of_the_other_language_is_found() -> None:
     assert foreign('<p title="It is not there">ja</p>', "de")
     assert foreign("<p>Es scheitert: the host is away</p>", "de")
     assert not foreign('<p>Es scheitert: <q lang="en">the host is away</q></p>', "de")
+
+
+async def test_a_chosen_language_goes_before_the_browsers_and_outlives_signing_out(
+    enter: Callable[..., Any],
+) -> None:
+    stranger = await enter(None, "en")
+    asked = await stranger.get("/login?next=/sessions")
+    assert asked.hidden("back") == "/login?next=/sessions"
+    answer = await stranger.post("/language", {"language": "de", "back": asked.hidden("back")})
+    assert (answer.status, answer.headers["Location"]) == (303, "/login?next=/sessions")
+    assert "HttpOnly" in answer.headers["Set-Cookie"]
+    assert "SameSite=Lax" in answer.headers["Set-Cookie"]
+    assert 'lang="de-CH"' in (await stranger.get("/login")).html
+    person = await enter("viewer", "de-CH")
+    assert (await person.get("/sessions")).hidden("back") == "/sessions"
+    await person.post("/language", {"language": "en", "back": "/sessions"})
+    for path in ("/sessions", "/nowhere", "/login"):
+        assert '<html lang="en"' in (await person.get(path, Accept="text/html")).html
+    await person.post("/logout")
+    assert '<html lang="en"' in (await person.get("/login")).html
+
+
+async def test_a_language_that_there_is_not_or_a_form_of_another_site_changes_nothing(
+    enter: Callable[..., Any],
+) -> None:
+    person = await enter(None, "en")
+    refused = (
+        await person.post("/language", {"language": "fr", "back": "/"}),
+        await person.post("/language", {"language": "de"}, Origin="https://elsewhere.example"),
+    )
+    assert [(one.status, "Set-Cookie" in one.headers) for one in refused] == [(400, False), (403, False)]
+    away = await person.post("/language", {"language": "de", "back": "//elsewhere.example/"})
+    assert away.headers["Location"] == "/"
+
+
+async def test_the_language_of_the_answer_to_a_form_leads_back_to_the_page_with_the_form(
+    enter: Callable[..., Any],
+) -> None:
+    admin = await enter("admin")
+    form = f"{admin.origin}/keys?x=1"
+    refused = await admin.post("/keys", {"name": "-", "role": "viewer"}, Referer=form)
+    assert refused.hidden("back") == "/keys?x=1"
