@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _LONGEST = 365_000 * 86_400.0
@@ -30,8 +30,11 @@ def span(text: str) -> float:
     return length
 
 
-def moment(text: str, now: float) -> float:
-    """A point in time as Unix seconds: a duration means so long before `now`. Raises ValueError."""
+def moment(text: str, now: float, zone: tzinfo = UTC) -> float:
+    """A point in time as Unix seconds: a duration means so long before `now`. Raises ValueError.
+
+    `zone`: of a time that names none.
+    """
     if _DURATION.fullmatch(text.strip()):
         return now - seconds(text)
     try:
@@ -41,7 +44,7 @@ def moment(text: str, now: float) -> float:
             f"{text[:40]!r} is neither a duration (30s, 10m, 2h, 1d) nor a time (2026-05-12T10:30, UTC"
             " unless it says otherwise)"
         ) from None
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    return (when if when.tzinfo else when.replace(tzinfo=zone)).timestamp()
 
 
 def per_second(text: str) -> float:

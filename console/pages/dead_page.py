@@ -10,7 +10,7 @@ from aiohttp import web
 
 from console.pages import exports, rendering
 from console.pages.desk import VISIT
-from console.pages.filters import described, filter_in, query_of
+from console.pages.filters import WrongAgeError, described, filter_in, query_of
 from console.pages.guard import RefusedError, Route, form
 from events import keys, topology
 from shared.delivery.dead_letter import REASONS, DeadLetter
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from console.pages.desk import Desk
     from console.pages.texts import Texts
+    from shared.operations.dead_letters import DeadFilter
 
 _PAGE: Final = 100
 _SHOWN: Final = 20_000
@@ -56,19 +57,29 @@ class DeadPage:
             Route("POST", "/dead/{agent}/{id}/edit", "operator", self._edit),
         ]
 
+    def _filter(self, request: web.Request) -> DeadFilter:
+        return filter_in(request.query, self._desk.zone)
+
     async def _groups(self, request: web.Request) -> web.Response:
-        archived, wanted = _archived(request), filter_in(request.query)
-        groups = await self._letters.groups(wanted, archived=archived)
-        groups = [group for group in groups if group.newest]
+        archived, wrong = _archived(request), ""
+        try:
+            wanted = self._filter(request)
+        except WrongAgeError as error:
+            wanted, wrong = error.rest, rendering.spoken(self._desk, request)(error.key, **error.values)
+        groups = [] if wrong else await self._letters.groups(wanted, archived=archived)
+        groups, query = [group for group in groups if group.newest], query_of(wanted)
         return await rendering.page(
             self._desk,
             request,
             "groups",
+            status=400 if wrong else 200,
             archived=archived,
+            wrong=wrong,
+            newer_than=request.query.get("newer_than", "").strip() if wrong else query.get("newer_than", ""),
             groups=groups,
             total=sum(group.count for group in groups),
             wanted=wanted,
-            query=query_of(wanted),
+            query=query,
             conditions=described(request[VISIT].texts, wanted),
             reasons=REASONS,
             days=self._desk.settings.archive_days,
@@ -79,7 +90,7 @@ class DeadPage:
         )
 
     async def _list(self, request: web.Request) -> web.Response:
-        archived, wanted = _archived(request), filter_in(request.query)
+        archived, wanted = _archived(request), self._filter(request)
         after, letters = _bounds(request.query.get("after", "")), list[DeadLetter]()
         async for letter in self._letters.find(wanted, archived=archived, after=after):
             letters.append(letter)
@@ -171,7 +182,7 @@ class DeadPage:
         return web.Response(status=303, headers={"Location": where})
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
-        archived, wanted = _archived(request), filter_in(request.query)
+        archived, wanted = _archived(request), self._filter(request)
 
         async def rows() -> AsyncIterator[Sequence[object]]:
             async for letter in self._letters.find(wanted, archived=archived):

@@ -8,12 +8,15 @@ import msgspec
 from aiohttp import web
 
 from console.explain import open_store
+from console.pages import formats
 from console.pages.texts import Texts
 from shared.operations.access_keys import Role
 from shared.operations.activity import Person
 from shared.operations.bulk import Bulk, Kind
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
     from redis.asyncio import Redis
 
     from console.pages.live import Live
@@ -70,6 +73,11 @@ class Desk:
         if self._store is None:
             self._store = open_store(self.settings)
         return self._store
+
+    @property
+    def zone(self) -> tzinfo:
+        """Return the time zone of the site."""
+        return formats.zone(self.settings.sharepoint_time_zone)
 
     def trace_link(self, trace_id: str) -> str:
         """Return where people look at a trace; '' if there is none."""

@@ -16,31 +16,44 @@ from shared.operations.dead_letters import DeadFilter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import tzinfo
 
     from console.pages.texts import Texts
 
 _TEXTS: Final = ("id", "reason", "error_type", "fingerprint", "session", "photo", "trace")
 
 
-def filter_in(query: Mapping[str, str]) -> DeadFilter:
-    """Return the filter of an address. Raises RefusedError for a value that means nothing."""
+class WrongAgeError(RefusedError):
+    """Raised for an age that is neither a duration nor a time; the rest of the filter is fine."""
+
+    def __init__(self, text: str, rest: DeadFilter) -> None:
+        """`rest`: the filter without its ages."""
+        super().__init__("filter.wrong_age", given=text[:40])
+        self.rest = rest
+
+
+def filter_in(query: Mapping[str, str], zone: tzinfo) -> DeadFilter:
+    """Return the filter of an address. Raises RefusedError for a value that means nothing.
+
+    `zone`: of the site, in which people read the times of the pages and write those that name no zone.
+    """
     agent = query.get("agent") or None
     if agent is not None and agent not in topology.CONSUMERS:
         raise RefusedError("error.address")
-    try:
-        older, newer = _age(query.get("older_than", "")), _age(query.get("newer_than", ""))
-    except ValueError as error:
-        raise RefusedError("error.plain", why=str(error)) from None
     texts: dict[str, str | None] = {name: query.get(name, "").strip() or None for name in _TEXTS}
     exports.entry_id(texts["id"] or "")
     plain = msgspec.convert({"agent": agent, **texts}, DeadFilter)
+    older, newer = (_age(query.get(name, ""), zone, plain) for name in ("older_than", "newer_than"))
     return msgspec.structs.replace(plain, older_than=older, newer_than=newer)
 
 
-def _age(text: str) -> float | None:
-    """Return seconds before now: of a duration, or of a moment."""
+def _age(text: str, zone: tzinfo, rest: DeadFilter) -> float | None:
+    """Return seconds before now: of a duration, or of a moment. Raises WrongAgeError."""
     now = time.time()
-    return now - durations.moment(text, now) if text.strip() else None
+    try:
+        return now - durations.moment(text, now, zone) if text.strip() else None
+    except (ValueError, OverflowError):
+        raise WrongAgeError(text, rest) from None
 
 
 def query_of(wanted: DeadFilter) -> dict[str, object]:

@@ -54,7 +54,7 @@ class OperationsPage:
 
     async def _ask(self, request: web.Request) -> web.Response:
         kind = _kind(request, request.match_info["kind"])
-        wanted = filter_in(request.query)
+        wanted = filter_in(request.query, self._desk.zone)
         selection = await self._desk.bulk.select(wanted, kind)
         back = back_to(request.query.get("back", ""), "/archive" if kind in OF_ARCHIVE else "/dead")
         return await rendering.page(

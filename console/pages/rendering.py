@@ -50,7 +50,7 @@ async def page(
 ) -> web.Response:
     """Render the template of that name as a response."""
     visit = request[VISIT]
-    texts, zone = visit.texts, formats.zone(desk.settings.sharepoint_time_zone)
+    texts, zone = visit.texts, desk.zone
     says = Spoken(texts, zone)
     running: tuple[object, ...] = ()
     versions: Mapping[str, str] = {}
@@ -106,7 +106,7 @@ def _shown_at(request: web.Request) -> str:
 
 def spoken(desk: Desk, request: web.Request) -> Spoken:
     """Return what says the sentences that pages and commands share, for a visit."""
-    return Spoken(request[VISIT].texts, formats.zone(desk.settings.sharepoint_time_zone))
+    return Spoken(request[VISIT].texts, desk.zone)
 
 
 def _moment(unix: float, texts: Texts, zone: tzinfo) -> Markup:
