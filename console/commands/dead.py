@@ -134,12 +134,18 @@ def _filters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--reason", choices=_REASONS, metavar="REASON", help=", ".join(_REASONS))
     group.add_argument("--error-type", metavar="TYPE", type=words, help="such as HttpStatusError")
     group.add_argument("--fingerprint", metavar="HEX", type=words, help="one kind of failure")
-    group.add_argument("--session", metavar="ID", type=checked(identities.session_id), help="of one session")
-    group.add_argument("--photo", metavar="ID|FILENAME", type=words, help="of one photo")
+    group.add_argument("--session", metavar="ID", type=checked(_session), help="of one session")
+    part = "of one photo; * stands for any characters, also in --session: '*luzern*'"
+    group.add_argument("--photo", metavar="ID|FILENAME", type=words, help=part)
     when = "a duration (10m, 2h) or a time (2026-05-12T10:30, UTC)"
     group.add_argument("--older-than", metavar="WHEN", type=checked(_age), help=when)
     group.add_argument("--newer-than", metavar="WHEN", type=checked(_age), help=when)
     group.add_argument("--limit", metavar="N", type=whole(1), help="at most this number, the oldest first")
+
+
+def _session(text: str) -> str:
+    """A session id, or a part of one with a `*`."""
+    return words(text) if "*" in text else identities.session_id(text)
 
 
 def _age(text: str) -> float:

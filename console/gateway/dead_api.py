@@ -14,6 +14,7 @@ from console.gateway.problems import Problem
 from events import identities, topology
 from events.codec import reason
 from shared.delivery.dead_letter import REASONS
+from shared.operations import letter_names
 from shared.operations.activity import Person
 from shared.operations.bulk import Bulk, Kind, State, UnknownOperationError
 from shared.operations.dead_letters import DeadFilter
@@ -37,7 +38,7 @@ _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e10)]
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which dead letters to replay: all given conditions must hold."""
+    """Which dead letters to replay: all conditions must hold; a `*` in a name stands for any characters."""
 
     agent: _Text | None = None
     id: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}$")] | None = None
@@ -46,8 +47,9 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     error_type: _Text | None = None
     fingerprint: _Text | None = None
     session: _Text | None = None
+    """A session id, or a part of one: ``*luzern*`` (upper and lower case are alike then), as in `photo`."""
     photo: _Text | None = None
-    """A photo id, or a file name."""
+    """A photo id, a file name, or the name of the file in SharePoint if the message mentions it."""
     trace: _Text | None = None
     """A trace id, 32 hex digits."""
     older_than: _Seconds | None = None
@@ -171,7 +173,7 @@ def _check(wanted: Replay) -> None:
         raise Problem(
             problems.BAD_REQUEST, f"there is no reason {wanted.reason!r}: there are {', '.join(REASONS)}"
         )
-    if wanted.session is not None:
+    if wanted.session is not None and not letter_names.is_part(wanted.session):
         try:
             identities.session_id(wanted.session)
         except ValueError as error:

@@ -83,8 +83,10 @@ class Letters(Input, frozen=True, kw_only=True):
     fingerprint: Annotated[
         str | None, Meta(description="One cause, as dead_letter_groups shows it: 12 hex digits.")
     ] = None
-    session: Annotated[str | None, Meta(description="A session id.")] = None
-    photo: Annotated[str | None, Meta(description="A photo id, or a whole file name.")] = None
+    session: Annotated[str | None, Meta(description="A session id, or a part of one: *luzern*.")] = None
+    photo: Annotated[
+        str | None, Meta(description="A photo id, a whole file name, or a part of one: *luzern*.")
+    ] = None
     older_than: Annotated[
         str | None, Meta(description="A duration (10m, 2h) or a time (2026-05-12T10:30, UTC).")
     ] = None
@@ -100,7 +102,7 @@ class Letters(Input, frozen=True, kw_only=True):
             reason=self.reason,
             error_type=self.error_type,
             fingerprint=self.fingerprint,
-            session=identities.session_id(self.session) if self.session else None,
+            session=_session(self.session),
             photo=self.photo,
             older_than=_age("older_than", self.older_than),
             newer_than=_age("newer_than", self.newer_than),
@@ -142,6 +144,13 @@ def entry_id(text: str) -> str:
     if not _ENTRY_ID.fullmatch(text):
         raise CommandError("this is no id of a dead letter: dead_letters lists them (1764012345678-0)")
     return text
+
+
+def _session(text: str | None) -> str | None:
+    """Return a session id, or a part of one with a `*`. Raises InvalidIdError."""
+    if not text:
+        return None
+    return text if "*" in text else identities.session_id(text)
 
 
 def _age(name: str, text: str | None) -> float | None:

@@ -10,11 +10,11 @@ from aiohttp import web
 
 from console.pages import exports, rendering
 from console.pages.desk import VISIT
-from console.pages.filters import WrongAgeError, described, filter_in, query_of
+from console.pages.filters import WrongAgeError, described, filter_in, query_of, resolved
 from console.pages.guard import RefusedError, Route, form
 from events import keys, topology
 from shared.delivery.dead_letter import REASONS, DeadLetter
-from shared.operations import editing
+from shared.operations import editing, letter_names
 from shared.operations.dead_letters import Bounds, archived_at, place_of
 from shared.operations.editing import InvalidEditError
 from shared.telemetry.redact import scrub
@@ -62,10 +62,14 @@ class DeadPage:
 
     async def _groups(self, request: web.Request) -> web.Response:
         archived, wrong = _archived(request), ""
+        typed = await resolved(request.query, self._letters, archived=archived)
         try:
-            wanted = self._filter(request)
+            wanted = filter_in(typed or request.query, self._desk.zone)
         except WrongAgeError as error:
             wanted, wrong = error.rest, rendering.spoken(self._desk, request)(error.key, **error.values)
+        if typed is not None and not wrong:
+            where = rendering.address("archive" if archived else "dead", **typed)
+            return web.Response(status=303, headers={"Location": where, "Cache-Control": "no-store"})
         groups = [] if wrong else await self._letters.groups(wanted, archived=archived)
         groups, query = [group for group in groups if group.newest], query_of(wanted)
         return await rendering.page(
@@ -80,6 +84,7 @@ class DeadPage:
             total=sum(group.count for group in groups),
             wanted=wanted,
             query=query,
+            within=letter_names.within,
             conditions=described(request[VISIT].texts, wanted),
             reasons=REASONS,
             days=self._desk.settings.archive_days,

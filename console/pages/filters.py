@@ -12,6 +12,7 @@ from console.pages import exports
 from console.pages.guard import RefusedError
 from console.pages.rendering import agent_name
 from events import topology
+from shared.operations import letter_names
 from shared.operations.dead_letters import DeadFilter
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from console.pages.texts import Texts
+    from shared.operations.dead_letters import DeadLetters
 
+_NAMES: Final = ("session", "photo")
+"""Conditions that people type, of which they may know only a part."""
 _TEXTS: Final = ("id", "reason", "error_type", "fingerprint", "session", "photo", "trace")
 
 
@@ -56,6 +60,24 @@ def _age(text: str, zone: tzinfo, rest: DeadFilter) -> float | None:
         raise WrongAgeError(text, rest) from None
 
 
+async def resolved(
+    query: Mapping[str, str], letters: DeadLetters, *, archived: bool
+) -> dict[str, str] | None:
+    """Return the query that means what a person typed into the form; None if the form was not sent.
+
+    A whole name means only itself, so that "tour-1" does not mean "tour-12"; anything else is a part of one.
+    """
+    if not any(f"{name}_like" in query for name in _NAMES):
+        return None
+    plain = {name: text for name, text in query.items() if not name.endswith("_like") and text.strip()}
+    for name in _NAMES:
+        if text := query.get(f"{name}_like", "").strip():
+            whole = msgspec.convert({name: text, "limit": 1}, DeadFilter)
+            is_whole = await letters.count(whole, archived=archived)
+            plain[name] = text if is_whole else letter_names.containing(text)
+    return plain
+
+
 def query_of(wanted: DeadFilter) -> dict[str, object]:
     """Return the query of an address that means a filter."""
     query: dict[str, object] = {
@@ -77,5 +99,7 @@ def described(texts: Texts, wanted: DeadFilter) -> list[tuple[str, str]]:
             shown = agent_name(texts, shown)
         elif name == "reason" and texts.has(f"reason.{shown}"):
             shown = texts(f"reason.{shown}")
+        elif name in _NAMES and (part := letter_names.within(shown)) != shown:
+            shown = texts("filter.contains", part=part)
         conditions.append((texts(f"filter.{name}"), shown))
     return conditions

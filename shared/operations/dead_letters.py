@@ -13,7 +13,7 @@ from events.connection import call
 from events.publisher import SESSION_TTL, SESSION_TTL_IN_FLIGHT
 from shared.delivery import packing
 from shared.delivery.dead_letter import DeadLetter, letter_of, read_letter
-from shared.operations import causes, scripts
+from shared.operations import causes, letter_names, scripts
 from shared.operations.letter_pages import letter_pages, sort_key
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ _AT_ONCE: Final = 128
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Selects dead letters: all given conditions must hold."""
+    """Selects dead letters: all given conditions must hold.
+
+    In `session` and `photo`, a ``*`` stands for any characters, and then upper and lower case are alike.
+    """
 
     agent: str | None = None
     id: str | None = None
@@ -40,7 +43,7 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str | None = None
     session: str | None = None
     photo: str | None = None
-    """A photo id, or a file name."""
+    """A photo id, a file name, or the name of the file in SharePoint if the message mentions it."""
     trace: str | None = None
     """A trace id, 32 hex digits."""
     older_than: float | None = None
@@ -55,6 +58,15 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
         return self == DeadFilter(agent=self.agent, fingerprint=self.fingerprint)
 
     @property
+    def by_part(self) -> bool:
+        """Return whether names have to be compared in a way that Redis does not."""
+        return (
+            letter_names.is_part(self.session)
+            or letter_names.is_part(self.photo)
+            or letter_names.is_stored(self.photo)
+        )
+
+    @property
     def empty(self) -> bool:
         """Return whether no condition is given."""
         return self == DeadFilter(limit=self.limit)
@@ -67,12 +79,17 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
             and self.reason in (None, letter.reason)
             and self.error_type in (None, letter.error_type)
             and self.fingerprint in (None, letter.fingerprint)
-            and self.session in (None, letter.session_id)
-            and self.photo in (None, letter.photo_id, letter.file_name)
+            and (self.session is None or letter_names.fits(self.session, letter.session_id))
+            and (self.photo is None or self._of_photo(letter))
             and self.trace in (None, letter.traceparent[3:35])
             and (self.older_than is None or age >= self.older_than)
             and (self.newer_than is None or age <= self.newer_than)
         )
+
+    def _of_photo(self, letter: DeadLetter) -> bool:
+        wanted = self.photo or ""
+        names = (letter.photo_id, letter.file_name, letter_names.stored_in(letter.message))
+        return any(letter_names.fits(wanted, name) for name in names)
 
 
 class Group(msgspec.Struct, kw_only=True):
@@ -199,13 +216,15 @@ class DeadLetters:
         """Group what is selected by fingerprint, the largest first. Raises KeyError for an unknown agent.
 
         Redis counts, page by page: only a few dead letters of each group are read. A filter by time or with
-        a limit is applied here, to all of them, and so is every filter of discarded ones (`archived`).
+        a limit is applied here, to all of them, and so is one by a part of a name and every filter of
+        discarded ones (`archived`).
         """
         found: dict[str, Group] = {}
         known = self._index is not None and (wanted.session, wanted.photo) != (None, None)
         if (
             archived
             or known
+            or wanted.by_part
             or wanted.id
             or (wanted.older_than, wanted.newer_than, wanted.limit) != (None, None, None)
         ):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from events import keys, topology
 from events.connection import call
-from shared.operations.letter_pages import letter_pages
+from shared.operations import letter_names
+from shared.operations.letter_pages import letter_pages, sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,11 +55,11 @@ class LetterIndex:
         place = await self._place(agent, lane, archived=archived)
         found: list[list[str]] = []
         if wanted.session is not None:
-            found.append(place.sessions.get(wanted.session, []))
+            found.append(place.of_session(wanted.session))
         if wanted.fingerprint is not None:
             found.append(place.causes.get(wanted.fingerprint, []))
         if wanted.photo is not None:
-            found.append(place.names.get(wanted.photo, "").split())
+            found.append(place.of_photo(wanted.photo))
         fewest = min(found, key=len)
         return fewest.copy()
 
@@ -112,7 +113,8 @@ class _Place:
         self.sessions: dict[str, list[str]] = {}
         self.causes: dict[str, list[str]] = {}
         self.names: dict[str, str] = {}
-        """Photo id or file name → ids with spaces between: most have one, for which a list is large."""
+        """Photo id, file name or name in SharePoint → ids with spaces between: most have one, for which a
+        list is large."""
         self.moved: dict[str, str] = {}
         """Of the archive: the id that a letter had before → its id there."""
 
@@ -122,6 +124,18 @@ class _Place:
         for known in (self.sessions, self.causes, self.names, self.moved):
             known.clear()
 
+    def of_session(self, wanted: str) -> list[str]:
+        """Return the ids of a session's letters, or of all whose sessions fit a part of a name."""
+        if not letter_names.is_part(wanted):
+            return self.sessions.get(wanted, [])
+        return _in_order(self.sessions[name] for name in letter_names.fitting(wanted, self.sessions))
+
+    def of_photo(self, wanted: str) -> list[str]:
+        """Return the ids of a photo's letters, or of all whose names fit a part of one."""
+        if not letter_names.is_part(wanted):
+            return self.names.get(wanted, "").split()
+        return _in_order(self.names[name].split() for name in letter_names.fitting(wanted, self.names))
+
     def note(self, row: Row) -> None:
         """Add a letter."""
         self.noted += 1
@@ -130,6 +144,11 @@ class _Place:
         self.causes.setdefault(row.fingerprint or "", []).append(row.id)
         if row.dead_id:
             self.moved[row.dead_id] = row.id
-        for name in {row.photo, row.file_name} - {None, ""}:
+        for name in {row.photo, row.file_name, letter_names.stored_in(row.message or "")} - {None, ""}:
             before = self.names.get(name or "")
             self.names[name or ""] = f"{before} {row.id}" if before else row.id
+
+
+def _in_order(lists: Iterable[list[str]]) -> list[str]:
+    """Return the ids of some lists, each once, oldest first."""
+    return sorted({dead_id for ids in lists for dead_id in ids}, key=sort_key)

@@ -88,6 +88,15 @@ async def test_it_is_the_operation_of_the_console_and_of_the_command_line(
     assert [(kind, selection.filter.limit) for kind, selection, _ in started] == [("replay", 2)]
 
 
+async def test_a_part_of_a_name_is_one_with_a_star_and_a_name_without_it_means_only_itself(
+    client: Client, redis: Redis, letters: PlainRedis
+) -> None:
+    client.key = await key_of(redis, "operator")
+    dies(letters, AGENT, "photo.analyzed", session="s12", photo="p-9", file_name="Luzern_1.jpg")
+    for order, count in (({"session": "s1"}, 3), ({"session": "S1*"}, 4), ({"photo": "*luzern*"}, 1)):
+        assert (await _replay(client, {**order, "dry_run": True})).document["count"] == count, order
+
+
 @pytest.mark.parametrize("role", ["viewer", "publisher"])
 async def test_only_operators_and_admins_replay(
     client: Client, redis: Redis, letters: PlainRedis, role: Role
