@@ -178,8 +178,9 @@ class Tools:
         more = ("; there are more photos" if found.more else "") + (
             "" if found.complete else "; the search ended after some seconds and may have missed some"
         )
+        names = [found.session] if found.session else found.sessions
         summary = (
-            f"{_count(found.photos, 'photo')}, {'1 session' if found.session else 'no session'} and"
+            f"{_count(found.photos, 'photo')}, {_count(names, 'session') if names else 'no session'} and"
             f" {letters_in_words(found.letters)} found{more}"
         )
         return answer(
@@ -187,6 +188,7 @@ class Tools:
             {
                 "photos": [_brief(one) for one in found.photos[: inputs.MAX_LIMIT]],
                 "session": found.session or None,
+                "sessions": names[: inputs.MAX_LIMIT],
                 "dead_letters": found.letters,
             },
         )

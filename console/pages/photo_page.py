@@ -166,13 +166,13 @@ class PhotoPage:
         text = request.query.get("q", "").strip()[:500]
         desk = self._desk
         found = await Search(desk.redis, desk.bulk.letters, lanes=desk.settings.lanes).find(text)
-        if len(found.photos) == 1 and not found.session:
+        if len(found.photos) == 1 and not found.session and not found.sessions:
             where = rendering.address("photos", found.photos[0].photo_id)
             return web.Response(status=303, headers={"Location": where})
-        if found.session and not found.photos:
-            return web.Response(
-                status=303, headers={"Location": rendering.address("sessions", found.session)}
-            )
+        one_session = len(found.sessions) == 1 and not found.letters
+        only = found.session or (found.sessions[0] if one_session else "")
+        if only and not found.photos:
+            return web.Response(status=303, headers={"Location": rendering.address("sessions", only)})
         return await rendering.page(
             self._desk,
             request,
