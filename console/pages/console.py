@@ -55,7 +55,7 @@ class Console:
         ]
         """Every request of the console, with the role that it needs."""
         self._guard = Guard(self._desk, self.routes)
-        login.forget = self._guard.forget
+        login.forget, login.greet = self._guard.forget, self._guard.greet
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes, the middleware and what runs beside them."""

@@ -89,6 +89,23 @@ class Guard:
 
         return guarded
 
+    async def greet(self, request: web.Request) -> None:
+        """Let a page that everybody may see show who is signed in, if Redis answers."""
+        request[VISIT] = Visit(texts=_texts(request))
+        try:
+            if await self._recognize(request):
+                # what the frame of a page for somebody reads
+                await self._desk.live.now()
+        except (RedisError, OSError):
+            request[VISIT] = Visit(texts=_texts(request))
+
+    async def _recognize(self, request: web.Request) -> bool:
+        person = await self._person(request)
+        if person is None:
+            return False
+        request[VISIT] = Visit(name=person.name, role=person.role, texts=_texts(request))
+        return True
+
     def forget(self, token: str) -> None:
         """Ask Redis about a cookie again at its next request."""
         self._known.pop(token, None)
@@ -100,7 +117,10 @@ class Guard:
         except web.HTTPNotFound:
             if "text/html" not in request.headers.get("Accept", "") or request.path.startswith("/v1/"):
                 raise
-            request[VISIT] = Visit(texts=_texts(request))
+            without = request.path.rstrip("/")
+            if request.method == "GET" and without != request.path and back_to(without) == without:
+                return web.Response(status=303, headers={"Location": without, "Cache-Control": "no-store"})
+            await self.greet(request)
             answer = await self._page(request, "error.no_page", 404)
             answer.headers.update({**rendering.HEADERS, "Content-Security-Policy": rendering.POLICY})
             return answer
@@ -130,11 +150,9 @@ class Guard:
             raise RefusedError("error.foreign_form", 403)
         if route.role is None:
             return True
-        person = await self._person(request)
-        if person is None:
+        if not await self._recognize(request):
             return False
-        visit = Visit(name=person.name, role=person.role, texts=_texts(request))
-        request[VISIT] = visit
+        visit = request[VISIT]
         if not visit.may(route.role):
             raise RefusedError("error.role", 403, role=visit.texts(f"role.{route.role}"))
         return True

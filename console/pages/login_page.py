@@ -14,7 +14,7 @@ from shared.operations import access_keys, activity, sign_in
 from shared.operations.activity import Person
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from console.pages.desk import Desk
 
@@ -30,6 +30,8 @@ class LoginPage:
         self._desk = desk
         self.forget: Callable[[str], None] = lambda _: None
         """Called with a token that was signed out."""
+        self.greet: Callable[[web.Request], Awaitable[None]] = _as_stranger
+        """Called before the page is shown, which says who is signed in."""
 
     @property
     def routes(self) -> list[Route]:
@@ -42,6 +44,7 @@ class LoginPage:
         ]
 
     async def _show(self, request: web.Request) -> web.Response:
+        await self.greet(request)
         return await self._form(request, request.query.get("next", ""))
 
     async def _form(
@@ -104,3 +107,7 @@ class LoginPage:
             path="/",
         )
         return answer
+
+
+async def _as_stranger(_request: web.Request) -> None:
+    pass

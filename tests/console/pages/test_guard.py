@@ -310,5 +310,45 @@ async def test_while_redis_is_away_a_page_says_so(settings: Settings, own_redis_
             seen = await person.get("/dead")
             assert seen.status == 503
             assert "does not answer" in seen.text
+            # what everybody may see needs no Redis
+            assert (await person.get("/login")).status == 200
+            assert (await person.get("/nix", Accept="text/html")).status == 404
     finally:
         await gateway.stop()
+
+
+@pytest.mark.parametrize("path", ["/nix", "/dead/xyz", "/sessions/none/x"])
+async def test_a_wrong_address_keeps_the_menu_of_who_is_signed_in(
+    enter: Callable[..., Any], path: str
+) -> None:
+    for role, shown in (("viewer", True), (None, False)):
+        person = await enter(role)
+        seen = await person.get(path, Accept="text/html")
+        assert seen.status == 404
+        assert "There is no such page." in seen.text
+        assert ('href="/activity"' in seen.html, 'action="/logout"' in seen.html) == (shown, shown)
+
+
+async def test_a_slash_too_many_leads_to_the_page_and_never_elsewhere(enter: Callable[..., Any]) -> None:
+    viewer = await enter("viewer")
+    sent = await viewer.get("/activity/", Accept="text/html")
+    assert (sent.status, sent.headers["Location"]) == (303, "/activity")
+    for path in ("//elsewhere.example/", "/\\elsewhere.example/"):
+        assert (await viewer.get(path, Accept="text/html")).headers.get("Location", "/").count(
+            "elsewhere"
+        ) == 0
+
+
+async def test_the_page_to_sign_in_says_who_is_signed_in_and_takes_another_key(
+    enter: Callable[..., Any], redis: Redis
+) -> None:
+    person = await enter("viewer")
+    seen = await person.get("/login?next=/sessions")
+    assert "You are signed in as viewer-" in seen.text
+    assert '<a href="/sessions">Go on</a>' in seen.html
+    assert 'href="/activity"' in seen.html
+    key = await access_keys.add(redis, "boss", "admin")
+    assert (await person.post("/login", {"key": key})).status == 303
+    assert (await person.get("/keys")).status == 200
+    stranger = await enter(None)
+    assert "You are signed in" not in (await stranger.get("/login")).text
