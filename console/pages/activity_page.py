@@ -12,7 +12,7 @@ from console import sessions
 from console.errors import CommandError
 from console.pages import exports, rendering
 from console.pages.desk import FOR_ADMINS, VISIT
-from console.pages.filters import described, query_of
+from console.pages.filters import described, example, query_of
 from console.pages.guard import RefusedError, Route
 from events import identities
 from events.identities import InvalidIdError
@@ -88,8 +88,10 @@ class ActivityPage:
             progress = await self._desk.bulk.progress(operation_id)
         except UnknownOperationError:
             raise RefusedError("error.no_operation", 404) from None
+        wanted, letters = operation.selection.filter, self._desk.bulk.letters
+        # what was discarded is in the archive now
+        archived = operation.kind in ("discard", "delete")
         needed: Role = "admin" if operation.kind in FOR_ADMINS else "operator"
-        wanted = operation.selection.filter
         only = operation.affected[0] if operation.selection.count == len(operation.affected) == 1 else None
         return await rendering.page(
             self._desk,
@@ -102,6 +104,7 @@ class ActivityPage:
             conditions=described(
                 request[VISIT].texts,
                 msgspec.structs.replace(wanted, session=None, id=None if only else wanted.id),
+                await example(letters, wanted, archived=archived),
             ),
             query=query_of(wanted),
             only=only,

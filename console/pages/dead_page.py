@@ -10,7 +10,15 @@ from aiohttp import web
 
 from console.pages import exports, rendering
 from console.pages.desk import VISIT
-from console.pages.filters import WrongAgeError, described, filter_in, query_of, resolved
+from console.pages.filters import (
+    WrongAgeError,
+    cause_text,
+    described,
+    example,
+    filter_in,
+    query_of,
+    resolved,
+)
 from console.pages.guard import RefusedError, Route, form
 from events import keys, topology
 from shared.delivery.dead_letter import REASONS, DeadLetter
@@ -23,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from console.pages.desk import Desk
-    from console.pages.texts import Texts
     from shared.operations.dead_letters import DeadFilter
 
 _PAGE: Final = 100
@@ -71,6 +78,7 @@ class DeadPage:
             where = rendering.address("archive" if archived else "dead", **typed)
             return web.Response(status=303, headers={"Location": where, "Cache-Control": "no-store"})
         groups = [] if wrong else await self._letters.groups(wanted, archived=archived)
+        texts = request[VISIT].texts
         groups, query = [group for group in groups if group.newest], query_of(wanted)
         return await rendering.page(
             self._desk,
@@ -85,10 +93,10 @@ class DeadPage:
             wanted=wanted,
             query=query,
             within=letter_names.within,
-            conditions=described(request[VISIT].texts, wanted),
+            conditions=described(texts, wanted, await example(self._letters, wanted, archived=archived)),
             reasons=REASONS,
             days=self._desk.settings.archive_days,
-            cause_text=lambda letter: cause_text(request[VISIT].texts, letter),
+            cause_text=lambda letter: cause_text(texts, letter),
             one_of=one_of,
             archived_at=archived_at,
             now=time.time(),
@@ -101,7 +109,7 @@ class DeadPage:
             letters.append(letter)
             if len(letters) > _PAGE:
                 break
-        more = len(letters) > _PAGE
+        more, texts = len(letters) > _PAGE, request[VISIT].texts
         letters = letters[:_PAGE]
         return await rendering.page(
             self._desk,
@@ -111,11 +119,11 @@ class DeadPage:
             letters=letters,
             total=await self._letters.count(wanted, archived=archived),
             query=query_of(wanted),
-            conditions=described(request[VISIT].texts, wanted),
+            conditions=described(texts, wanted, await example(self._letters, wanted, archived=archived)),
             following=_after(after, letters) if more else "",
             after=request.query.get("after", ""),
             days=self._desk.settings.archive_days,
-            cause_text=lambda letter: cause_text(request[VISIT].texts, letter),
+            cause_text=lambda letter: cause_text(texts, letter),
             one_of=one_of,
         )
 
@@ -194,13 +202,6 @@ class DeadPage:
                 yield [getattr(letter, name) for name in _COLUMNS]
 
         return await exports.send(request, "archive" if archived else "dead-letters", _COLUMNS, rows())
-
-
-def cause_text(texts: Texts, letter: DeadLetter) -> str:
-    """Return what happened, in words that need no knowledge of the system."""
-    if letter.cause and texts.has(f"cause.{letter.cause}"):
-        return texts(f"cause.{letter.cause}")
-    return texts(f"reason.{letter.reason}.long")
 
 
 def one_of(letter: DeadLetter) -> dict[str, object]:

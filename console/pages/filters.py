@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from console.pages.texts import Texts
+    from shared.delivery.dead_letter import DeadLetter
     from shared.operations.dead_letters import DeadLetters
 
 _NAMES: Final = ("session", "photo")
@@ -90,16 +91,41 @@ def query_of(wanted: DeadFilter) -> dict[str, object]:
     return query
 
 
-def described(texts: Texts, wanted: DeadFilter) -> list[tuple[str, str]]:
-    """Return the conditions of a filter in words: what, and which."""
+async def example(letters: DeadLetters, wanted: DeadFilter, *, archived: bool = False) -> DeadLetter | None:
+    """Return a dead letter by which a condition can be named that is an id or a fingerprint."""
+    if wanted.id is not None:
+        return await letters.get(wanted.id, agent=wanted.agent, archived=archived)
+    if wanted.fingerprint is None:
+        return None
+    alike = DeadFilter(agent=wanted.agent, fingerprint=wanted.fingerprint)
+    groups = await letters.groups(alike, archived=archived)
+    return next((letter for group in groups for letter in group.newest), None)
+
+
+def cause_text(texts: Texts, letter: DeadLetter) -> str:
+    """Return what happened, in words that need no knowledge of the system."""
+    if letter.cause and texts.has(f"cause.{letter.cause}"):
+        return texts(f"cause.{letter.cause}")
+    return texts(f"reason.{letter.reason}.long")
+
+
+def described(texts: Texts, wanted: DeadFilter, letter: DeadLetter | None = None) -> list[tuple[str, str]]:
+    """Return the conditions of a filter in words: what, and which.
+
+    `letter`: an `example`, in whose words the id of an entry and the fingerprint of a cause are said.
+    """
     conditions = []
     for name, value in query_of(wanted).items():
-        shown = str(value)
+        what, shown = texts(f"filter.{name}"), str(value)
         if name == "agent":
             shown = agent_name(texts, shown)
         elif name == "reason" and texts.has(f"reason.{shown}"):
             shown = texts(f"reason.{shown}")
         elif name in _NAMES and (part := letter_names.within(shown)) != shown:
             shown = texts("filter.contains", part=part)
-        conditions.append((texts(f"filter.{name}"), shown))
+        elif name == "fingerprint" and letter is not None:
+            shown = cause_text(texts, letter)
+        elif name == "id" and letter is not None:
+            what, shown = texts("dead.photo"), letter.file_name or letter.photo_id or letter.id
+        conditions.append((what, shown))
     return conditions

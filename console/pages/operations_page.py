@@ -9,7 +9,7 @@ from aiohttp import web
 
 from console.pages import rendering
 from console.pages.desk import FOR_ADMINS, VISIT
-from console.pages.filters import described, filter_in, query_of
+from console.pages.filters import described, example, filter_in, query_of
 from console.pages.guard import RefusedError, Route, back_to, form
 from shared.operations.bulk import OF_ARCHIVE, Kind, Selection, UnknownOperationError
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _SELECTION: Final = msgspec.json.Decoder(Selection)
 _PLACES: Final = 1000
+_NAMED: Final = 5
+"""Photos that the question names."""
 
 
 class OperationsPage:
@@ -56,7 +58,8 @@ class OperationsPage:
         kind = _kind(request, request.match_info["kind"])
         wanted = filter_in(request.query, self._desk.zone)
         selection = await self._desk.bulk.select(wanted, kind)
-        back = back_to(request.query.get("back", ""), "/archive" if kind in OF_ARCHIVE else "/dead")
+        archived = kind in OF_ARCHIVE
+        back = back_to(request.query.get("back", ""), "/archive" if archived else "/dead")
         return await rendering.page(
             self._desk,
             request,
@@ -64,11 +67,26 @@ class OperationsPage:
             kind=kind,
             selection=selection,
             packed=msgspec.json.encode(selection).decode(),
-            conditions=described(request[VISIT].texts, wanted),
-            listing=rendering.address("archive" if kind in OF_ARCHIVE else "dead", **query_of(wanted)),
+            conditions=described(
+                request[VISIT].texts,
+                wanted,
+                await example(self._desk.bulk.letters, wanted, archived=archived),
+            ),
+            names=await self._names(selection, archived=archived),
+            listing=rendering.address("archive" if archived else "dead", **query_of(wanted)),
             days=self._desk.settings.archive_days,
             back=back,
         )
+
+    async def _names(self, selection: Selection, *, archived: bool) -> list[str]:
+        """Return how people call the first photos of a selection."""
+        wanted = msgspec.structs.replace(selection.filter, limit=_NAMED)
+        return [
+            letter.file_name or letter.photo_id or letter.id
+            async for letter in self._desk.bulk.letters.find(
+                wanted, archived=archived, upto=selection.upto, now=selection.at
+            )
+        ]
 
     async def _start(self, request: web.Request) -> web.Response:
         given = await form(request)

@@ -11,9 +11,9 @@ from obstore.exceptions import BaseError as StoreError
 
 from console.errors import CommandError
 from console.pages import rendering
-from console.pages.dead_page import cause_text, one_of
+from console.pages.dead_page import one_of
 from console.pages.desk import VISIT
-from console.pages.filters import query_of
+from console.pages.filters import cause_text, query_of
 from console.pages.guard import RefusedError, Route
 from events import identities, topology
 from events.identities import InvalidIdError, PhotoId, SessionId

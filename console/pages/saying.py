@@ -27,7 +27,12 @@ class Spoken:
         self._zone = where
 
     def __call__(self, key: str, **values: object) -> Markup:
-        """Return a sentence with its values filled in; commands in it are code."""
+        """Return a sentence with its values filled in; commands in it are code.
+
+        Where a page has a link or button for what the sentence's command does, it says another one
+        (`<key>.here`).
+        """
+        key = f"{key}.here" if self._texts.has(f"{key}.here") else key
         template = _CODE.sub(r"<code>\1</code>", str(escape(self._texts.template(key))))
         shown = {
             name: self.quoted(value) if isinstance(value, Quoted) else value for name, value in values.items()

@@ -66,6 +66,7 @@ def dies(
     deliveries: int = 1,
     attempts: int = 0,
     answer: str = "",
+    cause: str = "",
 ) -> str:
     """A dead letter of an agent; gives its id. `original`: the entry as it came, else of `fields`."""
     packed: list[str] | list[bytes] = original or [
@@ -80,6 +81,7 @@ def dies(
         error_type="HttpStatusError",
         message=message,
         answer=answer,
+        cause=cause,
         attempts=[
             Attempt(
                 at=time.time() - 60 * (attempts - one),

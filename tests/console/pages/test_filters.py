@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -100,3 +101,57 @@ async def test_the_archive_is_filtered_by_a_part_of_a_name_too(
     sent = await admin.get("/archive?photo_like=luzern")
     assert sent.headers["Location"] == "/archive?photo=%2Aluzern%2A"
     assert "1 dead letter" in (await admin.get(sent.headers["Location"])).text
+
+
+@pytest.mark.parametrize(
+    ("language", "cause"), [("en", "Cause: SharePoint did not accept"), ("de", "Ursache: SharePoint hat")]
+)
+async def test_a_cause_is_named_in_words_and_not_by_its_fingerprint(
+    enter: Callable[..., Any], client: Any, language: str, cause: str
+) -> None:
+    for number in range(8):
+        dies(
+            client,
+            "sharepoint_uploader",
+            "photo.analyzed",
+            photo=f"p-{number}",
+            file_name=f"a_{number}.jpg",
+            reason="permanent",
+            cause="filing",
+        )
+    [fields] = [one for _, one in client.xrange(KEYS.dead("sharepoint_uploader"), count=1)]
+    fingerprint = fields[b"fingerprint"].decode()
+    admin = await enter("admin", language)
+    for path in ("/dead/list", "/ask/replay", "/ask/discard"):
+        seen = await admin.get(f"{path}?fingerprint={fingerprint}")
+        assert cause in seen.text, path
+        assert f">{fingerprint}<" not in seen.html
+    path = await admin.order("discard", f"fingerprint={fingerprint}")
+
+    async def archived() -> bool:
+        return bool(client.xlen(KEYS.archive("sharepoint_uploader")) == 8)
+
+    await until(archived)
+    assert cause in (await admin.get(path)).text
+
+
+async def test_a_question_names_the_photos_that_it_is_about_and_leads_back_to_where_it_was_asked(
+    enter: Callable[..., Any], client: Any
+) -> None:
+    ids = [
+        dies(client, "photo_fetcher", "schema.extracted", photo=f"p-{number}", file_name=f"a_{number}.jpg")
+        for number in range(7)
+    ]
+    admin = await enter("admin")
+    where = f"/dead/photo_fetcher/{ids[3]}"
+    letter = await admin.get(where)
+    for kind in ("replay", "discard"):
+        address = html.unescape(letter.html.partition(f'href="/ask/{kind}')[2].partition('"')[0])
+        asked = await admin.get(f"/ask/{kind}{address}")
+        assert "Photo: a_3.jpg" in asked.text
+        assert ids[3] not in asked.text
+        assert f'href="{where}">Cancel</a>' in asked.html
+    assert "It moves into the archive. There it can be restored for 90 days." in asked.text
+    asked = await admin.get("/ask/discard")
+    assert "a_0.jpg , a_1.jpg , a_2.jpg , a_3.jpg , a_4.jpg … 2 more" in asked.text
+    assert "They move into the archive." in asked.text
