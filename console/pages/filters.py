@@ -124,7 +124,8 @@ def described(texts: Texts, wanted: DeadFilter, letter: DeadLetter | None = None
         elif name in _NAMES and (part := letter_names.within(shown)) != shown:
             shown = texts("filter.contains", part=part)
         elif name == "fingerprint" and letter is not None:
-            shown = cause_text(texts, letter)
+            # what to do stands with the letters
+            shown = cause_text(texts, letter).partition(". ")[0].rstrip(".")
         elif name == "id" and letter is not None:
             what, shown = texts("dead.photo"), letter.file_name or letter.photo_id or letter.id
         conditions.append((what, shown))

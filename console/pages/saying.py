@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from console.pages.texts import Texts
 
 _CODE: Final = re.compile(r"`([^`]+)`")
+_BEGINS: Final = re.compile(r"\A(?:an?|the|this|there|somebody|no)\b")
+"""How a refusal begins that does not begin with a name."""
 
 
 class Spoken:
@@ -44,8 +46,8 @@ class Spoken:
         return formats.clock(unix, self._texts.language, self._zone)
 
     def refused(self, why: str) -> Markup:
-        """Return why an operation refused what a form asked for."""
-        return self("error.plain", why=Quoted(why))
+        """Return why an operation refused what a form asked for, as a sentence that stands alone."""
+        return self("error.plain", why=Quoted(_BEGINS.sub(lambda found: found[0].title(), why)))
 
     def quoted(self, words: str) -> Markup:
         """Return English words of a process or service; on a page in another language as a quotation."""
