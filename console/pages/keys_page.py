@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from console.pages import rendering
+from console.pages import refusals, rendering
 from console.pages.desk import VISIT
 from console.pages.guard import RefusedError, Route, form
 from shared.operations import access_keys
@@ -37,7 +37,9 @@ class KeysPage:
         ]
 
     async def _show(self, request: web.Request) -> web.Response:
-        return await self._list(request)
+        refusal = refusals.refusal_of(request)
+        shown = await self._list(request, wrong=refusal.wrong, given=refusal.given)
+        return refusals.forget(request, shown)
 
     async def _list(
         self,
@@ -52,7 +54,6 @@ class KeysPage:
             self._desk,
             request,
             "keys",
-            status=400 if wrong else 200,
             keys=await access_keys.all_keys(self._desk.redis),
             used=await access_keys.last_uses(self._desk.redis),
             roles=ROLES,
@@ -72,7 +73,7 @@ class KeysPage:
         try:
             key = await access_keys.add(self._desk.redis, name, role, source=source, by=request[VISIT].person)
         except InvalidKeyError as error:
-            return await self._list(request, wrong=str(error), given=given)
+            return refusals.lead_to("/keys", request, str(error), given)
         return await self._list(request, fresh=key, fresh_name=name)
 
     async def _confirm(self, request: web.Request) -> web.Response:
@@ -87,7 +88,7 @@ class KeysPage:
         try:
             key = await access_keys.rotate(self._desk.redis, name, grace=grace, by=request[VISIT].person)
         except InvalidKeyError as error:
-            return await self._list(request, wrong=str(error))
+            return refusals.lead_to("/keys", request, str(error))
         if key is None:
             raise RefusedError("error.no_key", 404)
         return await self._list(request, fresh=key, fresh_name=name)

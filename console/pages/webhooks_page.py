@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from console.addresses import bare, host
-from console.pages import rendering
+from console.pages import refusals, rendering
 from console.pages.desk import VISIT
 from console.pages.guard import RefusedError, Route, form
 from events import topology
@@ -58,7 +58,9 @@ class WebhooksPage:
         ]
 
     async def _show(self, request: web.Request) -> web.Response:
-        return await self._list(request)
+        refusal = refusals.refusal_of(request)
+        shown = await self._list(request, wrong=refusal.wrong, given=refusal.given)
+        return refusals.forget(request, shown)
 
     async def _list(
         self,
@@ -74,7 +76,6 @@ class WebhooksPage:
             self._desk,
             request,
             "webhooks",
-            status=400 if wrong else 200,
             hooks=await self._hooks(await self._endpoints(), notifier, request[VISIT]),
             notifier=notifier,
             agent=_NOTIFIER,
@@ -122,7 +123,7 @@ class WebhooksPage:
                 by=request[VISIT].person,
             )
         except webhooks.InvalidWebhookError as error:
-            return await self._list(request, wrong=str(error), given=given)
+            return refusals.lead_to("/webhooks", request, str(error), given)
         return await self._list(request, fresh=made)
 
     async def _one(self, request: web.Request) -> web.Response:
@@ -139,7 +140,7 @@ class WebhooksPage:
         try:
             made = await webhooks.rotate(self._desk.redis, request.match_info["id"], by=request[VISIT].person)
         except (webhooks.InvalidWebhookError, webhooks.UnreadableEndpointError) as error:
-            return await self._list(request, wrong=str(error))
+            return refusals.lead_to("/webhooks", request, str(error))
         if made is None:
             raise RefusedError("error.no_webhook", 404)
         return await self._list(request, fresh=made)

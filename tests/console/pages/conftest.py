@@ -74,6 +74,12 @@ class Person:
         ) as answer:
             return Seen(answer.status, answer.headers, await answer.read())
 
+    async def refused(self, path: str, fields: dict[str, str]) -> Seen:
+        """Send a form that is refused; returns the page that shows it again."""
+        answer = await self.post(path, fields)
+        assert answer.status == 303, answer.text
+        return await self.get(str(answer.headers["Location"]))
+
     async def order(self, kind: str, query: str = "") -> str:
         """Ask, and confirm; returns the path of the operation."""
         asked = await self.get(f"/ask/{kind}?{query}")

@@ -58,7 +58,7 @@ async def test_a_value_that_is_true_or_false_is_a_word_of_the_page(
 
 async def test_a_refusal_beside_a_form_begins_as_a_sentence(enter: Callable[..., Any]) -> None:
     admin = await enter("admin")
-    refused = await admin.post("/keys", {"name": "-", "role": "viewer"})
+    refused = await admin.refused("/keys", {"name": "-", "role": "viewer"})
     assert "The name &#39;-&#39; cannot be used" in refused.text
 
 
