@@ -88,6 +88,21 @@ async def test_a_failing_agent_is_failing_here_too(enter: Callable[..., Any], cl
     page = await (await enter("viewer")).get("/")
     assert "5 of the last 10 entries died: the host &lt;b&gt;photos&lt;/b&gt; refused us" in page.html
     assert 'w-failing">failing<' in page.html
+    # what the command would show is one click away
+    assert '<a href="/dead?agent=photo_fetcher">See them, and replay</a>' in page.html
+    assert "erni dead list" not in page.text
+
+
+async def test_a_page_names_no_command_for_what_it_can_do_itself(
+    enter: Callable[..., Any], client: PlainRedis
+) -> None:
+    beats(client, "photo_fetcher")
+    client.hset(KEYS.paused, "photo_fetcher", time.time())
+    operator, viewer = await enter("operator"), await enter("viewer")
+    assert "erni resume" not in (await operator.get("/")).text
+    assert "Add one below." in (await operator.get("/webhooks")).text
+    assert "An operator can add one." in (await viewer.get("/webhooks")).text
+    assert "erni webhook" not in (await operator.get("/webhooks")).text
 
 
 async def test_dead_letters_of_an_agent_that_works_again_are_left_to_a_person(
