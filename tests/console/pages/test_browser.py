@@ -173,7 +173,7 @@ async def test_an_event_is_edited_and_replayed(screen: Screen, client: Any) -> N
     await screen.open(f"/dead/schema_extractor/{dead_id}")
     await screen.tab.run("document.querySelector('textarea').value = '{'")
     await screen.click("Replay with these data")
-    await screen.see("this is no JSON")
+    await screen.see("This is no JSON")
     await screen.tab.run(
         "(() => { const box = document.querySelector('textarea');"
         f" box.value = {data.replace('wrong', 'right')!r} }})()"
