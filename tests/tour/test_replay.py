@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from events.connection import connect
 from events.publisher import Publisher
 from events.types import PhotoSubmitted, SchemaExtracted
 from shared.operations.dead_letters import DeadFilter, DeadLetters
@@ -22,11 +21,9 @@ async def test_a_replayed_dead_letter_is_handled(redis: Redis, redis_url: str) -
 
     repaired = False
     await Publisher(redis).publish(PhotoSubmitted(source_url="https://example.org/a.jpg"))
-    async with running(settings_for(redis_url), handle):
+    async with running(settings_for(redis_url), handle) as (process, _):
         await until(lambda: redis.xlen("erni:dead:schema_extractor"))
-        repaired = True
-        async with connect(redis_url) as operator:
-            dead = DeadLetters(operator)
-            assert [(await dead.replay(one)).outcome async for one in dead.find(DeadFilter())] == ["replayed"]
+        repaired, dead = True, DeadLetters(process.redis)
+        assert [(await dead.replay(one)).outcome async for one in dead.find(DeadFilter())] == ["replayed"]
         await until(lambda: redis.xlen("erni:schema.extracted"))
     assert await redis.xlen("erni:dead:schema_extractor") == 0
