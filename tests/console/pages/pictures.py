@@ -151,7 +151,9 @@ async def take(folder: Path, every: Path | None, only: set[str]) -> None:
                             if (every is None and key not in SHOWN) or (only and name not in only):
                                 continue
                             scene.work(client, time.monotonic() - began)
-                            await tab.open(origin + path, width=_SIZES[size][0], height=_SIZES[size][1])
+                            # the cookie belongs to the host by which somebody signed in
+                            at = origin.replace("127.0.0.1", "localhost") if name == "login" else origin
+                            await tab.open(at + path, width=_SIZES[size][0], height=_SIZES[size][1])
                             if every is not None:
                                 await _whole(tab, size, 5000)
                                 await _picture(tab, every / f"{'-'.join(key)}.png")
