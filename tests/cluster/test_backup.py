@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 _BEFORE: Final = 20
+_MOST: Final = 5
 
 
 async def test_the_copies_of_all_nodes_come_back_after_a_fail_over(cluster: Cluster, tmp_path: Path) -> None:
@@ -29,21 +30,31 @@ async def test_the_copies_of_all_nodes_come_back_after_a_fail_over(cluster: Clus
     )
     slots = tmp_path / "slots"
 
+    attempt = 0
+
     async def run(commands: str, server: Valkey) -> None:
-        backup = tmp_path / f"copy-{server.port}"
+        backup = tmp_path / f"copy-{attempt}-{server.port}"
         places = {"DATA": server.folder, "PORT": server.port, "BACKUP": backup, "SLOTS": slots}
         await asyncio.to_thread(shell.run, commands, **places)
 
     load = Load(cluster.url)
     copied = tuple(cluster.primaries)
     async with load.running():
-        await run(note, copied[0])
-        before = set(load.acknowledged)
-        for server in cluster.servers:
-            await run(copy_nodes, server)
-        for server in copied:
-            await run(copy, server)
-        await run(compare, copied[0])
+        while True:
+            await run(note, copied[0])
+            before = set(load.acknowledged)
+            for server in cluster.servers:
+                await run(copy_nodes, server)
+            for server in copied:
+                await run(copy, server)
+            try:
+                await run(compare, copied[0])
+            except AssertionError:
+                # a replica that is late on a busy machine is left out of the slots: then one begins again
+                attempt += 1
+                assert attempt < _MOST, "the arrangement changes all the time"
+            else:
+                break
         await load.some_more(_BEFORE)
         dead = copied[1]
         dead.kill()

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from tests.console.gateway.conftest import Client
 
 SECONDS: Final = int(os.environ.get("SCHEMATHESIS_SECONDS", "12"))
+_MISTAKE_OF_PYTHON: Final = "AST constructor recursion depth mismatch"
+"""Python 3.11 raises it now and then where two threads parse source code at the same time, as this tool does:
+https://github.com/python/cpython/issues/106905"""
+_MOST: Final = 3
 CHECKS: Final = (
     "not_a_server_error",
     "status_code_conformance",
@@ -55,18 +59,27 @@ async def test_no_request_gets_a_mistake_of_the_server_or_an_answer_that_is_not_
             data = {"source_url": "store:a", "session_id": "seewen-12-may"}
             await client.publish(event(subject="p-1", data=data))
             await taken_in(redis, "seewen-12-may")
-        process = await asyncio.create_subprocess_exec(
-            require(SCHEMATHESIS),
-            *("run", f"{client.url}/v1/openapi.json", "--max-time", str(SECONDS), "--workers", "2"),
-            *("--header", f"Authorization: Bearer {client.key}", "--checks", ",".join(CHECKS)),
-            # a request that is right is answered for ever
-            *("--exclude-operation-id", DOCUMENT["paths"]["/v1/stream"]["get"]["operationId"]),
-            *("--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--no-color"),
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "NO_PROXY": "*"},
-        )
-        async with asyncio.timeout(SECONDS + 100):
-            said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
+        for _ in range(_MOST):
+            code, said = await _looked_at(client, tmp_path)
+            if _MISTAKE_OF_PYTHON not in said:
+                break
+    assert code == 0, said
+
+
+async def _looked_at(client: Client, folder: Path) -> tuple[int | None, str]:
+    """Run Schemathesis; return its exit code and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        require(SCHEMATHESIS),
+        *("run", f"{client.url}/v1/openapi.json", "--max-time", str(SECONDS), "--workers", "2"),
+        *("--header", f"Authorization: Bearer {client.key}", "--checks", ",".join(CHECKS)),
+        # a request that is right is answered for ever
+        *("--exclude-operation-id", DOCUMENT["paths"]["/v1/stream"]["get"]["operationId"]),
+        *("--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--no-color"),
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "NO_PROXY": "*"},
+    )
+    async with asyncio.timeout(SECONDS + 100):
+        said, _ = await process.communicate()
+    return process.returncode, said.decode()
