@@ -196,6 +196,9 @@ async def test_a_failed_delivery_comes_back_by_the_schedule_under_the_same_id(
             await receiver.wait(number)
             due = await until(partial(postponed_after, redis, number))
             assert 0.9 * delay - 1 <= due - time.time() <= 1.1 * delay + 1
+            if number == 1:
+                # webhook-timestamp has whole seconds, and all attempts may fit into one
+                await asyncio.sleep(1.0 - time.time() % 1.0)
             await until(partial(tried_again, redis, receiver, number))
         await until(lambda: redis.xlen(DEAD))
     assert ids(receiver.got) == ["id-1"] * 8
