@@ -50,7 +50,7 @@ _FIELDS: Final = 40
 _RAW: Final = 2000
 """Fields of an original entry, and characters of one."""
 _FEW: Final = 15
-"""Up to so many fields, an entry is short enough to be shown with long ones."""
+"""The most fields of an entry that is shown together with long ones."""
 _ATTEMPTS: Final = 5
 
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 LARGE: Final = 4096
 """Bytes of an entry, on average of a page, from which on the entries of the next page do not travel."""
 AT_FIRST: Final = 2
-AT_ONCE: Final = 256
-"""Dead letters of a page with their entries, which may be as large as an event may be: few at first."""
+AT_ONCE: Final = 64
+"""Dead letters of a page with their entries: few at first. An entry may have 1 MiB, and large ones may follow
+small ones: a page takes 64 MiB of the server at most."""
 WITHOUT: Final = 500
 """Dead letters of a page without their entries."""
 

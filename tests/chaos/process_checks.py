@@ -157,7 +157,7 @@ def take_over_in_time(evidence: Evidence) -> Check:
     return Check(
         name="take-over p99 in time",
         looked_at=f"{len(evidence.take_overs)} kills, within {limit:g} s",
-        # with leases of a second or two a busy machine makes the watchers begin anew again and again
+        # with leases of a second or two a busy machine makes the watchers begin again and again
         problems=problems if len(late) > allowed and evidence.plan.lease >= _REAL_LEASE else [],
     )
 

@@ -194,5 +194,5 @@ class _Draw:
             self.often("strike", 0.06, 0.2, self._lease * 1.5)
             self.once(self._length * 0.7, "refuse_connections", self._rng.uniform(0.3, 1.0))
         elif kind not in ("kills", "single_kills"):
-            # there take-overs are timed, and a strike on the watcher makes it begin anew
+            # there take-overs are timed, and a strike on the watcher makes it begin again
             self.often("strike", 0.8, 0.2, self._lease)

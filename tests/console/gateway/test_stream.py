@@ -85,7 +85,7 @@ class Stream:
 @asynccontextmanager
 async def following(client: Client, query: str, last_id: str = "") -> AsyncIterator[Stream]:
     """Follow a stream; inside, its first line has come, so that it is sent what happens from now on."""
-    headers = _key(client) | ({"Last-Event-ID": last_id} if last_id else {})
+    headers = key_header(client) | ({"Last-Event-ID": last_id} if last_id else {})
     async with client.http.get(f"{client.url}/v1/stream?{query}", headers=headers) as answer:
         assert answer.status == 200, await answer.text()
         assert answer.headers["Content-Type"] == "text/event-stream"
@@ -93,7 +93,7 @@ async def following(client: Client, query: str, last_id: str = "") -> AsyncItera
         yield Stream(answer)
 
 
-def _key(client: Client) -> dict[str, str]:
+def key_header(client: Client) -> dict[str, str]:
     return {"Authorization": f"Bearer {client.key}"}
 
 
@@ -325,58 +325,6 @@ async def test_a_removed_key_s_stream_ends(
         assert await stream.next() is None
 
 
-@asynccontextmanager
-async def busy(redis: Redis) -> AsyncIterator[None]:
-    """Let photos of other sessions end inside, one after the other."""
-
-    async def work() -> None:
-        while True:
-            await ended(redis, "elsewhere", session="s2")
-
-    task = asyncio.create_task(work())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def test_a_stream_has_heartbeats_although_other_photos_end_all_the_time(
-    client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream_api, "HEARTBEAT_SECONDS", 0.5)
-    async with busy(redis), following(client, "session=s1") as stream, asyncio.timeout(SOON):
-        while not (await stream.answer.content.readline()).startswith(b":"):
-            pass
-        assert (await stream.answer.content.readline()).startswith(b"id: ")
-
-
-async def test_a_removed_key_s_stream_ends_although_other_photos_end_all_the_time(
-    client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream_api, "HEARTBEAT_SECONDS", 0.5)
-    monkeypatch.setattr("console.gateway.access.REMEMBERED_SECONDS", 0.0)
-    async with busy(redis), following(client, "session=s1") as stream:
-        await redis.delete("erni:keys")
-        assert await stream.next() is None
-
-
-async def test_a_client_that_left_leaves_its_place_although_other_photos_end_all_the_time(
-    client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream_api, "MAX_STREAMS_OF_A_KEY", 1)
-    monkeypatch.setattr(stream_api, "HEARTBEAT_SECONDS", 1000.0)
-
-    async def has_room() -> bool:
-        async with client.http.get(f"{client.url}/v1/stream?session=s1", headers=_key(client)) as answer:
-            return answer.status == 200
-
-    async with busy(redis):
-        async with following(client, "session=s1"):
-            assert not await has_room()
-        await until(has_room)
-
-
 async def test_the_gateway_stops_at_once_although_clients_follow(settings: Settings, redis: Redis) -> None:
     gateway = Gateway(settings)
     await gateway.start()
@@ -416,7 +364,7 @@ async def test_a_client_that_takes_nothing_is_closed_and_the_others_go_on(
 
             async def is_closed() -> bool:
                 async with client.http.get(
-                    f"{client.url}/v1/stream?session=s1", headers=_key(client)
+                    f"{client.url}/v1/stream?session=s1", headers=key_header(client)
                 ) as answer:
                     return answer.status == 200
 

@@ -41,7 +41,7 @@ def tried(client: Any, photo: str, *outcomes: str) -> None:
 
 
 def die(client: Any, number: int) -> list[str]:
-    """Let so many photos of the session fail; returns the ids of their dead letters."""
+    """Let a number of photos of the session fail; returns the ids of their dead letters."""
     found = []
     for n in range(number):
         tried(client, f"p-{n}", "dead")

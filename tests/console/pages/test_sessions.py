@@ -28,7 +28,7 @@ SESSION = SessionId("seewen-12-nov")
 
 
 async def session(redis: Redis, client: Any, *, photos: int, dead: int) -> None:
-    """A session that has ended, with so many dead photos."""
+    """A session that has ended, with this number of dead photos."""
     store = SessionStore(redis)
     await store.set(SESSION, library="Referenzfotos", site="/sites/Bau", expected=photos)
     await store.aclose()
